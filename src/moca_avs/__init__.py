@@ -1,0 +1,35 @@
+"""moca-avs: find the pixels that make the sound.
+
+Unsupervised audio-visual segmentation after MoCA (arXiv 2403.14203). The public names below are imported
+on first use, so that ``import moca_avs`` (and ``moca --help``) stays quick and does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from moca_avs.clip import Clip as Clip
+    from moca_avs.clip import Segmentation as Segmentation
+    from moca_avs.media import read_clip as read_clip
+    from moca_avs.media import stream_clips as stream_clips
+    from moca_avs.methods import load as load
+
+_PUBLIC = {
+    "Clip": "moca_avs.clip",
+    "Segmentation": "moca_avs.clip",
+    "read_clip": "moca_avs.media",
+    "stream_clips": "moca_avs.media",
+    "load": "moca_avs.methods",
+}
+
+__all__ = ["Clip", "Segmentation", "__version__", "load", "read_clip", "stream_clips"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'moca_avs' has no attribute {name!r}")

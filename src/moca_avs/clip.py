@@ -1,0 +1,139 @@
+"""The two things that travel: a `Clip` walks in, a `Segmentation` walks out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moca_avs.errors import MediaError
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames and the sound around them.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3], RGB.
+        times: float64 [T], presentation time of each frame in seconds, increasing.
+        sound: float32 [N], mono, in [-1, 1]; N = 0 where there is no sound track.
+        sample_rate: of `sound`, in Hz.
+        source: where it came from (a path, usually).
+        sound_start: time of ``sound[0]`` in seconds (0 unless the clip was cut out of a longer stream).
+        sound_times: float64 [T], the time whose sound belongs to each frame; None means `times`. Datasets
+            whose masks are drawn per second put the middle of that second here.
+        noise_floor: level in dBFS of the whole recording's quiet parts; None means: measure it on `sound`.
+
+    Raises:
+        MediaError: on a wrong shape or dtype, or where the sound holds NaN or infinite samples.
+    """
+
+    frames: np.ndarray
+    times: np.ndarray
+    sound: np.ndarray
+    sample_rate: int
+    source: str = ""
+    sound_start: float = 0.0
+    sound_times: np.ndarray | None = None
+    noise_floor: float | None = None
+
+    def __post_init__(self) -> None:
+        frames, times, sound = self.frames, self.times, self.sound
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+            raise MediaError(f"frames must be uint8 [T, H, W, 3], found {frames.dtype} {list(frames.shape)}")
+        if times.shape != (len(frames),) or times.dtype != np.float64:
+            raise MediaError(
+                f"times must be float64 [{len(frames)}], found {times.dtype} {list(times.shape)}"
+            )
+        if sound.ndim != 1 or sound.dtype != np.float32:
+            raise MediaError(
+                f"sound must be mono float32 [N], found {sound.dtype} {list(sound.shape)}; "
+                "average the channels and scale integers to [-1, 1]"
+            )
+        if self.sample_rate <= 0:
+            raise MediaError(f"sample_rate must be positive, found {self.sample_rate}")
+        bad = int(sound.size - np.isfinite(sound).sum())
+        if bad:
+            raise MediaError(f"the sound of {self.source or 'this clip'} holds {bad} NaN or infinite samples")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def window(self, index: int, seconds: float) -> np.ndarray:
+        """The sound centred on frame `index`: float32 [<= seconds * sample_rate], shortened at the ends."""
+        centre = (self.times if self.sound_times is None else self.sound_times)[index] - self.sound_start
+        start, stop = (round((centre + side * seconds / 2) * self.sample_rate) for side in (-1, 1))
+        return self.sound[max(start, 0) : max(stop, 0)]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What a method says of a clip.
+
+    Attributes:
+        masks: bool [T, H, W] at source size.
+        heatmaps: float16 [T, h, w] in [0, 1], (1 + cosine) / 2 of each position with the sound.
+        scores: float32 [T], confidence of each frame (the method's own scale; see `settings`).
+        reasons: T strings; "" where there is a mask, else why the frame is empty ("silent", "no sound", ...).
+        times: float64 [T] in seconds.
+        settings: everything needed to run it again, weights' hashes included; JSON-serialisable.
+    """
+
+    masks: np.ndarray
+    heatmaps: np.ndarray
+    scores: np.ndarray
+    reasons: tuple[str, ...]
+    times: np.ndarray
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        found = {
+            "masks": (self.masks.dtype, self.masks.ndim, len(self.masks)),
+            "heatmaps": (self.heatmaps.dtype, self.heatmaps.ndim, len(self.heatmaps)),
+            "scores": (self.scores.dtype, self.scores.ndim, len(self.scores)),
+            "times": (self.times.dtype, self.times.ndim, len(self.times)),
+        }
+        frames = len(self.reasons)
+        expected = {
+            "masks": (np.dtype(bool), 3, frames),
+            "heatmaps": (np.dtype(np.float16), 3, frames),
+            "scores": (np.dtype(np.float32), 1, frames),
+            "times": (np.dtype(np.float64), 1, frames),
+        }
+        for name, want in expected.items():
+            if found[name] != want:
+                raise MediaError(
+                    f"{name} must be {want[0]} with {want[1]} dimensions and {want[2]} frames, "
+                    f"found {found[name][0]} with {found[name][1]} dimensions and {found[name][2]} frames"
+                )
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def save(
+        self,
+        folder: str | Path,
+        frames: np.ndarray | None = None,
+        sound: np.ndarray | None = None,
+        sample_rate: int | None = None,
+    ) -> Path:
+        """Write ``result.json``, ``masks/``, ``heatmaps/`` and ``heatmaps.safetensors`` (and an overlay).
+
+        Args:
+            folder: where to write; made if missing.
+            frames: uint8 [T, H, W, 3]; given, ``overlay.mp4`` is written too.
+            sound: float32 [N] mono, the overlay's sound track.
+            sample_rate: of `sound`, in Hz.
+        """
+        from moca_avs.media.results import save_segmentation
+
+        return save_segmentation(self, Path(folder), frames, sound, sample_rate)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Segmentation:
+        """Read what `save` wrote; equal to it in every field."""
+        from moca_avs.media.results import load_segmentation
+
+        return load_segmentation(Path(folder))
