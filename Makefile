@@ -1,0 +1,46 @@
+# Everything lands in three places: this folder, the virtual environment and the cache (the one `moca` itself uses).
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+export MOCA_AVS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/moca-avs
+export PIP_CACHE_DIR ?= $(MOCA_AVS_CACHE)/pip
+export HF_HOME ?= $(MOCA_AVS_CACHE)/huggingface
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The second is what pip >= 25.3 reads for the packages that build others.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
+
+.PHONY: demo test lint format install clean help
+
+help:  ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/'
+
+demo: $(INSTALLED)  ## segment three composed clips and ten seconds of a real film, into out/demo
+	$(BIN)/python -m moca_avs.demo
+
+test: lint  ## lint, then every test
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(INSTALLED)  ## the virtual environment alone
+
+# --no-compile: byte code is written when a module is first imported, which most of torch never is.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --progress-bar off -e '.[dev]'
+	@touch $@
+
+clean:  ## remove the virtual environment and what was made here (the cache stays)
+	rm -rf $(VENV) out dist build .pytest_cache .mypy_cache .ruff_cache .coverage
+	find src tests recipes -name __pycache__ -type d -prune -exec rm -rf {} +
