@@ -1,0 +1,215 @@
+"""Spherical (cosine) k-means over the positions of feature maps, and the choice of the sounding cluster.
+
+The paper upsamples the features bilinearly, then clusters them by cosine. Upsampled features are never built
+here: bilinear interpolation is linear, so every inner product among upsampled positions follows from the
+grid's Gram matrix, and each upsampled position only needs its norm. The result is that of upsampling first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from moca_avs.errors import UsageError
+
+RULES = ("best", "threshold")
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Outcome of `spherical_kmeans`.
+
+    Attributes:
+        labels: int64 [B, H, W], numbered within a frame by first appearance in reading order.
+        centroids: float32 [B, K, d], unit length; a cluster without members has the highest numbers.
+        similarity: float32 [B], mean cosine of the positions with their own centroid (the objective).
+    """
+
+    labels: Tensor
+    centroids: Tensor
+    similarity: Tensor
+
+
+@torch.no_grad()
+def spherical_kmeans(
+    features: Tensor,
+    clusters: int,
+    *,
+    size: tuple[int, int] | None = None,
+    seed: int = 0,
+    starts: int = 4,
+    iterations: int = 100,
+) -> Clusters:
+    """Cluster the positions of each frame by cosine, each frame for itself.
+
+    Every frame sees the same random numbers, so its result depends neither on its place in the batch nor on
+    its company. Starts by k-means++, runs to exact convergence, keeps the best start.
+
+    Args:
+        features: [B, d, h, w], not normalised.
+        clusters: K.
+        size: (H, W) to upsample to bilinearly before clustering; None keeps the grid.
+        seed: of the starts.
+        starts: independent starts per frame.
+        iterations: upper bound; convergence usually takes fewer than 20.
+
+    Raises:
+        UsageError: if `clusters`, `starts` or `iterations` is below 1.
+    """
+    if min(clusters, starts, iterations) < 1:
+        raise UsageError(
+            f"clusters, starts and iterations must be at least 1, found {clusters}, {starts}, {iterations}"
+        )
+    points = _Positions(features, size)
+    centres = _plus_plus(points, clusters, starts, seed)  # [B, R, K, h, w]
+    labels = torch.full((), -1, device=features.device)
+    for _ in range(iterations):
+        cosines = points.cosines(centres)  # [B, R, K, H, W]
+        previous, labels = labels, cosines.argmax(2)
+        if torch.equal(previous.expand_as(labels), labels):
+            break
+        centres = _update(points, labels, cosines)
+    return _best_start(points, labels, centres)
+
+
+@torch.no_grad()
+def cosine_map(features: Tensor, embedding: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Cosine of each (bilinearly upsampled) position with a vector: the supplement's heat map.
+
+    Args:
+        features: [B, d, h, w], not normalised.
+        embedding: [B, d].
+        size: (H, W); None keeps the grid.
+
+    Returns:
+        float32 [B, H, W] in [-1, 1]; 0 where a position or the vector is zero.
+    """
+    if size is not None and tuple(size) != tuple(features.shape[-2:]):
+        features = F.interpolate(features.float(), size, mode="bilinear", align_corners=False)
+    unit = F.normalize(embedding.float(), dim=1)
+    return torch.einsum("bdhw,bd->bhw", F.normalize(features.float(), dim=1), unit).clamp(-1, 1)
+
+
+def sounding_clusters(labels: Tensor, cosine: Tensor, rule: str = "best", threshold: float = 0.0) -> Tensor:
+    """Positions of the cluster(s) that sound.
+
+    Args:
+        labels: int64 [B, H, W].
+        cosine: float [B, H, W], cosine of each position with the sound.
+        rule: "best" takes the cluster with the highest mean cosine; "threshold" every cluster whose mean
+            cosine is above `threshold` (several sources, or none).
+        threshold: for the rule "threshold".
+
+    Returns:
+        bool [B, H, W].
+
+    Raises:
+        UsageError: if the rule does not exist.
+    """
+    if rule not in RULES:
+        raise UsageError(f"rule must be one of {', '.join(RULES)}, found {rule!r}")
+    members = F.one_hot(labels.flatten(1)).to(cosine.dtype)  # [B, N, K]
+    sizes = members.sum(1)
+    means = torch.einsum("bnk,bn->bk", members, cosine.flatten(1)) / sizes.clamp(min=1)
+    means = means.masked_fill(sizes == 0, -torch.inf)
+    best = F.one_hot(means.argmax(1), means.shape[1]).bool()
+    chosen = best if rule == "best" else means > threshold
+    return chosen.gather(1, labels.flatten(1)).view_as(labels)
+
+
+class _Positions:
+    """Unit vectors at every upsampled position, known only through the grid's Gram matrix.
+
+    A vector that is a sum of upsampled positions is kept as its coefficients on the grid, [..., h, w].
+    """
+
+    def __init__(self, features: Tensor, size: tuple[int, int] | None) -> None:
+        batch, _, height, width = features.shape
+        self.features = features.float().flatten(2)  # [B, d, n]
+        self.grid = (height, width)
+        self.size = (height, width) if size is None else size
+        self.rows = _bilinear(height, self.size[0], features.device)  # [H, h]
+        self.columns = _bilinear(width, self.size[1], features.device)  # [W, w]
+        self.gram = self.features.transpose(1, 2) @ self.features  # [B, n, n]
+        self.norms = self._norms(self.gram.view(batch, height, width, height, width))  # [B, H, W]
+
+    def _norms(self, gram: Tensor) -> Tensor:
+        rows = self.rows[:, :, None] * self.rows[:, None, :]  # [H, h, h]
+        columns = self.columns[:, :, None] * self.columns[:, None, :]
+        squared = torch.einsum("xbd,zybd->zyx", columns, torch.einsum("yac,zabcd->zybd", rows, gram))
+        return squared.clamp(min=0).sqrt().clamp(min=1e-12)
+
+    def sums(self, chosen: Tensor) -> Tensor:
+        """Weights per upsampled position [B, R, K, H, W] -> coefficients of the sums [B, R, K, h, w]."""
+        return self.rows.T @ (chosen / self.norms[:, None, None]) @ self.columns
+
+    def cosines(self, centres: Tensor) -> Tensor:
+        """Cosine of every upsampled position with every centre: [B, R, K, H, W]."""
+        flat = centres.flatten(3).flatten(1, 2)  # [B, R*K, n]
+        products = flat @ self.gram
+        lengths = (products * flat).sum(-1, keepdim=True).clamp(min=0).sqrt().clamp(min=1e-12)
+        products = (products / lengths).view_as(centres)
+        return self.rows @ products @ self.columns.T / self.norms[:, None, None]
+
+    def vectors(self, centres: Tensor) -> Tensor:
+        """Coefficients [B, K, h, w] -> unit vectors [B, K, d]."""
+        return F.normalize(centres.flatten(2) @ self.features.transpose(1, 2), dim=-1)
+
+
+def _bilinear(source: int, target: int, device: torch.device) -> Tensor:
+    """[target, source], the matrix of linear interpolation along one axis."""
+    eye = torch.eye(source, device=device)[None]
+    return F.interpolate(eye, target, mode="linear", align_corners=False)[0].T.contiguous()
+
+
+def _plus_plus(points: _Positions, clusters: int, starts: int, seed: int) -> Tensor:
+    """k-means++: each next centre is drawn in proportion to 1 - cosine with the nearest one so far."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(clusters, starts, generator=generator, dtype=torch.float64).to(points.gram.device)
+    distance = torch.ones(len(points.gram), starts, *points.size, device=points.gram.device)
+    centres = []
+    for draw in draws:
+        cumulative = distance.flatten(2).double().cumsum(-1)  # [B, R, N]
+        wanted = draw[:, None] * cumulative[..., -1:]
+        place = (cumulative <= wanted).sum(-1).clamp(max=cumulative.shape[-1] - 1)
+        centre = points.sums(_one_position(place, points.size)[:, :, None])
+        distance = torch.minimum(distance, (1 - points.cosines(centre)[:, :, 0]).clamp(min=0))
+        centres.append(centre)
+    return torch.cat(centres, 2)
+
+
+def _one_position(place: Tensor, size: tuple[int, int]) -> Tensor:
+    """Flat positions [...] -> maps [..., H, W] with a one there."""
+    return F.one_hot(place, size[0] * size[1]).unflatten(-1, size).float()
+
+
+def _update(points: _Positions, labels: Tensor, cosines: Tensor) -> Tensor:
+    """Each centre moves to the sum of its members; an empty one to a position nobody explains well."""
+    members = F.one_hot(labels, cosines.shape[2]).movedim(-1, 2).float()  # [B, R, K, H, W]
+    empty = members.sum((3, 4)) == 0  # [B, R, K]
+    if empty.any():
+        own = cosines.amax(2).flatten(2)
+        worst = own.argsort(dim=-1, stable=True)[..., : empty.shape[2]]
+        order = (empty.cumsum(2) - 1).clamp(min=0, max=worst.shape[2] - 1)
+        spare = _one_position(worst.gather(2, order), points.size)
+        members = torch.where(empty[..., None, None], spare, members)
+    return points.sums(members)
+
+
+def _best_start(points: _Positions, labels: Tensor, centres: Tensor) -> Clusters:
+    """Keep the start with the highest mean cosine; number its clusters by first appearance."""
+    frames = torch.arange(len(labels), device=labels.device)
+    own = points.cosines(centres).gather(2, labels[:, :, None])[:, :, 0]
+    similarity, start = own.mean((2, 3)).max(1)
+    labels, centres = labels[frames, start], centres[frames, start]
+    flat = labels.flatten(1)
+    positions = flat.shape[1]
+    there = F.one_hot(flat, centres.shape[1]).bool()  # [B, N, K]
+    first = torch.where(there.any(1), there.int().argmax(1), positions)  # empty ones come last
+    order = first.argsort(dim=1, stable=True)
+    renumbered = order.argsort(1).gather(1, flat).view_as(labels)
+    chosen = centres.gather(1, order[..., None, None].expand_as(centres))
+    return Clusters(renumbered, points.vectors(chosen), similarity)

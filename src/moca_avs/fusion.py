@@ -1,0 +1,81 @@
+"""Runs a frozen encoder with adapters between its blocks: audio-enhanced features (paper section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from moca_avs.adapter import AdapterSet
+from moca_avs.encoders.base import AudioVisualEncoder, SoundStates
+from moca_avs.errors import UsageError
+
+SPACES = ("joint", "trunk")
+
+
+def enhanced_features(
+    encoder: AudioVisualEncoder,
+    adapters: AdapterSet | None,
+    images: Tensor,
+    sounds: SoundStates,
+    space: str = "joint",
+) -> Tensor:
+    """Features of every position of the images, as the sounds change them.
+
+    Args:
+        encoder: frozen.
+        adapters: None for the frozen features; with all gates at zero the result is the same, bit for bit.
+        images: model input, float32 [B, 3, S, S].
+        sounds: one row per image, or a single row for all of them.
+        space: "joint" (comparable with ``sounds.embedding``) or "trunk" (raw tokens of the last block).
+
+    Returns:
+        [B, C, h, w], not normalised.
+
+    Raises:
+        UsageError: if `space` does not exist.
+    """
+    until = encoder.image_blocks if adapters is None else adapters.first_block
+    return from_prefix(encoder, adapters, image_prefix(encoder, images, until), sounds, until, space)
+
+
+@torch.no_grad()
+def image_prefix(encoder: AudioVisualEncoder, images: Tensor, until_block: int) -> Tensor:
+    """The state that enters image block `until_block`: the part no adapter changes, worth caching.
+
+    Args:
+        encoder: frozen.
+        images: model input, float32 [B, 3, S, S].
+        until_block: usually ``adapters.first_block``; 0 gives the stem's output.
+
+    Returns:
+        The encoder's own state, batch first.
+    """
+    state = encoder.image_stem(images)
+    for index in range(until_block):
+        state = encoder.image_block(index, state)
+    return state
+
+
+def from_prefix(
+    encoder: AudioVisualEncoder,
+    adapters: AdapterSet | None,
+    state: Tensor,
+    sounds: SoundStates,
+    from_block: int,
+    space: str = "joint",
+) -> Tensor:
+    """The rest of the way: ``enhanced_features`` from what `image_prefix` gave at `from_block`.
+
+    Raises:
+        UsageError: if `space` does not exist, or an adapter stands before `from_block`.
+    """
+    if space not in SPACES:
+        raise UsageError(f"feature space must be one of {', '.join(SPACES)}, found {space!r}")
+    if adapters is not None and from_block > adapters.first_block:
+        raise UsageError(
+            f"the first adapter stands at block {adapters.first_block}, before the cached block {from_block}"
+        )
+    for index in range(from_block, encoder.image_blocks):
+        added = None if adapters is None else adapters.at(index, sounds)
+        state = encoder.image_block(index, state, added)
+    return encoder.joint_map(state) if space == "joint" else encoder.trunk_map(state)
