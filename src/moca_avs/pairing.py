@@ -1,0 +1,178 @@
+"""Positive and negative images from nearest neighbours in an image feature space (paper section 3.1).
+
+The paper builds a table of each image's K nearest neighbours once; a positive is a random one of them, a
+negative any image that is neither the image nor among them. Frames of one clip are near-duplicates of each
+other, so by default (``same_clip=False``) a clip gives its own frames neither positives nor negatives;
+``same_clip=True`` is the paper's text.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from moca_avs.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class NeighbourTable:
+    """Exact cosine neighbours of every image.
+
+    Attributes:
+        neighbours: int64 [N, K], nearest first; -1 where an image has fewer than K.
+        clips: int64 [N], equal where two images come from one clip.
+        same_clip: whether a clip's own frames may be neighbours (and so positives).
+        fingerprint: of what the table was made from.
+    """
+
+    neighbours: Tensor
+    clips: Tensor
+    same_clip: bool
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.neighbours)
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file; whole or not at all."""
+        about = json.dumps({"same_clip": self.same_clip, "fingerprint": self.fingerprint})
+        partial = path.with_name(f".{path.name}.part")
+        tensors = {"neighbours": self.neighbours.cpu(), "clips": self.clips.cpu()}
+        save_file(tensors, partial, metadata={"moca_avs_pairs": about})
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path, fingerprint: str | None = None) -> NeighbourTable:
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            fingerprint: expected; None takes any.
+
+        Raises:
+            DataError: if the file is missing, damaged, or made from something else.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {})["moca_avs_pairs"])
+                table = cls(file.get_tensor("neighbours"), file.get_tensor("clips"), **about)
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise DataError(f"{path} is not a readable table of pairs ({error}); delete it") from error
+        if fingerprint is not None and table.fingerprint != fingerprint:
+            raise DataError(
+                f"{path} was made from {table.fingerprint[:12]}, expected {fingerprint[:12]}: the images, "
+                "the encoder or the settings have changed; delete it to build it anew"
+            )
+        return table
+
+
+@torch.no_grad()
+def neighbour_table(
+    features: Tensor,
+    clip_ids: list[str],
+    *,
+    neighbours: int = 10,
+    same_clip: bool = False,
+    fingerprint: str = "",
+    chunk: int = 256,
+) -> NeighbourTable:
+    """Exact search by cosine, `chunk` rows at a time; equal cosines go to the lower index.
+
+    Args:
+        features: [N, F], not normalised.
+        clip_ids: N names; equal ones mark frames of one clip.
+        neighbours: K (the paper does not give it).
+        same_clip: let a clip's own frames be neighbours (and negatives, where they are not).
+        fingerprint: stored with the table.
+        chunk: rows compared at once; bounds the memory to ``chunk * N`` cosines.
+
+    Raises:
+        UsageError: if K is below 1, or the names do not fit the features.
+        DataError: if an image would have no positive or no negative.
+    """
+    if neighbours < 1 or len(clip_ids) != len(features):
+        raise UsageError(
+            f"expected K >= 1 and one clip id per image, found K = {neighbours}, "
+            f"{len(clip_ids)} ids and {len(features)} images"
+        )
+    if not clip_ids:
+        raise DataError("no images to pair; give a folder with at least 3 clips")
+    number = {name: index for index, name in enumerate(dict.fromkeys(clip_ids))}
+    clips = torch.tensor([number[name] for name in clip_ids], device=features.device)
+    unit = F.normalize(features.float(), dim=1)
+    width = min(neighbours, max(len(unit) - 1, 1))
+    rows = [_nearest(unit, clips, start, chunk, width, same_clip) for start in range(0, len(unit), chunk)]
+    table = NeighbourTable(torch.cat(rows).cpu(), clips.cpu(), same_clip, fingerprint)
+    _check_enough(table, neighbours)
+    return table
+
+
+def _nearest(unit: Tensor, clips: Tensor, start: int, chunk: int, width: int, same_clip: bool) -> Tensor:
+    """Neighbours of the images start..start + chunk: int64 [rows, width]."""
+    row = torch.arange(start, min(start + chunk, len(unit)), device=unit.device)
+    cosine = unit[row] @ unit.T
+    cosine[torch.arange(len(row)), row] = -torch.inf
+    if not same_clip:
+        cosine.masked_fill_(clips[row, None] == clips, -torch.inf)
+    order = _ranking_keys(cosine).topk(width, dim=1).indices
+    return order.masked_fill(cosine.gather(1, order) == -torch.inf, -1)
+
+
+def _ranking_keys(values: Tensor) -> Tensor:
+    """float32 [R, N] -> int64 in the same order along N; of equal values the lower index is the larger."""
+    bits = (values + 0.0).view(torch.int32).long()  # + 0.0 makes -0.0 equal to 0.0
+    ascending = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)  # sign and magnitude -> two's complement
+    return (ascending << 32) - torch.arange(values.shape[1], device=values.device)
+
+
+def _check_enough(table: NeighbourTable, neighbours: int) -> None:
+    total, clips = len(table), int(table.clips.unique().numel())
+    positives = (table.neighbours >= 0).sum(1)
+    if int(positives.min()) == 0:
+        raise DataError(
+            f"an image needs another one as its positive: found {total} images from {clips} clips; give at "
+            "least 3 clips, or let a clip be its own positive"
+        )
+    if int(_negatives_left(table).min()) <= 0:
+        raise DataError(
+            f"an image has no negative left: with {total} images from {clips} clips, all others are among "
+            f"its {neighbours} nearest neighbours; use fewer neighbours or more clips"
+        )
+
+
+def _negatives_left(table: NeighbourTable) -> Tensor:
+    """How many images may be a negative of each image: int64 [N]."""
+    own = torch.ones_like(table.clips) if table.same_clip else table.clips.bincount()[table.clips]
+    return len(table) - own - (table.neighbours >= 0).sum(1)
+
+
+def sample_pairs(table: NeighbourTable, anchors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw one positive and one negative per anchor, uniformly among those allowed.
+
+    Args:
+        table: from `neighbour_table`.
+        anchors: int64 [B] image indices.
+        generator: CPU generator; equal states give equal pairs.
+
+    Returns:
+        (positives, negatives), int64 [B] each. A negative is neither the anchor nor one of its neighbours,
+        and no frame of its clip unless the table allows ``same_clip``.
+    """
+    rows = table.neighbours[anchors]
+    there = rows >= 0
+    draw = torch.rand(2, len(anchors), generator=generator, dtype=torch.float64)
+    pick = (draw[0] * there.sum(1)).long()
+    positives = rows.gather(1, pick[:, None])[:, 0]
+    own = torch.arange(len(table)) if table.same_clip else table.clips
+    forbidden = own[anchors, None] == own
+    forbidden.scatter_(1, torch.where(there, rows, anchors[:, None]), True)
+    rank = (draw[1] * (~forbidden).sum(1)).long()
+    negatives = ((~forbidden).cumsum(1) <= rank[:, None]).sum(1)
+    return positives, negatives
