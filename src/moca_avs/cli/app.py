@@ -1,0 +1,65 @@
+"""Which command was asked for, and what its end means to the shell."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
+
+from moca_avs import __version__
+from moca_avs.cli.data import Data
+from moca_avs.cli.doctor import Doctor
+from moca_avs.cli.evaluate import Evaluate
+from moca_avs.cli.models import Models
+from moca_avs.cli.segment import Segment
+from moca_avs.cli.train import Train
+from moca_avs.errors import MocaError
+
+STOPPED = 130  # 128 + SIGINT, what a shell expects of a program stopped by Ctrl-C
+
+Command = (
+    Annotated[Segment, subcommand("segment")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Evaluate, subcommand("eval")]
+    | Annotated[Data, subcommand("data")]
+    | Annotated[Models, subcommand("models")]
+    | Annotated[Doctor, subcommand("doctor")]
+)
+
+DESCRIPTION = """Find the pixels that make the sound.
+
+Example: moca segment band.mp4 -o out
+
+moca COMMAND --help tells more of each command, moca --version which version this is."""
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Parse, run, and turn every expected end into an exit code and one clear line on stderr."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given == ["--version"]:
+        print(f"moca {__version__}")
+        return 0
+    try:
+        command: Command = tyro.cli(
+            Command,  # type: ignore[arg-type]
+            prog="moca",
+            description=DESCRIPTION,
+            args=given,
+            config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
+        )
+        return command.run()
+    except SystemExit as stop:  # tyro has printed its help (0) or what is wrong (2)
+        return stop.code if isinstance(stop.code, int) else 1
+    except MocaError as error:
+        print(f"moca: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("moca: stopped", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # `moca models list | head`: nobody reads on, which is no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
