@@ -1,0 +1,288 @@
+"""The report of an evaluation: rebuilt from its records, deterministic to the last digit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moca_avs.errors import DataError
+from moca_avs.evaluation.records import METRICS, Header, Record, columns, read_together
+from moca_avs.metrics.bootstrap import Interval, interval
+from moca_avs.metrics.region import Protocol, check_protocol
+
+TITLES = {
+    "miou": "mIoU",
+    "miou_sounding": "mIoU, sounding frames",
+    "f": "F",
+    "object_accuracy": "object accuracy",
+    "swap_accuracy": "swap accuracy",
+    "silent_accuracy": "silent seconds left empty",
+    "false_silence": "false silences",
+}
+ROWS = {
+    "method": "method",
+    "wrong_sound": "control: wrong sound to everything",
+    "wrong_adapters": "control: wrong sound to the adapters",
+    "empty": "null: empty",
+    "full": "null: whole picture",
+    "foreground": "null: salient foreground",
+    "all_objects": "null: every object, perfectly",
+}
+
+
+@dataclass(frozen=True)
+class Tier:
+    """What was scored in one tier of a split.
+
+    Attributes:
+        samples: scored.
+        frames: of those samples.
+        empty_frames: frames whose truth is empty.
+        clusters: source files that the samples come from.
+        rows: row -> metric -> interval over source files.
+    """
+
+    samples: int
+    frames: int
+    empty_frames: int
+    clusters: int
+    rows: dict[str, dict[str, Interval]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a method is worth on a split.
+
+    Attributes:
+        dataset: name of the dataset.
+        split: of the dataset.
+        protocol: see `metrics.region`.
+        f_from: what F swept its thresholds over.
+        seed: of the wrong-sound draw and of the bootstrap.
+        settings: of the method, weights' hashes included.
+        size: samples in the split.
+        samples: samples tried (fewer than `size` in a shard or an unfinished run).
+        failed: samples that could not be read, each with its id and error; not in any score.
+        incomplete: samples scored without some of their parts, each with its id and what is missing.
+        no_partner: samples without a wrong-sound control, each with its id and the reason.
+        reasons: how often the method gave each reason for an empty frame ("" = it gave a mask).
+        tiers: "A", "B", "C" where the split has them, and "all".
+    """
+
+    dataset: str
+    split: str
+    protocol: str
+    f_from: str
+    seed: int
+    settings: dict[str, Any]
+    size: int
+    samples: int
+    failed: tuple[dict[str, str], ...]
+    incomplete: tuple[dict[str, Any], ...]
+    no_partner: tuple[dict[str, str], ...]
+    reasons: dict[str, int]
+    tiers: dict[str, Tier]
+
+    @property
+    def settings_sha256(self) -> str:
+        """SHA-256 of the method's settings."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
+
+    def score(self, metric: str, row: str = "method", tier: str = "all") -> Interval:
+        """One interval; estimate NaN where there was nothing to average."""
+        return self.tiers[tier].rows[row][metric]
+
+    def to_json(self) -> str:
+        """The whole report; equal evaluations give equal text. Undefined numbers are null."""
+        content = without_nan(asdict(self) | {"settings_sha256": self.settings_sha256})
+        return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """Tables that read well in a terminal too: a row per method, control and null, a table per tier."""
+        lines = [
+            f"{self.dataset} {self.split}: protocol {self.protocol}, F from the {self.f_from}, "
+            f"{self.samples} of {self.size} samples, {len(self.failed)} failed, seed {self.seed}; "
+            f"method {self.settings.get('method', '?')}, settings {self.settings_sha256[:12]}. "
+            "Brackets: 95 % bootstrap intervals over source files."
+        ]
+        for name, tier in self.tiers.items():
+            counted = (
+                f"**{name}**: {tier.samples} samples, {tier.frames} frames "
+                f"({tier.empty_frames} with an empty truth), {tier.clusters} source files"
+            )
+            lines += ["", counted, "", *_table(tier)]
+        for title, rows in (("failed", self.failed), ("no wrong-sound partner", self.no_partner)):
+            lines += [f"\n{title}:"] * bool(rows) + [f"- {row['id']}: {row['error']}" for row in rows]
+        return "\n".join(lines) + "\n"
+
+    def write(self, path: str | Path) -> None:
+        """Write `to_json` to a file, in one step."""
+        target = Path(path)
+        partial = target.with_name(target.name + ".partial")
+        partial.write_text(self.to_json(), encoding="utf-8")
+        partial.replace(target)
+
+
+def read_report(paths: Sequence[str | Path], protocol: Protocol | None = None) -> Report:
+    """Rebuild a report from the files of records of one evaluation, reading one record at a time.
+
+    Args:
+        paths: one file, or the files of several shards.
+        protocol: score by another protocol than the one the evaluation named.
+
+    Raises:
+        UsageError: where the files are not of one evaluation.
+        DataError: on a missing, damaged or doubled file, or where no sample could be scored.
+    """
+    header, records = read_together([Path(path) for path in paths])
+    if protocol is not None:
+        check_protocol(protocol)
+        header["protocol"] = protocol
+    tally = _Tally(header)
+    for record in records:
+        tally.add(record)
+    return tally.report()
+
+
+def merge(paths: Sequence[str | Path], protocol: Protocol | None = None) -> Report:
+    """The report of a whole split from the files of all its shards; equal to that of one run.
+
+    Raises:
+        UsageError: where the files are not of one evaluation.
+        DataError: as `read_report`; also where samples are missing.
+    """
+    report = read_report(paths, protocol)
+    if report.samples != report.size:
+        raise DataError(
+            f"the files hold {report.samples} of {report.size} samples; "
+            "add the shards that are missing, or resume those that were not finished"
+        )
+    return report
+
+
+@dataclass
+class Sums:
+    """Sums per cluster, added one sample at a time."""
+
+    clusters: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, cluster: str, numbers: np.ndarray) -> None:
+        """Add float64 [S] to a cluster's sums."""
+        self.clusters[cluster] = self.clusters.get(cluster, 0) + numbers
+
+    def array(self) -> np.ndarray:
+        """float64 [K, S] in the order of the clusters' names."""
+        return np.stack([self.clusters[name] for name in sorted(self.clusters)])
+
+
+class _Tally:
+    """Adds records up; grows with the number of source files, not of frames."""
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        self.sums: dict[tuple[str, str, str], Sums] = defaultdict(Sums)
+        self.counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self.clusters: dict[str, set[str]] = defaultdict(set)
+        self.rows: dict[str, dict[str, None]] = defaultdict(dict)  # ordered sets
+        self.reasons: Counter[str] = Counter()
+        self.failed: list[dict[str, str]] = []
+        self.incomplete: list[dict[str, Any]] = []
+        self.no_partner: list[dict[str, str]] = []
+        self.samples, self.last = 0, -1
+
+    def add(self, record: Record) -> None:
+        if record["index"] <= self.last:
+            raise DataError(f"sample {record['id']} is there twice; give each shard's file once")
+        self.last = record["index"]
+        self.samples += 1
+        if "failed" in record:
+            self.failed.append({"id": record["id"], "error": record["failed"]})
+            return
+        if "missing" in record:
+            self.incomplete.append({"id": record["id"], "missing": record["missing"]})
+        if "no_partner" in record:
+            self.no_partner.append({"id": record["id"], "error": record["no_partner"]})
+        self.reasons.update(record["rows"]["method"].get("reasons", ()))
+        for tier in {record["tier"], "all"} - {""}:
+            self._count(tier, record)
+        for row in record["rows"]:
+            for metric, numbers in columns(record, row, self.header["protocol"]).items():
+                for tier in {record["tier"], "all"} - {""}:
+                    self.sums[tier, row, metric].add(record["cluster"], numbers)
+
+    def _count(self, tier: str, record: Record) -> None:
+        truth = record["truth"]
+        self.counts[tier].update(samples=1, frames=len(truth), empty=sum(pixels == 0 for pixels in truth))
+        self.clusters[tier].add(record["cluster"])
+        self.rows[tier].update(dict.fromkeys(record["rows"]))
+
+    def report(self) -> Report:
+        if not self.counts:
+            first = f"; the first, {self.failed[0]['id']}: {self.failed[0]['error']}" if self.failed else ""
+            raise DataError(f"none of {self.samples} samples could be scored{first}")
+        names = [*sorted(set(self.counts) - {"all"}), "all"]
+        header = self.header
+        return Report(
+            **{key: header[key] for key in ("dataset", "split", "protocol", "f_from", "seed", "settings")},
+            size=header["size"],
+            samples=self.samples,
+            failed=tuple(self.failed),
+            incomplete=tuple(self.incomplete),
+            no_partner=tuple(self.no_partner),
+            reasons=dict(sorted(self.reasons.items())),
+            tiers={name: self._tier(name) for name in names},
+        )
+
+    def _tier(self, name: str) -> Tier:
+        count = self.counts[name]
+        rows = {row: self._scores(name, row) for row in ROWS if row in self.rows[name]}
+        return Tier(count["samples"], count["frames"], count["empty"], len(self.clusters[name]), rows)
+
+    def _scores(self, tier: str, row: str) -> dict[str, Interval]:
+        seed, nothing = self.header["seed"], np.zeros((0, 2))
+        found = {metric: self.sums.get((tier, row, metric)) for metric in METRICS}
+        return {
+            metric: interval(nothing if sums is None else sums.array(), seed=seed)
+            for metric, sums in found.items()
+        }
+
+
+def cell(found: Interval) -> str:
+    """An interval as people read it: ``0.532 [0.451, 0.618]``, "–" where undefined."""
+    if found.estimate != found.estimate:
+        return "–"
+    ends = f" [{found.low:.3f}, {found.high:.3f}]" if found.low == found.low else ""
+    return f"{found.estimate:.3f}{ends}"
+
+
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table with columns of even width; the first row is its head."""
+    cells = [list(row) for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    lines = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    ]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+
+
+def _table(tier: Tier) -> list[str]:
+    shown = [m for m in METRICS if any(scores[m].n for scores in tier.rows.values())]
+    body = [[ROWS[row], *(cell(scores[m]) for m in shown)] for row, scores in tier.rows.items()]
+    return aligned([["row", *(TITLES[m] for m in shown)], *body])
+
+
+def without_nan(value: Any) -> Any:
+    """JSON knows no NaN: null stands for it."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value

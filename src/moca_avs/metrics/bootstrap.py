@@ -1,0 +1,176 @@
+"""Percentile intervals that resample whole source files, since frames of one recording are not independent.
+
+Everything works on *sums per cluster*, float64 [K, S]: S - 1 columns that add up over samples, and their
+count in the last. The score of a set of clusters is the highest of its column means: with S = 2 that is a
+plain mean, with S = 256 it is the `dataset` protocol's F (the peak of the mean curve).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from moca_avs.errors import UsageError
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score and where a new draw of source files would put it.
+
+    Attributes:
+        estimate: the score; NaN where there is nothing to average.
+        low: lower end of the percentile interval; NaN with fewer than two clusters.
+        high: upper end.
+        n: what the score is a mean over (videos or frames).
+        clusters: number of independent source files behind it.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    clusters: int
+
+
+def bootstrap_mean(
+    values: Sequence[float] | np.ndarray,
+    clusters: Sequence[str],
+    weights: Sequence[float] | np.ndarray | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """Mean of `values` with a cluster bootstrap interval.
+
+    Args:
+        values: float [n].
+        clusters: n names; samples of one name are drawn together.
+        weights: float [n] >= 0, how much each value counts (a video's number of frames); None: 1 each.
+        resamples: number of draws.
+        level: of the interval, in (0, 1).
+        seed: of the draws.
+
+    Raises:
+        UsageError: on lengths that differ or values that are not finite.
+    """
+    sums = cluster_sums(_columns(values, weights), clusters)
+    return interval(sums, resamples=resamples, level=level, seed=seed)
+
+
+def bootstrap_difference(
+    a: Sequence[float] | np.ndarray,
+    b: Sequence[float] | np.ndarray,
+    clusters: Sequence[str],
+    weights: Sequence[float] | np.ndarray | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """Mean of the paired differences a - b of two methods on the same samples; see `bootstrap_mean`."""
+    values = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    return bootstrap_mean(values, clusters, weights, resamples=resamples, level=level, seed=seed)
+
+
+def cluster_sums(columns: np.ndarray, clusters: Sequence[str]) -> np.ndarray:
+    """Add up the rows of each cluster: float64 [n, S] -> [K, S], clusters in the order of their names.
+
+    Raises:
+        UsageError: on lengths that differ.
+    """
+    if len(columns) != len(clusters):
+        raise UsageError(f"each value needs a cluster: found {len(columns)} values, {len(clusters)} clusters")
+    names, index = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    sums = np.zeros((len(names), columns.shape[1]))
+    np.add.at(sums, index, columns)
+    return sums
+
+
+def interval(
+    sums: np.ndarray, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+) -> Interval:
+    """Interval of a score from its sums per cluster.
+
+    Args:
+        sums: float64 [K, S], the last column a count; clusters that count nothing are left out.
+        resamples: number of draws.
+        level: of the interval, in (0, 1).
+        seed: of the draws.
+    """
+    return _interval(sums[sums[:, -1] > 0], _peak_of_means, resamples, level, seed)
+
+
+def difference_interval(
+    a: np.ndarray, b: np.ndarray, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+) -> Interval:
+    """Interval of score(a) - score(b), both computed on the same draw of clusters.
+
+    Args:
+        a: float64 [K, S], sums per cluster of the first method.
+        b: float64 [K, S], of the second on the same samples; row k is the same cluster in both.
+        resamples: number of draws.
+        level: of the interval, in (0, 1).
+        seed: of the draws.
+
+    Raises:
+        UsageError: where the two were not scored on the same samples.
+    """
+    if a.shape != b.shape or not np.array_equal(a[:, -1], b[:, -1]):
+        raise UsageError("a paired difference needs both methods' scores of the same samples")
+    width = a.shape[1]
+
+    def statistic(totals: np.ndarray) -> np.ndarray:
+        return _peak_of_means(totals[:, :width]) - _peak_of_means(totals[:, width:])
+
+    both = np.concatenate([a, b], axis=1)
+    return _interval(both[both[:, -1] > 0], statistic, resamples, level, seed)
+
+
+def _interval(
+    sums: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    resamples: int,
+    level: float,
+    seed: int,
+) -> Interval:
+    clusters, nan = len(sums), float("nan")
+    if not clusters:
+        return Interval(nan, nan, nan, 0, 0)
+    estimate, n = float(statistic(sums.sum(0)[None])[0]), round(float(sums[:, -1].sum()))
+    if clusters == 1:  # one source says nothing of how sources differ
+        return Interval(estimate, nan, nan, n, 1)
+    drawn = np.concatenate([statistic(counts @ sums) for counts in _draws(clusters, resamples, seed)])
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), n, clusters)
+
+
+def _draws(clusters: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each cluster is drawn, float64 [r, K]; the size of the blocks doesn't change the draws."""
+    rng = np.random.default_rng(seed)
+    block = max(1, 1_000_000 // clusters)
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        drawn = rng.integers(clusters, size=(rows, clusters)) + clusters * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters).astype(float)
+
+
+def _peak_of_means(totals: np.ndarray) -> np.ndarray:
+    """[R, S] -> [R]: the highest mean among the columns."""
+    return totals[:, :-1].max(1) / totals[:, -1]
+
+
+def _columns(
+    values: Sequence[float] | np.ndarray, weights: Sequence[float] | np.ndarray | None
+) -> np.ndarray:
+    """Values and weights as the two columns (weighted value, weight)."""
+    value = np.asarray(values, np.float64)
+    weight = np.ones_like(value) if weights is None else np.asarray(weights, np.float64)
+    if weight.shape != value.shape or not (np.isfinite(value).all() and np.isfinite(weight).all()):
+        raise UsageError("values and weights must be finite and equally many; leave out what was not scored")
+    return np.stack([value * weight, weight], axis=1)
