@@ -38,7 +38,12 @@ def run_watched(
     with (
         log.open("wb") as output,
         tqdm(
-            total=total, desc=f"fetching {label}", unit="B", unit_scale=True, disable=not terminal, leave=False
+            total=total,
+            desc=f"fetching {label}",
+            unit="B",
+            unit_scale=True,
+            disable=not terminal,
+            leave=False,
         ) as bar,
         subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT) as process,
     ):

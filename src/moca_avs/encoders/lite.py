@@ -1,0 +1,247 @@
+"""The `lite` encoder: EfficientNet-Lite0 for pictures, SoundNet-8 for sound, ImageNet's logits between them.
+
+The joint space is the 1000 ImageNet logits minus their mean: the classifier gives them at every position
+of the picture, the binding (`SoundHead`) predicts them from sound.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moca_avs.encoders.base import AddTokens, SiteWidths, SoundStates
+from moca_avs.encoders.binding import JOINT_DIM, SoundHead
+from moca_avs.encoders.efficientnet_lite import EfficientNetLite0, block_shapes
+from moca_avs.encoders.soundnet import LAYERS, MIN_SAMPLES, SAMPLE_RATE, SCALE, SoundNet8
+from moca_avs.errors import MediaError, UsageError
+from moca_avs.fetch.registry import SHIPPED
+from moca_avs.fetch.weights import load_asset, tensors_sha256
+
+IMAGE_MEAN, IMAGE_STD = 0.498, 0.502  # of pixels in [0, 1], all channels
+MAX_TOKENS = 64
+PLACEMENTS = ("last", "first", "interleaved")
+
+
+class LiteEncoder(nn.Module):
+    """EfficientNet-Lite0 and SoundNet-8 behind `AudioVisualEncoder`; frozen, always in eval mode.
+
+    Args:
+        image_size: pixels per side, a multiple of 32.
+        dilate: run the last strided stage at stride 1: the map has image_size / 16 positions per side
+            instead of image_size / 32.
+        binding: "shipped", a sound head's file, a `SoundHead`, or None for SoundNet's own ImageNet logits.
+
+    Raises:
+        UsageError: if `image_size` is no positive multiple of 32.
+        WeightsError: weights that can't be fetched, or are not what their hash says.
+    """
+
+    name = "lite"
+    sites = ("block",)
+    image_blocks = 16
+    audio_blocks = len(LAYERS)  # conv1..conv7; the two heads are no adapter layers
+    joint_dim = JOINT_DIM
+
+    def __init__(
+        self, image_size: int = 384, dilate: bool = False, binding: SoundHead | Path | str | None = "shipped"
+    ) -> None:
+        super().__init__()
+        if image_size < 32 or image_size % 32:
+            raise UsageError(f"image_size must be a positive multiple of 32, found {image_size}")
+        self.image_size = image_size
+        self.dilate = dilate
+        self.grid = image_size // (16 if dilate else 32)
+        self.shapes = block_shapes(dilate)
+        picture_weights, sound_weights = load_asset("efficientnet-lite0"), load_asset("soundnet8")
+        self.image_net = EfficientNetLite0(picture_weights, dilate)
+        self.sound_net = SoundNet8(sound_weights)
+        self.binding = _binding(binding)
+        hashed = {f"image.{k}": v for k, v in picture_weights.items()}
+        hashed |= {f"sound.{k}": v for k, v in sound_weights.items()}
+        if self.binding is not None:
+            hashed |= {f"binding.{k}": v for k, v in self.binding.state_dict().items()}
+        self._hash = tensors_sha256(hashed)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> LiteEncoder:
+        """Stay in eval mode, whatever a parent module is switched to."""
+        return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.image_net.weight.device
+
+    def weights_hash(self) -> str:
+        """SHA-256 over names, shapes and bytes of every weight, the binding's included."""
+        return self._hash
+
+    # --- adapter layout -------------------------------------------------------------------------------
+
+    def adapter_pairs(self, placement: str, count: int) -> list[tuple[int, int]]:
+        """(image block, audio layer) pairs; audio layers 0..6 are conv1..conv7.
+
+        "last": blocks 16-k..15 with the last k sound layers (k = 6: (10, 1) .. (15, 6)). "first": blocks
+        0..k-1 with conv1..convk. "interleaved": every other block back from the last (k = 6: 5, 7, .., 15)
+        with the last k sound layers: SoundNet has too few layers to skip every other one as well.
+
+        Raises:
+            UsageError: for an unknown placement, or a count outside 1..7.
+        """
+        if placement not in PLACEMENTS:
+            raise UsageError(f"placement must be one of {', '.join(PLACEMENTS)}, found {placement!r}")
+        if not 1 <= count <= self.audio_blocks:
+            raise UsageError(f"adapter count must be in 1..{self.audio_blocks}, found {count}")
+        late_sound = range(self.audio_blocks - count, self.audio_blocks)
+        if placement == "first":
+            return [(i, i) for i in range(count)]
+        step = 2 if placement == "interleaved" else 1
+        blocks = range(self.image_blocks - 1 - step * (count - 1), self.image_blocks, step)
+        return list(zip(blocks, late_sound, strict=True))
+
+    def site_widths(self, image_block: int, audio_layer: int) -> SiteWidths:
+        """The adapter reads the block's input and adds to its output: X' = block(X) + AdaAV(X_a, X)."""
+        shape = self.shapes[image_block]
+        return SiteWidths(shape.width_in, shape.width_out, LAYERS[audio_layer].width)
+
+    # --- pictures -------------------------------------------------------------------------------------
+
+    def prepare_images(self, frames: np.ndarray) -> Tensor:
+        """uint8 [B, H, W, 3] of any size -> float32 [B, 3, image_size, image_size], squashed, normalised."""
+        size = (self.image_size, self.image_size)
+        images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode="bilinear", antialias=True)
+        images = images.to(self.device, torch.float32)
+        return (images / 255 - IMAGE_MEAN) / IMAGE_STD
+
+    def image_stem(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] -> the state that enters block 0, [B, 32, S/2, S/2]."""
+        return self.image_net.stem(images)
+
+    def image_block(self, index: int, state: Tensor, added: dict[str, AddTokens] | None = None) -> Tensor:
+        """One MBConv block, [B, C, H, W] -> [B, C', H', W'].
+
+        ``added["block"]`` gets the block's *input* tokens [B, H'W', C] (2x2 averages where the block
+        strides) and its result [B, H'W', C'] is added to the block's output.
+        """
+        out = self.image_net.blocks[index](state)
+        if not added:
+            return out
+        entering = F.avg_pool2d(state, 2) if self.shapes[index].stride == 2 else state
+        extra = added["block"](entering.flatten(2).transpose(1, 2))
+        return out + extra.transpose(1, 2).unflatten(2, out.shape[2:])
+
+    def trunk_map(self, state: Tensor) -> Tensor:
+        """Output of block 15, [B, 320, h, w], as it is."""
+        return state
+
+    def joint_map(self, state: Tensor) -> Tensor:
+        """The classifier at every position: ImageNet logits minus their mean, [B, 1000, h, w]."""
+        features = self.image_net.head(state).permute(0, 2, 3, 1)
+        return centred(self.image_net.classify(features)).permute(0, 3, 1, 2)
+
+    def _features(self, images: Tensor) -> Tensor:
+        state = self.image_stem(images)
+        for index in range(self.image_blocks):
+            state = self.image_block(index, state)
+        return self.image_net.head(state).mean((2, 3))
+
+    @torch.no_grad()
+    def image_feature(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] -> [B, 1280], the features averaged over positions."""
+        return self._features(images)
+
+    @torch.no_grad()
+    def class_logits(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] -> ImageNet logits [B, 1000] of the whole picture."""
+        return self.image_net.classify(self._features(images))
+
+    # --- sound ----------------------------------------------------------------------------------------
+
+    def prepare_sound(self, sound: np.ndarray, sample_rate: int) -> Tensor:
+        """float32 [N >= 1] mono -> float32 [209374] at 22050 Hz, times 256.
+
+        A shorter sound is tiled to that length (9.5 s, the least SoundNet takes); of a longer one the
+        middle is kept.
+
+        Raises:
+            MediaError: for an empty sound.
+        """
+        if len(sound) == 0:
+            raise MediaError("the sound is empty; an encoder needs at least one sample")
+        middle = _centre(sound, -(-MIN_SAMPLES * sample_rate // SAMPLE_RATE) + sample_rate)
+        samples = middle if sample_rate == SAMPLE_RATE else _resample(middle, sample_rate)
+        fixed = (
+            _centre(samples, MIN_SAMPLES) if len(samples) > MIN_SAMPLES else np.resize(samples, MIN_SAMPLES)
+        )
+        return torch.from_numpy(fixed.astype(np.float32) * np.float32(SCALE)).to(self.device)
+
+    @torch.no_grad()
+    def encode_sound(self, sounds: Tensor) -> SoundStates:
+        """[B, 209374] -> embedding [B, 1000] and tokens per (layer, "block"), [B, <= 64, C].
+
+        Tokens are the states after ReLU and before pooling, averaged over time down to 64 at most.
+        """
+        states, objects, places = self.sound_net(sounds)
+        if self.binding is None:
+            embedding = centred(objects.mean(2))
+        else:
+            embedding = self.binding(_sound_features(states, objects, places))
+        return SoundStates(embedding, {(i, "block"): _tokens(state) for i, state in enumerate(states)})
+
+    @torch.no_grad()
+    def sound_features(self, sounds: Tensor) -> Tensor:
+        """[B, 209374] -> [B, 4985], what the binding reads.
+
+        Mean, then maximum, over time of conv5, conv6 and conv7 (after ReLU, before pooling), then both
+        heads' logits averaged over time.
+        """
+        return _sound_features(*self.sound_net(sounds))
+
+    @torch.no_grad()
+    def sound_class_logits(self, sounds: Tensor) -> Tensor:
+        """[B, 209374] -> SoundNet's own ImageNet logits [B, 1000]."""
+        return self.sound_net(sounds)[1].mean(2)
+
+
+def centred(logits: Tensor) -> Tensor:
+    """Logits [..., 1000] minus their mean: where the two networks meet."""
+    return logits - logits.mean(-1, keepdim=True)
+
+
+def _binding(choice: SoundHead | Path | str | None) -> SoundHead | None:
+    if choice == "shipped":
+        shipped = SHIPPED["lite-binding"].path
+        return SoundHead.load(shipped) if shipped.exists() else None
+    return SoundHead.load(Path(choice)) if isinstance(choice, (str, Path)) else choice
+
+
+def _sound_features(states: list[Tensor], objects: Tensor, places: Tensor) -> Tensor:
+    late = states[4:]
+    parts = [s.mean(2) for s in late] + [s.amax(2) for s in late] + [objects.mean(2), places.mean(2)]
+    return torch.cat(parts, 1)
+
+
+def _tokens(state: Tensor) -> Tensor:
+    """[B, C, n] -> [B, min(n, 64), C]."""
+    pooled = F.adaptive_avg_pool1d(state, MAX_TOKENS) if state.shape[2] > MAX_TOKENS else state
+    return pooled.transpose(1, 2).contiguous()
+
+
+def _centre(sound: np.ndarray, length: int) -> np.ndarray:
+    start = max((len(sound) - length) // 2, 0)
+    return sound[start : start + length]
+
+
+def _resample(sound: np.ndarray, sample_rate: int) -> np.ndarray:
+    """To 22050 Hz; a sound too short to leave a sample keeps its first one."""
+    from moca_avs.media import resample
+
+    samples = resample(sound, sample_rate, SAMPLE_RATE)
+    return samples if len(samples) else sound[:1]

