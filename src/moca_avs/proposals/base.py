@@ -1,0 +1,139 @@
+"""Class-agnostic mask proposals: what stands in a picture, whatever it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from moca_avs.proposals.matching import pairwise_iou
+
+WORKING_SIDE = 384  # pixels; no proposer here sees finer than this
+
+
+class Proposer(Protocol):
+    """Finds things in a frame.
+
+    Attributes:
+        settings: JSON-able, what is needed to make it again, weights' hashes included.
+    """
+
+    settings: dict[str, Any]
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] -> bool [P, H, W], P >= 0, best or largest first; deterministic."""
+        ...
+
+
+class BoxDetector(Protocol):
+    """Finds boxes around things, whatever they are (an open-world detector)."""
+
+    settings: dict[str, Any]
+
+    def __call__(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [H, W, 3] -> boxes float32 [P, 4] (x0, y0, x1, y1 in pixels), scores float32 [P]."""
+        ...
+
+
+class BoxSegmenter(Protocol):
+    """Turns boxes into masks (SAM)."""
+
+    settings: dict[str, Any]
+
+    def __call__(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] and float32 [P, 4] -> bool [P, H, W], in the order of the boxes."""
+        ...
+
+
+class Joined:
+    """Several proposers as one; of near-equal masks the first stays.
+
+    Args:
+        proposers: asked in this order.
+        max_iou: two proposals that overlap more are the same.
+    """
+
+    def __init__(self, proposers: Sequence[Proposer], max_iou: float = 0.9) -> None:
+        self.proposers = tuple(proposers)
+        self.max_iou = max_iou
+        self.settings: dict[str, Any] = {
+            "name": "joined",
+            "max_iou": max_iou,
+            "proposers": [p.settings for p in proposers],
+        }
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] -> bool [P, H, W]."""
+        return distinct(np.concatenate([proposer(frame) for proposer in self.proposers]), self.max_iou)
+
+
+class Remembering:
+    """Keeps the last frames' proposals: the same picture meets several sounds, and films stand still.
+
+    Args:
+        proposer: asked where a frame is new.
+        frames: how many answers are kept, packed to one bit a pixel.
+    """
+
+    def __init__(self, proposer: Proposer, frames: int = 32) -> None:
+        self.proposer = proposer
+        self.frames = frames
+        self.settings = proposer.settings
+        self._answers: OrderedDict[bytes, tuple[np.ndarray, tuple[int, ...]]] = OrderedDict()
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] -> bool [P, H, W]."""
+        key = hashlib.sha256(str(frame.shape).encode() + frame.tobytes()).digest()
+        if key not in self._answers:
+            masks = self.proposer(frame)
+            self._answers[key] = np.packbits(masks), masks.shape
+            if len(self._answers) > self.frames:
+                self._answers.popitem(last=False)
+        self._answers.move_to_end(key)
+        bits, shape = self._answers[key]
+        return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
+
+
+def distinct(masks: np.ndarray, max_iou: float = 0.9) -> np.ndarray:
+    """Drop every mask (bool [P, H, W]) that overlaps an earlier kept one by more than `max_iou`."""
+    overlap = pairwise_iou(masks, masks) > max_iou
+    kept: list[int] = []
+    for index in range(len(masks)):
+        if not overlap[index, kept].any():
+            kept.append(index)
+    return masks[kept]
+
+
+def on_small_copy(
+    frame: np.ndarray, propose: Callable[[np.ndarray], np.ndarray], side: int = WORKING_SIDE
+) -> np.ndarray:
+    """Propose on a copy whose longer side is at most `side` pixels; masks come back at frame size."""
+    small = shrunk(frame, side)
+    masks = propose(small)
+    if small.shape == frame.shape:
+        return masks
+    return np.array([resized_mask(mask, frame.shape[:2]) for mask in masks], bool).reshape(
+        -1, *frame.shape[:2]
+    )
+
+
+def shrunk(frame: np.ndarray, side: int = WORKING_SIDE) -> np.ndarray:
+    """uint8 [H, W, 3] -> the same picture with a longer side of at most `side`; itself if small enough."""
+    height, width = frame.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return frame
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
+
+
+def resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask bool [h, w] at another size, bool [H, W]: bilinear with the border at one half."""
+    if mask.shape == tuple(size):
+        return mask
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)) > 127
