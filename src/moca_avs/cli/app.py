@@ -45,7 +45,7 @@ def run(arguments: Sequence[str] | None) -> int:
         return 0
     try:
         command: Command = tyro.cli(
-            Command,  # type: ignore[arg-type]
+            Command,
             prog="moca",
             description=DESCRIPTION,
             args=given,
