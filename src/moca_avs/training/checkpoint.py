@@ -1,0 +1,198 @@
+"""The run folder: a kill at any moment leaves it whole, and resuming goes on as if nothing had happened.
+
+    RUN/config.json                          what is trained, on what, beside which weights
+    RUN/log.jsonl                            one line per logged step
+    RUN/pairs.safetensors                    the neighbour table
+    RUN/steps/000500/adapters.safetensors    weights after 500 steps
+    RUN/steps/000500/state.pt                optimiser and step, tied to those weights
+    RUN/adapters.safetensors                 the last weights, written when the run is done
+
+Randomness needs no state: every step seeds its own generator from (seed, step).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from moca_avs.adapter import AdapterSet, load_adapters, save_adapters
+from moca_avs.encoders.base import AudioVisualEncoder
+from moca_avs.errors import MocaError, UsageError, WeightsError
+
+ADAPTERS = "adapters.safetensors"
+_STATE = "state.pt"
+_PARTIAL = ".part"
+_COMPARED = ("training", "encoder", "data")
+
+
+class RunFolder:
+    """Reads and writes one run folder.
+
+    Args:
+        path: the folder; made by `open`.
+        identity: what `config.json` says. Its "training", "encoder" and "data" decide the result, so a
+            resumed run must have the same; the rest is only told.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+        self.path = path
+        self.identity = identity
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step is done and its weights are in place."""
+        return (self.path / ADAPTERS).exists()
+
+    def open(self, resume: bool) -> None:
+        """Make the folder, or check that it holds this very run.
+
+        Raises:
+            UsageError: if it holds anything else, or if it holds this run and `resume` is False.
+        """
+        config = self.path / "config.json"
+        if self._started:
+            self._check_same(config)
+            if not resume:
+                state = "finished" if self.finished else "unfinished"
+                raise UsageError(
+                    f"{self.path} holds this run already, {state}; resume it or choose another folder"
+                )
+        elif self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; give a new or empty folder for the run")
+        elif self.path.exists() and not config.exists() and self._foreign():
+            raise UsageError(f"{self.path} is not empty and holds no run; give a new or empty folder")
+        else:
+            self._prepare()
+        for abandoned in (self.path / "steps").glob(f".*{_PARTIAL}"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+
+    @property
+    def _started(self) -> bool:
+        """Whether a step was done here; until then a run can begin anew with any settings."""
+        return (self.path / "log.jsonl").exists() or latest_checkpoint(self.path) is not None
+
+    def _foreign(self) -> list[Path]:
+        return [entry for entry in self.path.iterdir() if entry.suffix != _PARTIAL]
+
+    def _prepare(self) -> None:
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / "pairs.safetensors").unlink(missing_ok=True)
+            self._replace_text("config.json", json.dumps(self.identity, indent=2) + "\n")
+
+    def _check_same(self, config: Path) -> None:
+        try:
+            found = json.loads(config.read_text(encoding="utf-8"))
+            parts = {part: dict(found[part]) for part in _COMPARED}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{config} is not the config of a training run ({error!r})") from error
+        for part in _COMPARED:
+            old, new = parts[part], self.identity[part]
+            differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+            if differing:
+                was = ", ".join(
+                    f"{name} = {old.get(name)!r} there, {new.get(name)!r} here" for name in differing
+                )
+                raise UsageError(
+                    f"{self.path} holds a run with other {part} settings ({was}); choose another folder"
+                )
+
+    def save(self, step: int, adapters: AdapterSet, optimiser: torch.optim.Optimizer) -> None:
+        """Write the checkpoint after `step` steps beside its place, then rename it there."""
+        target = self._checkpoint(step)
+        if target.exists():
+            return
+        state, buffer = {"step": step, "adapters": adapters.weights_hash()}, io.BytesIO()
+        torch.save(state | {"optimiser": optimiser.state_dict()}, buffer)
+        partial = target.with_name(f".{target.name}{_PARTIAL}")
+        with writing(target):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            save_adapters(adapters, partial / ADAPTERS)
+            (partial / _STATE).write_bytes(buffer.getvalue())
+            partial.replace(target)
+
+    def finish(self, adapters: AdapterSet) -> None:
+        """Put the last weights at the top of the folder, which marks the run as done."""
+        with writing(self.path / ADAPTERS):
+            save_adapters(adapters, self.path / ADAPTERS)
+
+    def restore(self, encoder: AudioVisualEncoder) -> tuple[int, AdapterSet, dict[str, Any]] | None:
+        """Step, adapters (on the CPU) and optimiser state of the last checkpoint; None where there is none.
+
+        Raises:
+            WeightsError: if that checkpoint is damaged.
+        """
+        folder = latest_checkpoint(self.path)
+        if folder is None:
+            return None
+        try:
+            adapters = load_adapters(folder / ADAPTERS, encoder)
+            state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+            step, optimiser, expected = int(state["step"]), state["optimiser"], state["adapters"]
+        except (WeightsError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            raise _damaged(folder, str(error).splitlines()[0]) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(folder, f"{_STATE} is not what training writes: {error!r}") from error
+        if step != int(folder.name):
+            raise _damaged(folder, f"{_STATE} is of step {step}")
+        if adapters.weights_hash() != expected:
+            raise _damaged(folder, f"{ADAPTERS} does not hold the weights that {_STATE} belongs to")
+        return step, adapters, optimiser
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Append one line to log.jsonl."""
+        path = self.path / "log.jsonl"
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def cut_log(self, step: int) -> None:
+        """Forget what was logged after `step`: those steps will be run again."""
+        path = self.path / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        if kept != lines:
+            with writing(path):
+                self._replace_text("log.jsonl", "".join(kept))
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.path / "steps" / f"{step:06d}"
+
+    def _replace_text(self, name: str, text: str) -> None:
+        partial = self.path / f".{name}{_PARTIAL}"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(self.path / name)
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """The folder of a run's last whole checkpoint (it holds ``adapters.safetensors``); None without one."""
+    steps = run / "steps"
+    whole = [entry for entry in steps.iterdir() if entry.name.isdecimal()] if steps.is_dir() else []
+    return max(whole, key=lambda entry: int(entry.name), default=None)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a full or read-only disk raises into an error that says what to do."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise MocaError(
+            f"could not write {path} ({error}); checkpoints already written are whole: make room or choose "
+            "another place, then resume"
+        ) from error
+
+
+def _damaged(folder: Path, why: str) -> WeightsError:
+    return WeightsError(
+        f"the checkpoint {folder} is damaged ({why}); delete that folder to go on from the one before it"
+    )
