@@ -63,7 +63,8 @@ class SoundNet8(nn.Module):
         for layer in LAYERS:
             kernel, bias = _kernel(reader, layer.name, layer.kernel, width, layer.width)
             names = ("gamma", "beta", "mean", "var")
-            norm = BatchNorm(*(reader.take(f"{layer.name}.{n}", layer.width) for n in names), eps=EPS)
+            gamma, beta, mean, var = (reader.take(f"{layer.name}.{name}", layer.width) for name in names)
+            norm = BatchNorm(gamma, beta, mean, var, EPS)
             self._keep(*norm.fold(kernel, bias))
             width = layer.width
         for name, classes in (("conv8", IMAGENET_CLASSES), ("conv8_2", PLACES_CLASSES)):

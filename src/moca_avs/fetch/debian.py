@@ -96,13 +96,13 @@ def _fetch(package: str) -> None:
             ["dpkg-deb", "--field", str(archive), "Version"], capture_output=True, text=True, check=True
         ).stdout.strip()
         os.utime(tree)  # dpkg-deb gives the root its build date; `_find` wants ours
-        os.replace(tree, _root() / f"{package}_{found.replace(':', '%3a')}")
+        tree.replace(_root() / f"{package}_{found.replace(':', '%3a')}")
 
 
 def _unpack(archive: Path, tree: Path) -> None:
     if shutil.which("dpkg-deb") is None:
         raise DataError(f"unpacking {archive.name} needs dpkg-deb; install dpkg, or use Debian or Ubuntu")
-    done = subprocess.run(["dpkg-deb", "--extract", str(archive), str(tree)], capture_output=True, text=True)
+    done = _run(["dpkg-deb", "--extract", str(archive), str(tree)])
     if done.returncode:
         raise DataError(f"{archive} could not be unpacked: {done.stderr.strip()}; delete it and run again")
 
@@ -133,7 +133,7 @@ def _download(package: str, folder: Path) -> Path:
 
 def _plan(package: str) -> tuple[str, int] | None:
     """(file name, bytes) of what apt would download; None if its lists don't know the package."""
-    done = subprocess.run([*_apt(), "download", "--print-uris", package], capture_output=True, text=True)
+    done = _run([*_apt(), "download", "--print-uris", package])
     for line in done.stdout.splitlines():
         parts = shlex.split(line)
         if len(parts) >= 3 and parts[1].endswith(".deb"):
@@ -143,8 +143,12 @@ def _plan(package: str) -> tuple[str, int] | None:
 
 def _update() -> str:
     print("fetching package lists", file=sys.stderr, flush=True)
-    done = subprocess.run([*_apt(), "update"], capture_output=True, text=True)
+    done = _run([*_apt(), "update"])
     return done.stdout + done.stderr
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def _apt() -> list[str]:
@@ -166,6 +170,6 @@ def _failure(package: str, text: str) -> str:
     errors = [line.strip() for line in text.splitlines() if line.startswith(("E:", "Err:"))]
     return (
         f"the Debian package {package} could not be fetched (no network, or not in this machine's sources): "
-        f"apt-get said {errors[-1] if errors else 'that it knows no such package'!r}; on a machine that has a "
-        f"network run `apt-get download {package}` and put the .deb into {download_dir()}"
+        f"apt-get said {errors[-1] if errors else 'that it knows no such package'!r}; on a machine that has "
+        f"a network run `apt-get download {package}` and put the .deb into {download_dir()}"
     )

@@ -48,7 +48,5 @@ def read_pickled_arrays(path: Path) -> Any:
             np.lib.format.read_array_header_1_0(handle)
             found = ArrayUnpickler(handle, path.name).load()
         except (ValueError, EOFError, pickle.UnpicklingError, TypeError) as error:
-            raise WeightsError(
-                f"{path} is no pickled numpy file ({error}); delete it and run again"
-            ) from error
+            raise WeightsError(f"{path} is no pickled numpy file ({error}); delete it, run again") from error
     return found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -37,14 +38,7 @@ def run_watched(
     log = folder.parent / f"{folder.name}.log"
     with (
         log.open("wb") as output,
-        tqdm(
-            total=total,
-            desc=f"fetching {label}",
-            unit="B",
-            unit_scale=True,
-            disable=not terminal,
-            leave=False,
-        ) as bar,
+        tqdm(total=total, desc=f"fetching {label}", unit="B", unit_scale=True, disable=not terminal) as bar,
         subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT) as process,
     ):
         try:
@@ -64,10 +58,11 @@ def run_watched(
 
 def _size(folder: Path) -> int:
     """Bytes of all files below; files that vanish while we look count as nothing."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
-    return total
+    return sum(_file_size(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0

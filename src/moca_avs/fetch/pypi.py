@@ -65,7 +65,7 @@ def _fetch(asset: Asset, target: Path) -> None:
         _extract(archive, asset.member, member)
         check_hash(member, asset.member_sha256, f"{asset.member} of {asset.archive}")
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(member, target)
+        member.replace(target)
 
 
 def _download(asset: Asset, folder: Path) -> Path:

