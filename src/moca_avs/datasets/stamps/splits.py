@@ -1,0 +1,122 @@
+"""Which side of the split a file lies on: a pure function of the media table, never of a composite.
+
+Everything is ordered by the SHA-256 of a path inside its package (or of a class name), so no seed and no
+result of any experiment can move a file. Files of one duplicate group go together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+TRAIN, VAL, TEST, UNSEEN = "train", "val", "test", "unseen"
+"""Sides. "unseen" holds images and sounds of the classes that training never meets (Test-C)."""
+
+CORE = ("tuxpaint-stamps-default", "gcompris-qt-data", "tuxpaint-data", "openttd-opensfx", "sonic-pi-samples")
+FULL = (*CORE, "widelands-data", "wesnoth-1.16-data", "0ad-data")
+MEDIA = {"core": CORE, "full": FULL}
+
+UNSEEN_CLASSES = 14
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of ``media.csv``.
+
+    Attributes:
+        package: Debian package.
+        category: class name, "" for backgrounds.
+        role: "cutout", "sound" or "background".
+        kind: of a cut-out: "photo", "drawing" or "cartoon" (cartoons only train).
+        path: inside the package (see `archives.read_member`).
+        group: duplicate group: the same recording or landmark under several names; "" if alone.
+    """
+
+    package: str
+    category: str
+    role: str
+    kind: str
+    path: str
+    group: str
+
+    @property
+    def unit(self) -> str:
+        """What is never split: the duplicate group, or the path where the file is alone."""
+        return self.group or self.path
+
+
+def digest(text: str) -> str:
+    """SHA-256 of a path or name, as hex: the order everything here is sorted by."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def assign_sides(rows: Iterable[Row]) -> dict[Row, str]:
+    """Side of every row of the whole table (all packages). Sounds outside `CORE` only ever train.
+
+    Rows of unseen classes outside `CORE` get no side and are missing from the answer.
+    """
+    table = list(rows)
+    unseen = unseen_classes(table)
+    sides: dict[Row, str] = {}
+    for role, split in (("sound", _sound_sides), ("cutout", _cutout_sides)):
+        of_class = defaultdict(list)
+        for row in table:
+            if row.role == role and row.package in CORE:
+                of_class[row.category].append(row)
+        tested = {row.category for row, side in sides.items() if side == TEST}
+        for category, members in of_class.items():
+            if category in unseen:
+                sides |= dict.fromkeys(members, UNSEEN)
+            else:
+                sides |= split(members, category, tested)
+    sides |= {r: TRAIN for r in table if r.package not in CORE and r.category not in unseen}
+    return sides | _background_sides([row for row in table if row.role == "background"])
+
+
+def unseen_classes(rows: Iterable[Row]) -> set[str]:
+    """Test-C: the first `UNSEEN_CLASSES`, by hash of the name, with a photo and exactly one core sound."""
+    sounds, photos = defaultdict(set), set()
+    for row in rows:
+        if row.role == "sound" and row.package in CORE:
+            sounds[row.category].add(row.unit)
+        if row.kind == "photo":
+            photos.add(row.category)
+    single = [category for category, units in sounds.items() if len(units) == 1 and category in photos]
+    return set(sorted(single, key=digest)[:UNSEEN_CLASSES])
+
+
+def _deal(members: list[Row], sizes: tuple[int, int]) -> dict[Row, str]:
+    """Units by hash: the first `sizes[0]` are tested, the next `sizes[1]` validate, the rest train."""
+    units = sorted({row.unit for row in members}, key=digest)
+    test, val = sizes
+    side = {unit: TEST if i < test else VAL if i < test + val else TRAIN for i, unit in enumerate(units)}
+    return {row: side[row.unit] for row in members}
+
+
+def _sound_sides(members: list[Row], category: str, _tested: set[str]) -> dict[Row, str]:
+    """One sound trains; of two one is tested (in a quarter of the classes it validates); then 40 % are tested."""
+    count = len({row.unit for row in members})
+    if count == 1:
+        sizes = (0, 0)
+    elif count == 2:
+        sizes = (0, 1) if int(digest(category)[:8], 16) % 4 == 0 else (1, 0)
+    else:
+        sizes = (count * 2 // 5, 1)
+    return _deal(members, sizes)
+
+
+def _cutout_sides(members: list[Row], _category: str, tested: set[str]) -> dict[Row, str]:
+    """Images of tested classes: of two one is tested, of three one validates as well. Cartoons only train."""
+    real = [row for row in members if row.kind != "cartoon"]
+    sides = dict.fromkeys(members, TRAIN)
+    if members[0].category in tested and len(real) >= 2:
+        sides |= _deal(real, (max(1, len(real) * 2 // 5), 1 if len(real) >= 3 else 0))
+    return sides
+
+
+def _background_sides(members: list[Row]) -> dict[Row, str]:
+    """Half of the backgrounds train, a sixth validates, a third is tested."""
+    count = len({row.unit for row in members})
+    return _deal(members, (count // 3, count // 6))
