@@ -191,6 +191,15 @@ def load_adapters(path: Path, encoder: AudioVisualEncoder) -> AdapterSet:
     return adapters
 
 
+def read_adapter_config(path: Path) -> dict[str, Any]:
+    """`AdapterSet.config` of a saved file: its encoder's name above all.
+
+    Raises:
+        WeightsError: if the file is missing, damaged, or no adapter file.
+    """
+    return _read(path)[0]
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:

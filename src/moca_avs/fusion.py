@@ -71,6 +71,22 @@ def from_prefix(
     """
     if space not in SPACES:
         raise UsageError(f"feature space must be one of {', '.join(SPACES)}, found {space!r}")
+    state = last_state(encoder, adapters, state, sounds, from_block)
+    return encoder.joint_map(state) if space == "joint" else encoder.trunk_map(state)
+
+
+def last_state(
+    encoder: AudioVisualEncoder,
+    adapters: AdapterSet | None,
+    state: Tensor,
+    sounds: SoundStates,
+    from_block: int,
+) -> Tensor:
+    """The encoder's own state after its last block, from the one that enters block `from_block`.
+
+    Raises:
+        UsageError: if an adapter stands before `from_block`.
+    """
     if adapters is not None and from_block > adapters.first_block:
         raise UsageError(
             f"the first adapter stands at block {adapters.first_block}, before the cached block {from_block}"
@@ -78,4 +94,4 @@ def from_prefix(
     for index in range(from_block, encoder.image_blocks):
         added = None if adapters is None else adapters.at(index, sounds)
         state = encoder.image_block(index, state, added)
-    return encoder.joint_map(state) if space == "joint" else encoder.trunk_map(state)
+    return state

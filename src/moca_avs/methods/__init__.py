@@ -1,1 +1,43 @@
-"""See docs/architecture.md."""
+"""Ways to segment a clip, all interchangeable: ``Clip -> Segmentation``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moca_avs.methods.base import Method
+
+METHODS = {
+    "moca": "the paper's method: trained adapters, clustering, proposal matching",
+    "frozen": "the same without adapters: nothing trained",
+}
+"""Name -> what it is."""
+
+
+def load(name: str = "lite", method: str = "moca", device: str = "auto", **settings: Any) -> Method:
+    """Build a method, ready to be called with a clip.
+
+    Args:
+        name: a preset ("lite"), a training run's folder (its newest step is taken), a folder with
+            ``adapters.safetensors``, or a Hub id ("owner/name").
+        method: "moca" or "frozen".
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        settings: fields of `moca_avs.methods.config.MocaConfig`, and the encoder's ``image_size`` and
+            ``dilate``. What is not given comes from the folder's ``config.json``, then the preset's, then
+            the dataclass.
+
+    Returns:
+        Callable ``Clip -> Segmentation`` with ``.settings``.
+
+    Raises:
+        UsageError: for an unknown name, method, device or setting.
+        WeightsError: for weights that are missing, damaged or another encoder's.
+
+    Example:
+        >>> import moca_avs
+        >>> method = moca_avs.load("lite", method="frozen")  # doctest: +SKIP
+        >>> result = method(moca_avs.read_clip("band.mp4", fps=1))  # doctest: +SKIP
+    """
+    from moca_avs.methods.loading import load_method
+
+    return load_method(name, method, device, settings)

@@ -1,0 +1,116 @@
+"""Every choice of inference, as data; nothing here is trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from moca_avs.errors import UsageError
+from moca_avs.silence import SilenceConfig
+
+
+@dataclass(frozen=True)
+class MocaConfig:
+    """How `Moca` goes from features to masks. Defaults follow the paper; a preset may set others.
+
+    Raises:
+        UsageError: on a value that does not exist or is out of range.
+    """
+
+    window: float = 2.0
+    """Seconds of sound, centred on the frame, that the encoder hears."""
+    gate_window: float = 1.0
+    """Seconds of sound, centred on the frame, that decide whether it is silent."""
+    silence_level: float = -60.0
+    """dBFS; a gate window whose loudest 50 ms are below is silent."""
+    silence_margin: float = SilenceConfig.margin
+    """dB by which they must stand out from the recording's noise floor."""
+    silence_ceiling: float = SilenceConfig.ceiling
+    """dBFS; a noise floor above this is not room noise and does not count."""
+    similarity: float = -1.0
+    """Mean cosine with the sound inside the mask, below which a frame is left empty; -1 lets all pass."""
+
+    masks: Literal["clusters", "heat"] = "clusters"
+    """Coarse mask: the sounding cluster (the paper), or the hottest share of the picture."""
+    clusters: int = 8
+    """K of k-means (the paper does not give it)."""
+    cluster_space: Literal["joint", "trunk"] = "joint"
+    """Features clustered: in the joint space, or the image trunk's own."""
+    upsample: int = 4
+    """Factor of bilinear upsampling before clustering."""
+    starts: int = 4
+    """Independent starts of k-means per frame."""
+    seed: int = 0
+    """Of k-means."""
+    sounding: Literal["best", "threshold"] = "best"
+    """The cluster with the highest mean cosine, or all above `sounding_threshold`."""
+    sounding_threshold: float = 0.2
+    """Mean cosine with the sound."""
+    heat_share: float = 0.10
+    """Share of the picture that `masks="heat"` takes."""
+
+    refine: Literal["mpm", "best", "heat", "none"] = "mpm"
+    """The paper's proposal matching; the one proposal nearest the mask; the one with the most heat; none."""
+    proposals: Literal["saliency", "superpixels", "saliency+superpixels"] = "saliency"
+    """Where proposals come from (unless a proposer is given)."""
+    match_iou: float = 0.5
+    """`refine="mpm"`: proposals that overlap the mask more than this form the mask together."""
+    when_unmatched: Literal["cluster", "empty"] = "cluster"
+    """`refine="mpm"` without a match: keep the coarse mask, or leave the frame empty (the paper's text)."""
+    best_iou: float = 0.3
+    """`refine="best"`: least overlap with the coarse mask, which is kept otherwise."""
+    area_power: float = 0.5
+    """`refine="heat"`: power of a proposal's share of the picture that multiplies its contrast."""
+    working_side: int = 384
+    """Pixels on the longer side of the copy on which masks are chosen."""
+    batch: int = 8
+    """Frames that go through the networks at once."""
+
+    def __post_init__(self) -> None:
+        for name in ("window", "gate_window"):
+            self._within(name, 0.02, 600.0)
+        for name in ("clusters", "upsample", "starts", "working_side", "batch"):
+            self._within(name, 1, 100_000)
+        for name in ("match_iou", "best_iou", "heat_share"):
+            self._within(name, 0.0, 1.0)
+        self._within("similarity", -1.0, 1.0)
+        choices = {
+            "masks": ("clusters", "heat"),
+            "cluster_space": ("joint", "trunk"),
+            "sounding": ("best", "threshold"),
+            "refine": ("mpm", "best", "heat", "none"),
+            "proposals": ("saliency", "superpixels", "saliency+superpixels"),
+            "when_unmatched": ("cluster", "empty"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} must be one of {', '.join(allowed)}, found {getattr(self, name)!r}")
+
+    def _within(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise UsageError(f"{name} must be a number in {low}..{high}, found {value!r}")
+
+    @property
+    def silence(self) -> SilenceConfig:
+        """The gate's part of it."""
+        return SilenceConfig(
+            absolute=self.silence_level, margin=self.silence_margin, ceiling=self.silence_ceiling
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field as plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MocaConfig:
+        """The inverse of `to_dict`; missing fields take their defaults.
+
+        Raises:
+            UsageError: on a name that is no field.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UsageError(f"unknown settings {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+        return cls(**values)

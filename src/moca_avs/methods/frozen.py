@@ -1,0 +1,32 @@
+"""MoCA with nothing trained: the frozen encoder's own audio-pixel association (paper figure 1c)."""
+
+from __future__ import annotations
+
+from moca_avs.clip import Clip, Segmentation
+from moca_avs.encoders.base import AudioVisualEncoder
+from moca_avs.methods.config import MocaConfig
+from moca_avs.methods.moca import Moca
+from moca_avs.proposals.base import Proposer
+
+
+class Frozen:
+    """Same features, clustering and refinement as `Moca`, without adapters; also step 0 of its training.
+
+    Args:
+        encoder: frozen.
+        proposer: gives the masks that refine; None where ``config.refine`` is "none".
+        config: every choice.
+
+    Raises:
+        UsageError: if the config wants proposals and there is no proposer.
+    """
+
+    def __init__(
+        self, encoder: AudioVisualEncoder, proposer: Proposer | None, config: MocaConfig | None = None
+    ) -> None:
+        self._moca = Moca(encoder, None, proposer, config, method="frozen")
+        self.settings = self._moca.settings
+
+    def __call__(self, clip: Clip) -> Segmentation:
+        """Segment every frame of a clip; see `Moca`."""
+        return self._moca(clip)

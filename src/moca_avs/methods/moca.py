@@ -1,0 +1,232 @@
+"""MoCA's inference (paper section 3.1): fused features, clusters, the sounding one, proposals, masks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import moca_avs
+from moca_avs.adapter import AdapterSet
+from moca_avs.clip import Clip, Segmentation
+from moca_avs.clustering import cosine_map, sounding_clusters, spherical_kmeans
+from moca_avs.encoders.base import AudioVisualEncoder, SoundStates
+from moca_avs.errors import UsageError
+from moca_avs.fusion import image_prefix, last_state
+from moca_avs.methods.config import MocaConfig
+from moca_avs.proposals.base import Proposer, Remembering, resized_mask, shrunk
+from moca_avs.proposals.matching import best_proposal, hottest_proposal, match_proposals
+from moca_avs.silence import block_levels, is_silent, noise_floor
+
+_REMEMBERED = 32  # frames whose unadapted state is kept: the same picture meets several sounds
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What one frame got: mask bool [H, W], heat float16 [h, w], score, reason ("" with a mask)."""
+
+    mask: np.ndarray
+    heat: np.ndarray
+    score: float
+    reason: str
+
+
+class Moca:
+    """Finds the pixels that make the sound, frame by frame.
+
+    Args:
+        encoder: frozen.
+        adapters: trained; None is the method `frozen`.
+        proposer: gives the masks that refine; None where ``config.refine`` is "none".
+        config: every choice.
+        method: name told in `settings`.
+
+    Raises:
+        UsageError: if the config wants proposals and there is no proposer.
+    """
+
+    def __init__(
+        self,
+        encoder: AudioVisualEncoder,
+        adapters: AdapterSet | None,
+        proposer: Proposer | None,
+        config: MocaConfig | None = None,
+        method: str = "moca",
+    ) -> None:
+        self.config = config or MocaConfig()
+        if self.config.refine != "none" and proposer is None:
+            raise UsageError(f"refine={self.config.refine!r} needs a proposer; give one, or refine='none'")
+        self.encoder = encoder
+        self.adapters = None if adapters is None else adapters.requires_grad_(False)
+        self.proposer = None if self.config.refine == "none" or proposer is None else Remembering(proposer)
+        self._states: OrderedDict[bytes, Tensor] = OrderedDict()
+        self.settings: dict[str, Any] = {
+            "method": method,
+            **self.config.to_dict(),
+            "encoder": {
+                "name": encoder.name,
+                "weights": encoder.weights_hash(),
+                "image_size": encoder.image_size,
+                "grid": encoder.grid,
+            },
+            "adapters": None if adapters is None else {**adapters.config, "weights": adapters.weights_hash()},
+            "proposer": None if self.proposer is None else self.proposer.settings,
+            "versions": {"moca_avs": moca_avs.__version__, "torch": torch.__version__},
+        }
+
+    @torch.inference_mode()
+    def __call__(self, clip: Clip, adapter_clip: Clip | None = None) -> Segmentation:
+        """Segment every frame of a clip.
+
+        Args:
+            clip: frames and sound.
+            adapter_clip: another clip whose sound the adapters hear instead, frame by frame (the wrong-sound
+                control); the gate and the choice of the mask still use the clip's own.
+
+        Returns:
+            Masks at source size. `scores` are mean cosines with the sound inside the mask, 0 where there is
+            none; `reasons` are "", "silent", "no sound", "below threshold" or "no proposal"; heat maps are
+            all 0 where nothing is heard.
+
+        Raises:
+            UsageError: if `adapter_clip` is silent as a file.
+        """
+        if adapter_clip is not None and not (adapter_clip.sound.size and len(adapter_clip)):
+            raise UsageError("adapter_clip has no sound for the adapters to hear")
+        reasons = self._unheard(clip)
+        heard = [index for index, reason in enumerate(reasons) if not reason]
+        grid = (self.encoder.grid, self.encoder.grid)
+        size = clip.frames.shape[1:3]
+        masks = np.zeros((len(clip), *size), bool)
+        heatmaps = np.zeros((len(clip), *grid), np.float16)
+        scores = np.zeros(len(clip), np.float32)
+        for start in range(0, len(heard), self.config.batch):
+            rows = heard[start : start + self.config.batch]
+            for index, answer in zip(rows, self._segment(clip, adapter_clip, rows), strict=True):
+                masks[index], heatmaps[index] = answer.mask, answer.heat
+                scores[index], reasons[index] = answer.score, answer.reason
+        return Segmentation(masks, heatmaps, scores, tuple(reasons), clip.times, self.settings)
+
+    def _unheard(self, clip: Clip) -> list[str]:
+        """Why each frame stays empty before anybody looks at it; "" where something is heard."""
+        gate = self.config.silence
+        floor = clip.noise_floor
+        if floor is None:
+            floor = noise_floor(block_levels(clip.sound, clip.sample_rate, gate.block), gate)
+        reasons = []
+        for index in range(len(clip)):
+            if not clip.window(index, self.config.window).size:
+                reasons.append("no sound")
+            else:
+                near = clip.window(index, self.config.gate_window)
+                reasons.append("silent" if is_silent(near, clip.sample_rate, floor, gate) else "")
+        return reasons
+
+    def _segment(self, clip: Clip, adapter_clip: Clip | None, rows: list[int]) -> Iterator[_Answer]:
+        frames = clip.frames[rows]
+        sounds = self._sounds(clip, adapter_clip, rows)
+        state = self._state(frames, sounds)
+        joint = self.encoder.joint_map(state)
+        cosine = cosine_map(joint, sounds.embedding)
+        heat = ((1 + cosine) / 2).half().cpu().numpy()
+        working = [shrunk(frame, self.config.working_side) for frame in frames]
+        size = working[0].shape[:2]
+        fine = F.interpolate(cosine[:, None], size, mode="bilinear", align_corners=False)[:, 0].cpu().numpy()
+        coarse = self._coarse(state, joint, sounds.embedding, fine)
+        for index, picture in enumerate(working):
+            mask, score, reason = self._decide(picture, fine[index], coarse[index])
+            yield _Answer(resized_mask(mask, frames.shape[1:3]), heat[index], score, reason)
+
+    def _decide(
+        self, picture: np.ndarray, cosine: np.ndarray, coarse: np.ndarray
+    ) -> tuple[np.ndarray, float, str]:
+        """Mask bool [H, W] of the working copy, its score, and why it is empty ("" where it is not)."""
+        if not coarse.any():
+            return coarse, 0.0, "below threshold"
+        mask = self._refined(picture, cosine, coarse)
+        if not mask.any():
+            return mask, 0.0, "no proposal"
+        score = float(cosine[mask].mean(dtype=np.float64))
+        if score < self.config.similarity:
+            return np.zeros_like(mask), score, "below threshold"
+        return mask, score, ""
+
+    def _refined(self, picture: np.ndarray, cosine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+        config = self.config
+        if self.proposer is None:
+            return coarse
+        proposals = self.proposer(picture)
+        if config.refine == "mpm":
+            return match_proposals(proposals, coarse, config.match_iou, config.when_unmatched)
+        if config.refine == "best":
+            return best_proposal(proposals, coarse, config.best_iou)
+        return hottest_proposal(proposals, cosine, coarse, config.area_power)
+
+    def _coarse(self, state: Tensor, joint: Tensor, embedding: Tensor, fine: np.ndarray) -> list[np.ndarray]:
+        """Coarse masks bool [H, W] of the working copies."""
+        config = self.config
+        size = fine.shape[1:]
+        if config.masks == "heat":
+            return [top_share(cosine, config.heat_share) for cosine in fine]
+        grid = (joint.shape[2] * config.upsample, joint.shape[3] * config.upsample)
+        features = joint if config.cluster_space == "joint" else self.encoder.trunk_map(state)
+        found = spherical_kmeans(features, config.clusters, size=grid, seed=config.seed, starts=config.starts)
+        cosine = cosine_map(joint, embedding, grid)
+        chosen = sounding_clusters(found.labels, cosine, config.sounding, config.sounding_threshold)
+        return [resized_mask(mask, size) for mask in chosen.cpu().numpy()]
+
+    def _sounds(self, clip: Clip, adapter_clip: Clip | None, rows: list[int]) -> SoundStates:
+        """States of the rows' windows, each distinct window encoded once."""
+        sounds = self._encoded([clip.window(index, self.config.window) for index in rows], clip.sample_rate)
+        if adapter_clip is None or self.adapters is None:
+            return sounds
+        others = [_window_of(adapter_clip, index, self.config.window) for index in rows]
+        return SoundStates(sounds.embedding, self._encoded(others, adapter_clip.sample_rate).tokens)
+
+    def _encoded(self, windows: list[np.ndarray], rate: int) -> SoundStates:
+        place = {window.tobytes(): index for index, window in reversed(list(enumerate(windows)))}
+        distinct = sorted(place.values())
+        prepared = torch.stack([self.encoder.prepare_sound(windows[index], rate) for index in distinct])
+        states = self.encoder.encode_sound(prepared)
+        picked = [distinct.index(place[window.tobytes()]) for window in windows]
+        return states.index(torch.tensor(picked, device=states.embedding.device))
+
+    def _state(self, frames: np.ndarray, sounds: SoundStates) -> Tensor:
+        """State after the last block, with what the adapters add: batch first."""
+        until = self.encoder.image_blocks if self.adapters is None else self.adapters.first_block
+        return last_state(self.encoder, self.adapters, self._prefix(frames, until), sounds, until)
+
+    def _prefix(self, frames: np.ndarray, until: int) -> Tensor:
+        """`image_prefix` of each frame; recent frames are remembered, equal ones computed once."""
+        keys = [hashlib.sha256(str(frame.shape).encode() + frame.tobytes()).digest() for frame in frames]
+        known = {key: self._states[key] for key in keys if key in self._states}
+        new = {key: index for index, key in enumerate(keys) if key not in known}
+        if new:
+            images = self.encoder.prepare_images(frames[list(new.values())])
+            states = image_prefix(self.encoder, images, until).split(1)
+            known |= {key: state.clone() for key, state in zip(new, states, strict=True)}
+        for key in keys:
+            self._states[key] = known[key]
+            self._states.move_to_end(key)
+        while len(self._states) > _REMEMBERED:
+            self._states.popitem(last=False)
+        return torch.cat([known[key] for key in keys])  # cat keeps the memory format, stack does not
+
+
+def top_share(heat: np.ndarray, share: float) -> np.ndarray:
+    """The hottest `share` of a picture: float [H, W] -> bool [H, W], at least one position."""
+    count = min(heat.size, max(1, round(share * heat.size)))
+    return heat >= np.partition(heat, heat.size - count, axis=None)[heat.size - count]
+
+
+def _window_of(clip: Clip, index: int, seconds: float) -> np.ndarray:
+    """The window of a clip's frame, or of its last one; all of its sound where that window is empty."""
+    window = clip.window(min(index, len(clip) - 1), seconds)
+    return window if window.size else clip.sound
