@@ -1,0 +1,153 @@
+"""H.264 films in MP4 that every browser plays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from moca_avs.errors import MediaError
+from moca_avs.media.files import replacing, unwritable
+from moca_avs.media.opening import ffmpeg_name
+from moca_avs.media.soundtracks import EncodedSound
+
+_QUALITY = {"crf": "20", "preset": "veryfast"}
+# Above this many pixels the encoder looks at one frame at a time: dozens of them would not fit in memory.
+_LARGE = 4096 * 2304
+_LARGE_QUALITY = {"crf": "20", "preset": "ultrafast", "tune": "zerolatency", "threads": "2"}
+_BT709 = 1  # the number of BT.709 in H.264's tables of colour spaces, primaries and transfer curves
+_FINE = Fraction(1, 90000)
+_LAST_FRAME = 0.04
+
+
+@contextmanager
+def mp4(path: Path) -> Iterator[Any]:
+    """An MP4 to mux into, its index in front (+faststart); at `path` only once it is whole.
+
+    Raises:
+        MediaError: where `path` can't be written, or the disk is full.
+    """
+    with replacing(path) as partial:
+        try:
+            with av.open(
+                ffmpeg_name(partial), "w", format="mp4", options={"movflags": "faststart"}
+            ) as container:
+                yield container
+        except av.error.FFmpegError as error:
+            raise unwritable(path, error) from error
+
+
+class VideoTrack:
+    """The picture track of an MP4: H.264 yuv420p; odd sizes get one more row or column (the last, repeated).
+
+    Args:
+        container: an MP4 opened for writing.
+        height: of the pictures.
+        width: of the pictures.
+        rate: usual frames per second; frames come with their own times all the same.
+        time_base: unit of the time stamps in seconds, best the source's own, so that they stay exact.
+    """
+
+    def __init__(self, container: Any, height: int, width: int, rate: Fraction, time_base: Fraction) -> None:
+        self._mux = container.mux
+        self._base = time_base
+        self._pad = ((0, height % 2), (0, width % 2), (0, 0))
+        self._shape = (height, width, 3)
+        self._reformatter = VideoReformatter()
+        self._last = -1
+        stream = container.add_stream("libx264", rate=rate)
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = stream.codec_context.time_base = time_base
+        stream.options = _LARGE_QUALITY if height * width > _LARGE else _QUALITY
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = ColorRange.MPEG
+        self.stream = stream
+
+    def add(self, picture: np.ndarray, time: float, duration: float) -> None:
+        """Write uint8 [H, W, 3], shown from `time` on for `duration` (seconds)."""
+        if picture.shape != self._shape or picture.dtype != np.uint8:
+            raise MediaError(
+                f"frames must all be uint8 {list(self._shape)}, found {picture.dtype} {list(picture.shape)}"
+            )
+        padded = np.pad(picture, self._pad, mode="edge") if any(map(sum, self._pad)) else picture
+        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+        frame = self._reformatter.reformat(
+            rgb,
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            threads=1,
+        )
+        # Stamps must rise even where the source's clock was too coarse for its frames.
+        frame.pts = self._last = max(round(time / self._base), self._last + 1)
+        frame.time_base = self._base
+        frame.duration = max(round(duration / self._base), 1)
+        self._mux(self.stream.encode(frame))
+
+    def finish(self) -> None:
+        """Write what the encoder still holds back."""
+        self._mux(self.stream.encode(None))
+
+
+def usual_rate(seconds_per_frame: float) -> Fraction:
+    """A frame rate H.264 can state, for a usual distance between frames."""
+    return Fraction(1 / min(max(seconds_per_frame, 1e-3), 1e3)).limit_denominator(1001)
+
+
+def write_video(
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    times: np.ndarray,
+    sound: np.ndarray | None = None,
+    rate: int | None = None,
+) -> Path:
+    """Write frames at their own times as H.264, with a sound (from time zero on) as AAC.
+
+    Args:
+        path: an ``.mp4``; replaced whole or not at all.
+        frames: T pictures uint8 [H, W, 3] of one size, at least one.
+        times: float64 [T] seconds, increasing. The last frame lasts as long as the one before it.
+        sound: float32 [N] mono or [C, N]; None or no samples: no sound track.
+        rate: of `sound`, in Hz.
+
+    Raises:
+        MediaError: no frames, sizes or counts that don't fit, or a place that can't be written.
+    """
+    times = np.asarray(times, np.float64)
+    if times.ndim != 1 or len(times) == 0 or (np.diff(times) <= 0).any() or times[0] < 0:
+        raise MediaError(f"a film needs increasing times [T >= 1] from 0 s on, found {times[:5]} ...")
+    lengths = np.append(np.diff(times), times[-1] - times[-2] if len(times) > 1 else _LAST_FRAME)
+    with mp4(Path(path)) as container:
+        track, heard = None, None
+        for picture, time, length in zip(frames, times, lengths, strict=True):
+            if track is None:
+                usual = usual_rate(float(np.median(lengths)))
+                track = VideoTrack(container, picture.shape[0], picture.shape[1], usual, _FINE)
+                heard = _given_sound(container, sound, rate)
+            track.add(picture, time, length)
+            if heard is not None:
+                heard.feed(time)
+        if track is None:
+            raise MediaError(f"expected {len(times)} frames, found none")
+        track.finish()
+        if heard is not None:
+            heard.feed(math.inf)
+    return Path(path)
+
+
+def _given_sound(container: Any, sound: np.ndarray | None, rate: int | None) -> EncodedSound | None:
+    if sound is None or sound.size == 0:
+        return None
+    if rate is None or rate <= 0:
+        raise MediaError(f"a sound needs its rate in Hz, found {rate}")
+    planes = np.atleast_2d(np.asarray(sound, np.float32))
+    return EncodedSound(container, iter([planes]), rate, len(planes))

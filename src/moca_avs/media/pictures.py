@@ -1,0 +1,151 @@
+"""Pictures of results: heat in colour, masks drawn on frames, sheets of labelled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from moca_avs.errors import MediaError
+
+MASK_COLOUR = (0, 200, 255)
+_FILL, _EDGE = 110, 255  # opacity of a mask's inside and contour, of 256
+_HEAT_OPACITY = 0.55
+_INK, _PAPER, _GAP = (230, 230, 230), (24, 24, 27), 6
+
+
+@lru_cache(maxsize=1)
+def heat_table() -> np.ndarray:
+    """256 colours whose lightness rises evenly, from dark violet over red to pale yellow: uint8 [256, 3].
+
+    A straight rise of OKLab lightness (Ottosson 2020) along a turn of hue, so that equal steps of heat look
+    equal and the picture survives being printed in grey.
+    """
+    heat = np.linspace(0, 1, 256)
+    lightness = 0.14 + 0.84 * heat
+    chroma = 0.19 * np.sin(np.pi * np.clip(0.12 + 0.8 * heat, 0, 1)) ** 0.8
+    hue = np.deg2rad(295 + 175 * heat)
+    lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=1)
+    to_cone = np.array([[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728],
+                        [1, -0.0894841775, -1.2914855480]])  # fmt: skip
+    to_linear = np.array([[4.0767416621, -3.3077115913, 0.2309699292],
+                          [-1.2684380046, 2.6097574011, -0.3413193965],
+                          [-0.0041960863, -0.7034186147, 1.7076147010]])  # fmt: skip
+    linear = np.clip((lab @ to_cone.T) ** 3 @ to_linear.T, 0, 1)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.round(255 * srgb).astype(np.uint8)
+
+
+def heat_colours(heat: np.ndarray) -> np.ndarray:
+    """Heat in [0, 1], any float dtype [...]: uint8 [..., 3]. Values beyond are clipped."""
+    steps = np.round(np.clip(heat.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+    return heat_table()[steps]
+
+
+def resized(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear [h, w] -> float32 [height, width]."""
+    image = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+class Stencil:
+    """One mask made ready to be drawn on many frames: bool [H, W]."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        from scipy.ndimage import minimum_filter
+
+        self._box: tuple[slice, slice] | None = None
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if rows.size == 0:
+            return
+        self._box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        reach = max(1, round(min(mask.shape) / 240))
+        # The picture's own border is no contour: outside counts as inside.
+        around = np.pad(mask, reach, mode="edge")
+        inside = minimum_filter(around.view(np.uint8), size=2 * reach + 1)[reach:-reach, reach:-reach]
+        opacity = np.where(inside, _FILL, _EDGE) * mask
+        self._keep = (256 - opacity[self._box]).astype(np.uint16)[..., None]
+        self._paint = (opacity[self._box][..., None] * np.array(MASK_COLOUR)).astype(np.uint16)
+
+    def drawn(self, frame: np.ndarray) -> np.ndarray:
+        """A copy of uint8 [H, W, 3] with the mask coloured in; the frame itself where the mask is empty."""
+        if self._box is None:
+            return frame
+        frame = frame.copy()
+        frame[self._box] = (frame[self._box] * self._keep + self._paint) >> 8
+        return frame
+
+
+def overlay(frame: np.ndarray, mask: np.ndarray | None, heat: np.ndarray | None = None) -> np.ndarray:
+    """Draw heat (under) and a mask (over) on a frame.
+
+    Args:
+        frame: uint8 [H, W, 3].
+        mask: bool [H, W], filled and outlined; None: no mask.
+        heat: [h, w] in [0, 1], any size, stretched over the frame; None: no heat.
+
+    Returns:
+        uint8 [H, W, 3], never `frame` itself.
+
+    Raises:
+        MediaError: where the mask's size is not the frame's.
+    """
+    drawn = frame.copy()
+    if heat is not None:
+        colours = heat_colours(resized(heat, *frame.shape[:2])).astype(np.float32)
+        drawn = np.round(frame + (colours - frame) * _HEAT_OPACITY).astype(np.uint8)
+    if mask is None:
+        return drawn
+    if mask.shape != frame.shape[:2]:
+        raise MediaError(f"the mask must have its frame's size {frame.shape[:2]}, found {mask.shape}")
+    return Stencil(mask).drawn(drawn)
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[tuple[np.ndarray, str]]], cell: int = 192, headings: Sequence[str] = ()
+) -> np.ndarray:
+    """Rows of labelled pictures on one sheet: uint8 [H, W, 3].
+
+    Args:
+        rows: rows of (picture uint8 [h, w, 3] or [h, w] or bool [h, w], caption); rows may differ in length.
+        cell: side of the square each picture is fitted into, in pixels.
+        headings: above the columns; none: no heading line.
+    """
+    if not rows or not any(rows):
+        raise MediaError("a contact sheet needs at least one picture")
+    font = ImageFont.load_default(size=max(10, cell // 14))
+    line = int(font.getbbox("Ag")[3]) + 4
+    columns = max(len(headings), *(len(row) for row in rows))
+    top = line if headings else 0
+    step = cell + line + _GAP
+    sheet = Image.new("RGB", (columns * (cell + _GAP) + _GAP, top + len(rows) * step + _GAP), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, heading in enumerate(headings):
+        draw.text((_GAP + column * (cell + _GAP), 2), _fitted(heading, font, cell), _INK, font)
+    for index, row in enumerate(rows):
+        for column, (picture, caption) in enumerate(row):
+            left, upper = _GAP + column * (cell + _GAP), top + _GAP + index * step
+            image = _thumbnail(picture, cell)
+            sheet.paste(image, (left + (cell - image.width) // 2, upper + (cell - image.height) // 2))
+            draw.text((left, upper + cell + 1), _fitted(caption, font, cell), _INK, font)
+    return np.asarray(sheet)
+
+
+def _thumbnail(picture: np.ndarray, cell: int) -> Image.Image:
+    if picture.dtype == bool:
+        picture = picture * np.uint8(255)
+    image = Image.fromarray(np.ascontiguousarray(picture)).convert("RGB")
+    scale = cell / max(image.size)
+    size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+    return image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
+
+
+def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text, shortened with an ellipsis where it is wider than its column."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
