@@ -37,12 +37,17 @@ def read_member(root: Path, path: str) -> bytes:
     raise DataError(f"no .{kind} file in {root} holds {inner}; another version of the package was unpacked?")
 
 
-def _candidates(root: Path, kind: str, inner: str) -> list[Path]:
+def _candidates(root: Path, kind: str, inner: str) -> tuple[Path, ...]:
     """Archives that may hold `inner`: GCompris names one ``.rcc`` after each activity."""
     if kind not in _OPENERS:
         raise DataError(f"unknown kind of archive {kind!r} for {inner}; known: {', '.join(_OPENERS)}")
     name = inner.split("/")[3] if kind == "rcc" and inner.count("/") > 3 else "*"
-    return sorted(root.rglob(f"{name}.{kind}"))
+    return _find(root, f"{name}.{kind}")
+
+
+@lru_cache(maxsize=128)
+def _find(root: Path, pattern: str) -> tuple[Path, ...]:
+    return tuple(sorted(root.rglob(pattern)))
 
 
 class _Member:

@@ -53,7 +53,7 @@ def compose_scene(
         moving: whether objects drift along a straight path.
 
     Returns:
-        Frames uint8 [T, size, size, 3] and masks bool [N, T, size, size]: alpha above one half and not hidden.
+        Frames uint8 [T, size, size, 3] and masks bool [N, T, size, size]: alpha above .5 and not hidden.
     """
     ground = _ground(background, rng, size)
     placed: list[Placed] = []
@@ -85,7 +85,7 @@ def plain_ground(rng: np.random.Generator, size: int = 384) -> np.ndarray:
 
 
 def _ground(background: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    """float32 [size, size, 3]: a random square of the background, maybe mirrored, a little brighter or darker."""
+    """A random square of the background, maybe mirrored and a little brighter: float32 [size, size, 3]."""
     side = int(min(background.shape[:2]) * rng.uniform(0.6, 1.0))
     y, x = (int(rng.integers(length - side + 1)) for length in background.shape[:2])
     square = Image.fromarray(background[y : y + side, x : x + side])
@@ -104,18 +104,11 @@ def _prepare(rgba: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarra
         rgba = rgba[:, ::-1]
     angle = rng.uniform(-12, 12)
     shape = (max(round(rgba.shape[1] * zoom), 4), max(round(rgba.shape[0] * zoom), 4))
-    alpha = rgba[..., 3:].astype(np.float32) / 255
-    layers = np.concatenate([rgba[..., :3] * alpha, alpha * 255], axis=2)  # premultiplied: no dark fringes
-    turned = [
-        Image.fromarray(np.ascontiguousarray(layers[..., c]))
-        .resize(shape, Image.Resampling.BICUBIC if zoom > 1 else Image.Resampling.BOX)
-        .rotate(angle, Image.Resampling.BICUBIC, expand=True)
-        for c in range(4)
-    ]
-    out = np.stack([np.asarray(layer) for layer in turned], axis=2)
-    alpha = np.clip(out[..., 3:] / 255, 0, 1)
-    colour = np.clip(out[..., :3] / np.maximum(alpha, 1e-3), 0, 255)
-    return np.concatenate([colour, alpha], axis=2).astype(np.float32)
+    picture = Image.fromarray(np.ascontiguousarray(rgba))  # Pillow premultiplies: no dark fringes
+    picture = picture.resize(shape, Image.Resampling.BICUBIC if zoom > 1 else Image.Resampling.BOX)
+    out = np.array(picture.rotate(angle, Image.Resampling.BICUBIC, expand=True), dtype=np.float32)
+    out[..., 3] /= 255
+    return out
 
 
 def _harmonise(rgba: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -139,7 +132,7 @@ def _place(
     best, least = None, np.inf
     for _ in range(_TRIES):
         corners = _path(alpha.shape, rng, size, frames, moving)
-        hidden = max((_hidden(alpha, corners[t], placed, t, size) for t in {0, frames // 2, frames - 1}))
+        hidden = max(_hidden(alpha, corners[t], placed, t, size) for t in {0, frames // 2, frames - 1})
         if hidden < least:
             best, least = corners, hidden
         if least <= OCCLUSION:
@@ -150,7 +143,7 @@ def _place(
 def _path(
     shape: tuple[int, ...], rng: np.random.Generator, size: int, frames: int, moving: bool
 ) -> np.ndarray:
-    """int64 [T, 2]: a place (up to a tenth of the object outside), and a drift of up to a quarter of the picture."""
+    """A place (a tenth may lie outside) and a drift of up to a quarter of the picture: int64 [T, 2]."""
     low = -0.1 * np.array(shape[:2])
     high = size - 0.9 * np.array(shape[:2])
     start = rng.uniform(low, high)

@@ -49,7 +49,7 @@ def trim(sound: np.ndarray, gap: float = 0.4, depth: float = 35.0) -> np.ndarray
 
 
 def level(sound: np.ndarray, target: float) -> np.ndarray:
-    """Scale so that the audible parts (within 30 dB of the loudest) have an RMS of `target` dBFS; peak <= .95."""
+    """Scale the audible parts (within 30 dB of the loudest) to an RMS of `target` dBFS; peak <= .95."""
     frames = _frames(sound)
     audible = frames[_loud(sound, 30.0)]
     rms = np.sqrt((audible.astype(np.float64) ** 2).mean())
@@ -116,7 +116,7 @@ def compose_sound(events: Sequence[Event], seconds: int, rng: np.random.Generato
 
 
 def room_noise(samples: int, level_db: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise whose power falls by 3 (pink) to 6 dB (brown) an octave: float64 [samples] at `level_db` dBFS RMS."""
+    """Noise between pink and brown (3 to 6 dB an octave): float64 [samples], RMS `level_db` dBFS."""
     slope = rng.uniform(0.5, 1.0)
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     frequency = np.maximum(np.fft.rfftfreq(samples, 1 / RATE), 40.0)
@@ -181,6 +181,6 @@ def _frames(sound: np.ndarray) -> np.ndarray:
 
 
 def _loud(sound: np.ndarray, depth: float) -> np.ndarray:
-    """bool [F]: which 10 ms lie within `depth` dB of the loudest."""
+    """Which 10 ms lie within `depth` dB of the loudest: bool [F]."""
     power = (_frames(sound).astype(np.float64) ** 2).mean(axis=1)
     return power > power.max(initial=0.0) * 10 ** (-depth / 10)

@@ -65,12 +65,12 @@ def assign_sides(rows: Iterable[Row]) -> dict[Row, str]:
         for row in table:
             if row.role == role and row.package in CORE:
                 of_class[row.category].append(row)
-        tested = {row.category for row, side in sides.items() if side == TEST}
+        heard = {(row.category, side) for row, side in sides.items()}
         for category, members in of_class.items():
             if category in unseen:
                 sides |= dict.fromkeys(members, UNSEEN)
             else:
-                sides |= split(members, category, tested)
+                sides |= split(members, category, heard)
     sides |= {r: TRAIN for r in table if r.package not in CORE and r.category not in unseen}
     return sides | _background_sides([row for row in table if row.role == "background"])
 
@@ -95,8 +95,8 @@ def _deal(members: list[Row], sizes: tuple[int, int]) -> dict[Row, str]:
     return {row: side[row.unit] for row in members}
 
 
-def _sound_sides(members: list[Row], category: str, _tested: set[str]) -> dict[Row, str]:
-    """One sound trains; of two one is tested (in a quarter of the classes it validates); then 40 % are tested."""
+def _sound_sides(members: list[Row], category: str, _heard: set[tuple[str, str]]) -> dict[Row, str]:
+    """One trains; of two one is tested (in a quarter of the classes it validates); then 40 % are tested."""
     count = len({row.unit for row in members})
     if count == 1:
         sizes = (0, 0)
@@ -107,12 +107,17 @@ def _sound_sides(members: list[Row], category: str, _tested: set[str]) -> dict[R
     return _deal(members, sizes)
 
 
-def _cutout_sides(members: list[Row], _category: str, tested: set[str]) -> dict[Row, str]:
-    """Images of tested classes: of two one is tested, of three one validates as well. Cartoons only train."""
+def _cutout_sides(members: list[Row], category: str, heard: set[tuple[str, str]]) -> dict[Row, str]:
+    """Images of classes with held-out sounds: of two one is held out, of more 40 % and one to validate.
+
+    Cartoons only train.
+    """
     real = [row for row in members if row.kind != "cartoon"]
     sides = dict.fromkeys(members, TRAIN)
-    if members[0].category in tested and len(real) >= 2:
+    if len(real) >= 2 and (category, TEST) in heard:
         sides |= _deal(real, (max(1, len(real) * 2 // 5), 1 if len(real) >= 3 else 0))
+    elif len(real) >= 2 and (category, VAL) in heard:
+        sides |= _deal(real, (0, 1))
     return sides
 
 
