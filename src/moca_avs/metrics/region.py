@@ -72,12 +72,14 @@ def precision_recall(prediction: np.ndarray, truth: np.ndarray) -> tuple[np.ndar
         UsageError: on shapes that differ or probabilities outside [0, 1].
     """
     _check(prediction, truth)
-    if prediction.dtype == bool:  # a hard mask is a probability of 0 or 1
-        level = np.where(prediction, len(THRESHOLDS), 1)
+    if prediction.dtype == bool:
+        predicted, hits = (
+            _reached_by_mask(prediction, np.ones_like(truth)),
+            _reached_by_mask(prediction, truth),
+        )
     else:
         level = np.searchsorted(THRESHOLDS, prediction.astype(np.float32), side="right")
-    predicted = _reached(level, np.ones_like(truth))
-    hits = _reached(level, truth)
+        predicted, hits = _reached(level, np.ones_like(truth)), _reached(level, truth)
     true = truth.sum((1, 2))[:, None]
     return hits / (predicted + 1e-20), hits / (true + 1e-20)
 
@@ -169,6 +171,13 @@ def _reached(level: np.ndarray, counted: np.ndarray) -> np.ndarray:
     offset = level + bins * np.arange(frames)[:, None, None]
     histogram = np.bincount(offset[counted], minlength=frames * bins).reshape(frames, bins)
     return histogram[:, :0:-1].cumsum(1)[:, ::-1]
+
+
+def _reached_by_mask(mask: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """`_reached` of a mask, a probability of 0 or 1: all pixels reach threshold 0, the mask the others."""
+    reached = np.repeat((mask & counted).sum((1, 2))[:, None], len(THRESHOLDS), axis=1)
+    reached[:, 0] = counted.sum((1, 2))
+    return reached
 
 
 def _check(prediction: np.ndarray, truth: np.ndarray) -> None:
