@@ -25,11 +25,13 @@ class Job:
         source: the video, or the picture of a picture + sound pair.
         folder: where its result goes.
         sound: a sound file to use instead of the source's own track.
+        still: the source is a picture, shown for as long as its sound lasts.
     """
 
     source: Path
     folder: Path
     sound: Path | None = None
+    still: bool = False
 
 
 def find_inputs(inputs: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
