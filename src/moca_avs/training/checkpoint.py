@@ -12,6 +12,7 @@ Randomness needs no state: every step seeds its own generator from (seed, step).
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -111,8 +112,8 @@ class RunFolder:
         target = self._checkpoint(step)
         if target.exists():
             return
-        state, buffer = {"step": step, "adapters": adapters.weights_hash()}, io.BytesIO()
-        torch.save(state | {"optimiser": optimiser.state_dict()}, buffer)
+        kept, buffer = optimiser.state_dict(), io.BytesIO()
+        torch.save({"step": step, "optimiser": kept, "digest": _digest(adapters, kept)}, buffer)
         partial = target.with_name(f".{target.name}{_PARTIAL}")
         with writing(target):
             shutil.rmtree(partial, ignore_errors=True)
@@ -138,15 +139,18 @@ class RunFolder:
         try:
             adapters = load_adapters(folder / ADAPTERS, encoder)
             state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
-            step, optimiser, expected = int(state["step"]), state["optimiser"], state["adapters"]
+            step, optimiser, digest = state["step"], state["optimiser"], state["digest"]
+            intact = digest == _digest(adapters, optimiser)
         except (WeightsError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            raise _damaged(folder, str(error).splitlines()[0]) from error
-        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(folder, (str(error) or repr(error)).splitlines()[0]) from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(folder, f"{_STATE} is not what training writes: {error!r}") from error
         if step != int(folder.name):
             raise _damaged(folder, f"{_STATE} is of step {step}")
-        if adapters.weights_hash() != expected:
-            raise _damaged(folder, f"{ADAPTERS} does not hold the weights that {_STATE} belongs to")
+        if not intact:
+            raise _damaged(
+                folder, f"{ADAPTERS} and {_STATE} are not, byte for byte, what was written together"
+            )
         return step, adapters, optimiser
 
     def log(self, entry: dict[str, Any]) -> None:
@@ -178,6 +182,17 @@ def latest_checkpoint(run: Path) -> Path | None:
     steps = run / "steps"
     whole = [entry for entry in steps.iterdir() if entry.name.isdecimal()] if steps.is_dir() else []
     return max(whole, key=lambda entry: int(entry.name), default=None)
+
+
+def _digest(adapters: AdapterSet, optimiser: dict[str, Any]) -> str:
+    """SHA-256 over the adapters' weights and everything the optimiser keeps."""
+    digest = hashlib.sha256(adapters.weights_hash().encode())
+    digest.update(json.dumps(optimiser["param_groups"], sort_keys=True).encode())
+    for index, values in sorted(optimiser["state"].items()):
+        for name, value in sorted(values.items()):
+            digest.update(f"{index} {name} {value.dtype} {list(value.shape)}".encode())
+            digest.update(value.contiguous().numpy(force=True).tobytes())
+    return digest.hexdigest()
 
 
 @contextmanager

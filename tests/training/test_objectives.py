@@ -1,0 +1,117 @@
+import pytest
+import torch
+from tiny_training import TinyData, TinyEncoder, config
+
+from moca_avs.adapter import AdapterSet
+from moca_avs.errors import UsageError
+from moca_avs.fusion import enhanced_features
+from moca_avs.matching import audio_weights, matching_cost, pool_cost
+from moca_avs.training.cache import StateMaker
+from moca_avs.training.config import TrainConfig
+from moca_avs.training.objectives import OBJECTIVES, Batch, triplet_loss
+
+ANCHORS, POSITIVES, NEGATIVES = torch.tensor([[3, 0, 8], [5, 7, 9], [9, 3, 1]])
+
+
+@pytest.fixture
+def adapters() -> AdapterSet:
+    generator = torch.Generator().manual_seed(3)
+    adapters = AdapterSet(TinyEncoder(), count=2, generator=generator)
+    for name, weight in adapters.named_parameters():
+        if name.endswith("gate"):
+            torch.nn.init.constant_(weight, 0.3)
+    return adapters
+
+
+def make_batch(adapters: AdapterSet, settings: TrainConfig) -> Batch:
+    encoder = TinyEncoder()
+    sites = tuple((layer, site) for layer in range(2) for site in encoder.sites)
+    states = StateMaker(encoder, TinyData(12), adapters.first_block, sites)
+    generator = torch.Generator().manual_seed(0)
+    return Batch(encoder, adapters, states, settings, ANCHORS, POSITIVES, NEGATIVES, generator)
+
+
+def alone(adapters: AdapterSet, picture: int, sound: int, space: str = "joint") -> torch.Tensor:
+    """One picture with one sound, from the files up, nothing shared."""
+    encoder, data = TinyEncoder(), TinyData(12)
+    heard = encoder.encode_sound(encoder.prepare_sound(*data.sound(sound))[None])
+    return enhanced_features(
+        encoder, adapters, encoder.prepare_images(data.frame(picture)[None]), heard, space
+    )
+
+
+def test_fuse_pairs_each_picture_with_its_sound(adapters) -> None:
+    pictures, sounds = torch.tensor([4, 1, 4, 4]), torch.tensor([2, 2, 6, 2])
+    for space in ("joint", "trunk"):
+        fused = make_batch(adapters, config(feature_space=space)).fuse(pictures, sounds)
+        one_by_one = [alone(adapters, int(p), int(s), space) for p, s in zip(pictures, sounds, strict=True)]
+        torch.testing.assert_close(fused, torch.cat(one_by_one), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(fused[0], fused[2], atol=1e-3)  # the sound changes the picture's features
+
+
+@torch.no_grad()
+def by_hand(adapters: AdapterSet, objective: str, margin: float) -> tuple[float, float, float]:
+    losses, costs = [], []
+    for a, p, n in zip(ANCHORS.tolist(), POSITIVES.tolist(), NEGATIVES.tolist(), strict=True):
+        anchor = alone(adapters, a, a)
+        negative = alone(adapters, n, a) if objective == "paper" else alone(adapters, a, n)
+        near = float(matching_cost(anchor, alone(adapters, p, a)))
+        far = float(matching_cost(anchor, negative))
+        costs.append((near, far))
+        losses.append(max(0.0, near - far + margin))
+    near, far = (sum(column) / 3 for column in zip(*costs, strict=True))
+    return sum(losses) / 3, near, far
+
+
+@pytest.mark.parametrize("margin", [0.3, 1.5])
+@pytest.mark.parametrize("objective", ["paper", "listening"])
+def test_triplet_equals_one_made_by_hand(adapters, objective: str, margin: float) -> None:
+    loss, stats = triplet_loss(make_batch(adapters, config(objective=objective, margin=margin)))
+    expected, near, far = by_hand(adapters, objective, margin)
+    assert float(loss.detach()) == pytest.approx(expected, abs=1e-5)
+    assert stats["positive"] == pytest.approx(near, abs=1e-5)
+    assert stats["negative"] == pytest.approx(far, abs=1e-5)
+    assert 0 <= stats["active"] <= 1
+
+
+def test_active_share_counts_the_triplets_that_teach(adapters) -> None:
+    assert triplet_loss(make_batch(adapters, config(margin=100.0)))[1]["active"] == 1
+    loss, stats = triplet_loss(make_batch(adapters, config(margin=0.0)))
+    assert stats["active"] < 1
+    assert (float(loss.detach()) > 0) == (stats["active"] > 0)
+
+
+def test_settings_reach_the_cost(adapters) -> None:
+    rows = torch.tensor([0, 1])
+    f, g = (torch.randn(2, 16, 4, 4, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+
+    def cost(**changes: object) -> torch.Tensor:
+        return make_batch(adapters, config(**changes)).cost(f, g, rows)
+
+    torch.testing.assert_close(cost(), matching_cost(f, g))
+    torch.testing.assert_close(cost(ssd=0), matching_cost(f, g, ssd_weight=0))
+    torch.testing.assert_close(cost(ncc=0.5), matching_cost(f, g, ncc_weight=0.5))
+    torch.testing.assert_close(cost(ncc_form="literal"), matching_cost(f, g, ncc="literal"))
+    torch.testing.assert_close(cost(window=1), matching_cost(f, g, window=1))
+    torch.testing.assert_close(cost(max_disparity=1), matching_cost(f, g, max_disparity=1))
+    torch.testing.assert_close(cost(aggregation="pool"), pool_cost(f, g))
+    torch.testing.assert_close(cost(aggregation="pool", ssd=0.5), pool_cost(f, g, ssd_weight=0.5))
+    heard = make_batch(adapters, config()).states.sounds(rows).embedding
+    weighted = matching_cost(f, g, weights=audio_weights(f, heard))
+    torch.testing.assert_close(cost(weighting="audio"), weighted)
+    assert not torch.allclose(weighted, matching_cost(f, g))
+
+
+@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+def test_every_objective_teaches_every_adapter(adapters, objective: str) -> None:
+    loss, _ = triplet_loss(make_batch(adapters, config(objective=objective, margin=10.0)))
+    loss.backward()
+    silent = [name for name, weight in adapters.named_parameters() if weight.grad is None]
+    assert silent == []
+    assert all(weight.grad.abs().sum() > 0 for weight in adapters.parameters())
+
+
+def test_unknown_objective(adapters, monkeypatch) -> None:
+    monkeypatch.delitem(OBJECTIVES, "listening")
+    with pytest.raises(UsageError, match="paper"):
+        triplet_loss(make_batch(adapters, config(objective="listening")))
