@@ -6,16 +6,17 @@ import itertools
 import sys
 import time
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 from tqdm import tqdm
 
 from moca_avs.clip import Clip
-from moca_avs.errors import MocaError, UsageError
+from moca_avs.errors import MocaError, UsageError, WeightsError
 from moca_avs.inputs import Job
 from moca_avs.media import (
     MediaWarning,
@@ -80,7 +81,7 @@ class Outcome:
     frames: int = 0
     empty: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 def segment_all(
@@ -90,7 +91,7 @@ def segment_all(
 
     Args:
         jobs: inputs and their folders.
-        load: builds the method; called once, and only if there is something to do.
+        load: builds the method; called once, and only when an input that can be read is there to be done.
         options: which frames, and whether to overwrite.
         progress: show a bar with the time left on stderr.
 
@@ -100,18 +101,17 @@ def segment_all(
     Raises:
         KeyboardInterrupt: on Ctrl-C, after the outcome of the input that it stopped.
         UsageError: options that make no sense.
-        MocaError: where the method itself can't be loaded.
+        WeightsError: where the method can't be loaded.
     """
-    method: Method | None = None
+    load = cache(load)
     for job in jobs:
         if not options.overwrite and is_complete(job.folder):
             yield Outcome(job, "skipped")
             continue
-        method = method or load()
         outcome = Outcome(job)
         try:
-            segment_file(job, method, options, outcome, progress)
-        except UsageError:  # wrong for every input
+            segment_file(job, load, options, outcome, progress)
+        except (UsageError, WeightsError):  # wrong for every input
             raise
         except (MocaError, OSError) as error:
             outcome.state, outcome.message = "failed", str(error)
@@ -123,26 +123,26 @@ def segment_all(
 
 
 def segment_file(
-    job: Job, method: Method, options: Options, outcome: Outcome | None = None, progress: bool = True
-) -> Outcome:
+    job: Job, load: Callable[[], Method], options: Options, outcome: Outcome, progress: bool = True
+) -> None:
     """Stream one input through a method into its folder, in memory that doesn't grow with its length.
 
     Args:
         job: the input and its folder.
-        method: ``Clip -> Segmentation``.
+        load: gives the method; asked once the input has shown that it can be read.
         options: which frames.
-        outcome: filled in as frames are finished; None begins a new one.
+        outcome: filled in as frames are finished.
         progress: show a bar.
 
     Raises:
         MediaError: an input that can't be read, or a place that can't be written.
         UsageError: options that make no sense for this input.
     """
-    outcome = outcome or Outcome(job)
     with _media_notes(outcome.notes), ExitStack() as stack:
         end = _end(job, options)
         clips = _clips(job, options, end)
         clip = _read(clips, outcome)  # before anything is written: an input that can't be read leaves nothing
+        method = load()
         settings = {**method.settings, "input": _described(job, options)}
         writer = stack.enter_context(SegmentationWriter(job.folder, settings))
         stack.callback(lambda: setattr(outcome, "frames", writer.frames))
@@ -158,7 +158,6 @@ def segment_file(
             outcome.empty.update(reason for reason in result.reasons if reason)
             bar.update(len(result))
             clip = _read(clips, outcome)
-    return outcome
 
 
 def _read(clips: Iterator[Clip], outcome: Outcome) -> Clip | None:
@@ -220,7 +219,7 @@ def _described(job: Job, options: Options) -> dict[str, Any]:
 
 
 @contextmanager
-def _stage(seconds: Counter[str], name: str) -> Iterator[None]:
+def _stage(seconds: defaultdict[str, float], name: str) -> Iterator[None]:
     begin = time.perf_counter()
     try:
         yield

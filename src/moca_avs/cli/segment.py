@@ -66,7 +66,7 @@ class Segment:
         for outcome in segment_all(jobs, self._load, options):
             _tell(outcome, self.profile)
             if outcome.state == "failed":
-                failed.append(f"{outcome.job.source}: {outcome.message}")
+                failed.append(_complaint(outcome))
         total = len(jobs) + len(missing)
         if failed and total > 1:
             print(f"moca: {len(failed)} of {total} inputs failed:", *failed, sep="\n  ", file=sys.stderr)
@@ -118,7 +118,7 @@ def _tell(outcome: Outcome, profile: bool) -> None:
     if outcome.state == "skipped":
         print(f"{job.source}: skipped, {job.folder} is finished (--overwrite does it again)")
     elif outcome.state == "failed":
-        print(f"moca: {job.source}: {outcome.message}", file=sys.stderr)
+        print(f"moca: {_complaint(outcome)}", file=sys.stderr)
     elif outcome.state == "stopped":
         print(
             f"moca: {job.source}: stopped; {outcome.frames} finished frames are kept in {job.folder}",
@@ -129,3 +129,9 @@ def _tell(outcome: Outcome, profile: bool) -> None:
         print(f"{job.source}: {outcome.frames} frames{empty} -> {job.folder}")
     if profile and outcome.seconds:
         print("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in outcome.seconds.items()))
+
+
+def _complaint(outcome: Outcome) -> str:
+    """The reason, naming the input unless it does so itself."""
+    source = str(outcome.job.source)
+    return outcome.message if source in outcome.message else f"{source}: {outcome.message}"
