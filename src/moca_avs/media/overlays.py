@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,7 +20,8 @@ from moca_avs.media.pictures import Stencil
 from moca_avs.media.sounds import survey
 from moca_avs.media.soundtracks import source_sound
 
-_COARSEST = Fraction(1, 1000)
+_COARSEST = Fraction(1, 1000)  # a film's clock, in seconds; finer where its own is
+_STILL_BASE = Fraction(1, 90000)
 
 
 class OverlayWriter:
@@ -56,7 +56,6 @@ class OverlayWriter:
         self._path, self._source, self._sound = Path(path), Path(source), sound
         self._start, self._end = start, math.inf if end is None else end
         self._still_fps = still_fps
-        self._open = ExitStack()
         self._stencil: Stencil | None = None
         self._time = -math.inf
 
@@ -65,19 +64,20 @@ class OverlayWriter:
             rate, base = self._film_clock()
             pictures = _film_pictures(self._source, self._start, self._end)
         else:
-            rate, base = usual_rate(1 / self._still_fps), _COARSEST / 90
+            rate, base = usual_rate(1 / self._still_fps), _STILL_BASE
             pictures = self._still_pictures(self._still_fps)
-        first = next(pictures, None)
-        if first is None:
+        self._pictures = pictures
+        self._next = next(pictures, None)
+        if self._next is None:
             raise MediaError(f"{self._source} has no frame in the stretch to show; choose an earlier one")
-        self._pictures = itertools.chain([first], pictures)
-        self._next: tuple[float, float, np.ndarray] | None = None
-        container = self._open.enter_context(mp4(self._path))
-        self._size = first[2].shape[:2]
-        self._track = VideoTrack(container, self._size[0], self._size[1], rate, base)
-        self._heard = source_sound(container, self._sound or self._source, self._start, self._end)
-        if self._heard is not None:
-            self._open.callback(self._heard.close)
+        self._size = self._next[2].shape[:2]
+        with ExitStack() as stack:
+            container = stack.enter_context(mp4(self._path))
+            self._track = VideoTrack(container, self._size[0], self._size[1], rate, base)
+            self._heard = source_sound(container, self._sound or self._source, self._start, self._end)
+            if self._heard is not None:
+                stack.callback(self._heard.close)
+            self._open = stack.pop_all()
         return self
 
     def _film_clock(self) -> tuple[Fraction, Fraction]:
@@ -111,26 +111,21 @@ class OverlayWriter:
 
     def _write_until(self, time: float) -> None:
         """Write the source frames that begin before `time`, wearing the mask held now."""
-        while True:
-            self._next = self._next or next(self._pictures, None)
-            if self._next is None or self._next[0] >= time - TOLERANCE:
-                return
+        while self._next is not None and self._next[0] < time - TOLERANCE:
             shown, duration, picture = self._next
-            self._next = None
             drawn = picture if self._stencil is None else self._stencil.drawn(picture)
             self._track.add(drawn, shown - self._start, duration)
             if self._heard is not None:
                 self._heard.feed(shown - self._start)
+            self._next = next(self._pictures, None)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._open:
-            if kind is None:
-                self._write_until(math.inf)
-            else:
-                self._write_until(self._time + 2 * TOLERANCE)
+            end = math.inf if kind is None else max(self._time, self._start) + 2 * TOLERANCE
+            self._write_until(end)
             self._track.finish()
             if self._heard is not None:
-                self._heard.feed(math.inf if kind is None else self._time - self._start)
+                self._heard.feed(end - self._start)
 
 
 def _film_pictures(source: Path, start: float, end: float) -> Iterator[tuple[float, float, np.ndarray]]:

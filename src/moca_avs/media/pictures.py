@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from moca_avs.errors import MediaError
 
 MASK_COLOUR = (0, 200, 255)
-_FILL, _EDGE = 110, 255  # opacity of a mask's inside and contour, of 256
+_FILL, _EDGE = 96, 255  # opacity of a mask's inside and contour, of 256
 _HEAT_OPACITY = 0.55
 _INK, _PAPER, _GAP = (230, 230, 230), (24, 24, 27), 6
 
@@ -118,19 +118,20 @@ def contact_sheet(
     font = ImageFont.load_default(size=max(10, cell // 14))
     line = int(font.getbbox("Ag")[3]) + 4
     columns = max(len(headings), *(len(row) for row in rows))
-    top = line if headings else 0
-    step = cell + line + _GAP
-    sheet = Image.new("RGB", (columns * (cell + _GAP) + _GAP, top + len(rows) * step + _GAP), _PAPER)
+    cells = [[(_thumbnail(picture, cell), caption) for picture, caption in row] for row in rows]
+    heights = [max((image.height for image, _ in row), default=0) + line + _GAP for row in cells]
+    top = (line if headings else 0) + _GAP
+    sheet = Image.new("RGB", (columns * (cell + _GAP) + _GAP, top + sum(heights)), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, heading in enumerate(headings):
         draw.text((_GAP + column * (cell + _GAP), 2), _fitted(heading, font, cell), _INK, font)
-    for index, row in enumerate(rows):
-        for column, (picture, caption) in enumerate(row):
-            left, upper = _GAP + column * (cell + _GAP), top + _GAP + index * step
-            image = _thumbnail(picture, cell)
-            sheet.paste(image, (left + (cell - image.width) // 2, upper + (cell - image.height) // 2))
-            draw.text((left, upper + cell + 1), _fitted(caption, font, cell), _INK, font)
-    return np.asarray(sheet)
+    for row, height in zip(cells, heights, strict=True):
+        for column, (image, caption) in enumerate(row):
+            left = _GAP + column * (cell + _GAP)
+            sheet.paste(image, (left + (cell - image.width) // 2, top))
+            draw.text((left, top + height - line - _GAP), _fitted(caption, font, cell), _INK, font)
+        top += height
+    return np.array(sheet)
 
 
 def _thumbnail(picture: np.ndarray, cell: int) -> Image.Image:

@@ -23,7 +23,7 @@ from moca_avs.errors import MediaError
 from moca_avs.media.files import unwritable
 from moca_avs.media.pictures import overlay, resized
 
-RESULT, HEATMAPS = "result.json", "heatmaps.safetensors"
+RESULT, HEATMAPS, OVERLAY = "result.json", "heatmaps.safetensors", "overlay.mp4"
 _PARTIAL = ".partial"
 # The header's room at the front of heatmaps.safetensors: its length (8 bytes) and JSON padded with spaces.
 _HEADER = 256
@@ -77,7 +77,7 @@ class SegmentationWriter:
                     raise MediaError(f"{picture.parent} holds files of another origin; choose another folder")
                 if picture.suffix == ".png" and picture.stem.isdecimal():
                     picture.unlink()
-        for name in (RESULT, HEATMAPS):
+        for name in (RESULT, HEATMAPS, *([OVERLAY] if ours else [])):
             (self.folder / name).unlink(missing_ok=True)
 
     def append(self, result: Segmentation) -> None:
@@ -193,7 +193,7 @@ def save_segmentation(
         writer.append(result)
     if frames is not None and len(result):
         drawn = (overlay(frame, mask) for frame, mask in zip(frames, result.masks, strict=True))
-        write_video(folder / "overlay.mp4", drawn, result.times, sound, sample_rate)
+        write_video(folder / OVERLAY, drawn, result.times, sound, sample_rate)
     return folder
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +22,7 @@ _COPIED = {"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus"}
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 _BITS_PER_CHANNEL = 96_000
 _AAC_FRAME = 1024
+_TRIAL_PACKETS = 20
 
 
 class SoundFeed(Protocol):
@@ -95,6 +98,7 @@ class EncodedSound:
         self._rate = rate if rate in rates else min((r for r in rates if r >= rate), default=max(rates))
         self._track = container.add_stream("aac", rate=self._rate, layout=_LAYOUTS[kept])
         self._track.bit_rate = _BITS_PER_CHANNEL * kept
+        self._track.options = {"aac_coder": "fast"}
         self._mux = container.mux
         mixed = blocks if kept == channels else (block.mean(0, keepdims=True) for block in blocks)
         self._pieces = _pieces(_at_rate(mixed, rate, self._rate, kept), _AAC_FRAME)
@@ -176,14 +180,27 @@ def _stretch(blocks: Iterator[np.ndarray], start: float, end: float, rate: int) 
             return
 
 
-def source_sound(container: Any, source: str | Path, start: float, end: float) -> SoundFeed | None:
-    """The sound of `source` for a new MP4: copied where MP4 can hold it, else AAC; None without sound."""
+def _can_be_copied(source: str | Path) -> bool:
+    """Try it on the first packets: some files wrap a known codec in a way that MP4 refuses."""
     with opened(source) as found:
         stream = sound_stream(found)
-        if stream is None:
-            return None
-        codec = stream.codec_context.codec.canonical_name
-    if codec in _COPIED:
+        if stream is None or stream.codec_context.codec.canonical_name not in _COPIED:
+            return False
+        try:
+            with av.open(io.BytesIO(), "w", format="mp4") as trial:
+                track = trial.add_stream_from_template(stream)
+                for packet in itertools.islice(found.demux(stream), _TRIAL_PACKETS):
+                    if packet.size and packet.pts is not None:
+                        packet.stream = track
+                        trial.mux(packet)
+        except av.error.FFmpegError:
+            return False
+    return True
+
+
+def source_sound(container: Any, source: str | Path, start: float, end: float) -> SoundFeed | None:
+    """The sound of `source` for a new MP4: copied where MP4 can hold it, else AAC; None without sound."""
+    if _can_be_copied(source):
         return CopiedSound(container, source, start, end)
     try:
         return SourceSound(container, source, start, end)
