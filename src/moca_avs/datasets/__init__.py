@@ -1,1 +1,64 @@
-"""See docs/architecture.md."""
+"""Datasets by name. Heavy modules are imported where they are needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moca_avs.datasets.base import EvaluationSet, TrainingSet
+    from moca_avs.datasets.check import DatasetReport
+
+
+def open_evaluation_set(
+    name: str, root: str | Path, split: str = "test", tier: str | None = None
+) -> EvaluationSet:
+    """A split for testing.
+
+    Args:
+        name: "s4" or "ms3".
+        root: where the data lies; "stamps": the offline benchmark, built into the cache where it is missing.
+        split: "train", "val" or "test".
+        tier: "A", "B" or "C" of the offline benchmark; None takes all.
+
+    Raises:
+        UsageError: for an unknown name.
+        DataError: saying what is missing and where it is expected.
+    """
+    from moca_avs.datasets.avsbench import AVSBenchSet
+
+    return AVSBenchSet(name, _resolved(root), split, tier)
+
+
+def open_training_set(source: str | Path, root: str | Path | None = None, window: float = 2.0) -> TrainingSet:
+    """Unlabelled frames with their own sound.
+
+    Args:
+        source: a dataset's name ("s4", "ms3": its training split), or any folder of videos.
+        root: where the named dataset lies; "stamps": the offline benchmark; not given for a folder.
+        window: seconds of sound around each frame.
+
+    Raises:
+        DataError: where there is nothing to train on.
+    """
+    from moca_avs.datasets.avsbench import AVSBenchTraining
+    from moca_avs.datasets.folder import VideoFolder
+
+    if root is None:
+        return VideoFolder(source, window=window, progress=True)
+    return AVSBenchTraining(str(source), _resolved(root), window=window)
+
+
+def check_dataset(name: str, root: str | Path) -> DatasetReport:
+    """What a dataset on disk holds and lacks, beside its official numbers (see `check.DatasetReport`)."""
+    from moca_avs.datasets.check import check
+
+    return check(name, _resolved(root))
+
+
+def _resolved(root: str | Path) -> str | Path:
+    if str(root) != "stamps":
+        return root
+    from moca_avs.datasets.stamps import build_stamps
+
+    return build_stamps()

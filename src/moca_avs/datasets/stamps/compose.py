@@ -114,7 +114,7 @@ def _prepare(rgba: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarra
 def _harmonise(rgba: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Brightness, contrast and tint a little off, and a little towards the ground's mean colour."""
     colour = rgba[..., :3]
-    mean = colour.mean(axis=(0, 1))
+    mean = np.average(colour.reshape(-1, 3), axis=0, weights=rgba[..., 3].ravel() + 1e-6)
     colour = (colour - mean) * rng.uniform(0.85, 1.1) + mean * rng.uniform(0.85, 1.1)
     colour = colour * rng.uniform(0.96, 1.04, 3)
     blend = rng.uniform(0, 0.12)
@@ -132,7 +132,7 @@ def _place(
     best, least = None, np.inf
     for _ in range(_TRIES):
         corners = _path(alpha.shape, rng, size, frames, moving)
-        hidden = max(_hidden(alpha, corners[t], placed, t, size) for t in {0, frames // 2, frames - 1})
+        hidden = max(_hidden(alpha, corners[t], placed, t, size) for t in range(frames if moving else 1))
         if hidden < least:
             best, least = corners, hidden
         if least <= OCCLUSION:
@@ -219,8 +219,8 @@ class _Finish:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, size: int) -> _Finish:
-        grain = rng.standard_normal((size, size, 1)).astype(np.float32) * np.float32(rng.uniform(0, 2.5))
-        return cls(float(rng.uniform(0, 0.8)), grain, int(rng.integers(70, 93)))
+        grain = rng.standard_normal((size, size, 1)).astype(np.float32) * np.float32(rng.uniform(0, 1.5))
+        return cls(float(rng.uniform(0.3, 0.9)), grain, int(rng.integers(65, 91)))
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         image = Image.fromarray(np.rint(np.clip(picture, 0, 255)).astype(np.uint8))

@@ -1,0 +1,177 @@
+"""Clips on disk, in AVSBench's and VGG-SS's own layouts, with a manifest line for each clip."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from moca_avs.datasets.stamps.clips import ClipData
+from moca_avs.datasets.stamps.sounds import RATE, Mix
+
+ROOTS = {
+    "s4": Path("Single-source"),
+    "ms3": Path("Multi-sources"),
+    "avss": Path("AVSBench-semantic"),
+    "vggss": Path("VGG-SS"),
+}
+_RGB = np.random.default_rng(71).integers(40, 256, (256, 3)).astype(np.uint8) * (np.arange(256)[:, None] > 0)
+_RGB = _RGB.astype(np.uint8)
+
+
+def write_s4(clip: ClipData, root: Path) -> dict[str, Any]:
+    """``s4_data/`` of one clip under `root`/Single-source; returns its manifest line."""
+    base, plan = root / ROOTS["s4"], clip.plan
+    place = Path(plan.split, plan.category, plan.name)
+    frames = [Path("s4_data/visual_frames", place, f"{plan.name}_{i + 1}.png") for i in range(plan.seconds)]
+    _write_frames(clip, base, frames)
+    truth = [Path("s4_data/gt_masks", place, f"{plan.name}_{i + 1}.png") for i in range(plan.seconds)]
+    _write_masks(clip, base, truth[:1] if plan.split == "train" else truth)
+    wav = Path("s4_data/audio_wav", plan.split, plan.category, f"{plan.name}.wav")
+    return _finish(clip, base, frames, wav)
+
+
+def write_ms3(clip: ClipData, root: Path) -> dict[str, Any]:
+    """``ms3_data/`` of one clip under `root`/Multi-sources; returns its manifest line."""
+    base, plan = root / ROOTS["ms3"], clip.plan
+    frames = [
+        Path("ms3_data/visual_frames", plan.name, f"{plan.name}.mp4_{i + 1}.png") for i in range(plan.seconds)
+    ]
+    _write_frames(clip, base, frames)
+    place = Path("ms3_data/gt_masks", plan.split, plan.name)
+    _write_masks(clip, base, [place / f"{plan.name}_{i + 1}.png" for i in range(plan.seconds)])
+    return _finish(clip, base, frames, Path("ms3_data/audio_wav", plan.split, f"{plan.name}.wav"))
+
+
+def write_avss(clip: ClipData, root: Path, label: str, indices: dict[str, int]) -> dict[str, Any]:
+    """One clip of AVSBench-semantic; of v1s training clips only the first frame is labelled.
+
+    Args:
+        clip: what to write.
+        root: of the benchmark.
+        label: "v1s", "v1m" or "v2".
+        indices: class -> index, background 0.
+    """
+    base, plan = root / ROOTS["avss"], clip.plan
+    place = Path(label, plan.name)
+    frames = [place / "frames" / f"{i}.jpg" for i in range(plan.seconds)]
+    _write_frames(clip, base, frames)
+    codes = np.array([indices[c] for c in clip.scene.categories], np.uint8)[:, None, None, None]
+    semantic = (clip.scene.masks * clip.active[:, :, None, None] * codes).max(axis=0)
+    for i in range(1 if label == "v1s" and plan.split == "train" else plan.seconds):
+        _save(Image.fromarray(semantic[i]), base / place / "labels_semantic" / f"{i}.png")
+        _save(Image.fromarray(_RGB[semantic[i]]), base / place / "labels_rgb" / f"{i}.png")
+    return _finish(clip, base, frames, place / "audio.wav") | {"label": label}
+
+
+def write_vggss(clip: ClipData, root: Path) -> dict[str, Any]:
+    """First frame and sound of one clip in VGG-SS's layout; returns its entry of ``vggss.json``."""
+    base, name = root / ROOTS["vggss"], clip.plan.name
+    _save(Image.fromarray(clip.scene.frame), base / "frames" / f"{name}.jpg")
+    write_wav(base / "audio" / f"{name}.wav", clip.mix.sound)
+    rows, columns = np.nonzero(clip.truth()[0])
+    side = clip.scene.frame.shape[0]
+    box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    return {"file": name, "class": clip.plan.category, "bbox": [[round(float(v) / side, 6) for v in box]]}
+
+
+def write_wav(path: Path, sound: np.ndarray) -> None:
+    """16-bit mono at 16 kHz."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes(np.rint(np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
+
+
+def _finish(clip: ClipData, base: Path, frames: list[Path], wav: Path) -> dict[str, Any]:
+    """Write the sounds and, outside of training, each object's masks; returns the manifest line."""
+    plan, scene = clip.plan, clip.scene
+    write_wav(base / wav, clip.mix.sound)
+    line: dict[str, Any] = {
+        "id": plan.name,
+        "split": plan.split,
+        "tier": plan.letter,
+        "category": plan.category,
+        "cluster": scene.sounds[0].group,
+        "frames": [path.as_posix() for path in frames],
+        "audio": wav.as_posix(),
+        "background": scene.background,
+        "moving": clip.moving,
+        "room_dbfs": round(clip.mix.room, 2),
+        "objects": [_describe(clip, base, k) for k in range(len(scene.cutouts))],
+        "swap": None,
+    }
+    if clip.swap is not None:
+        index, mix = clip.swap
+        path = Path("audio_swapped", plan.split, f"{plan.name}.wav")
+        write_wav(base / path, mix.sound)
+        line["swap"] = {
+            "object": index,
+            "audio": path.as_posix(),
+            "sounding": clip.active.any(axis=0).astype(int).tolist(),
+            "levels_dbfs": _levels(mix, index),
+        }
+    return line
+
+
+def _describe(clip: ClipData, base: Path, index: int) -> dict[str, Any]:
+    """One object's part of the manifest; its masks lie in one picture, frame below frame."""
+    cutout, sound = clip.scene.cutouts[index], clip.scene.sounds[index]
+    entry = {
+        "category": cutout.category,
+        "cutout": cutout.source,
+        "sound": sound.source,
+        "sound_group": sound.group,
+        "sounding": clip.active[index].astype(int).tolist(),
+        "levels_dbfs": _levels(clip.mix, index),
+    }
+    if clip.plan.split != "train":
+        path = Path("object_masks", clip.plan.split, f"{clip.plan.name}_{index}.png")
+        stacked = clip.scene.masks[index].reshape(-1, clip.scene.masks.shape[-1])
+        _save(_picture_of(stacked), base / path)
+        entry["masks"] = path.as_posix()
+    return entry
+
+
+def _levels(mix: Mix, index: int) -> list[float]:
+    return [round(float(level), 1) for level in mix.levels[index]]
+
+
+def _write_frames(clip: ClipData, base: Path, paths: list[Path]) -> None:
+    for i, path in enumerate(paths):
+        if i and not clip.moving:
+            _same(base / paths[0], base / path)
+        else:
+            _save(Image.fromarray(clip.scene.frames[i]), base / path)
+
+
+def _write_masks(clip: ClipData, base: Path, paths: list[Path]) -> None:
+    truth = clip.truth()
+    for i, path in enumerate(paths):
+        _save(_picture_of(truth[i]), base / path)
+
+
+def _picture_of(mask: np.ndarray) -> Image.Image:
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".jpg":
+        picture.save(path, quality=92)
+    else:
+        picture.save(path, compress_level=4)
+
+
+def _same(first: Path, path: Path) -> None:
+    """The same file under another name: a hard link, or a copy where the file system has none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(first, path)
+    except OSError:
+        shutil.copyfile(first, path)
