@@ -1,0 +1,138 @@
+"""Films and sounds for the tests of media, written with PyAV and the standard library, nothing of ours."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+TICK = Fraction(1, 90000)
+
+
+def grey_steps(count, height=32, width=48):
+    """Frame k is one flat grey, told apart after lossy coding: uint8 [T, H, W, 3]."""
+    greys = (20 + 23 * np.arange(count) % 220).astype(np.uint8)
+    return np.broadcast_to(greys[:, None, None, None], (count, height, width, 3)).copy()
+
+
+def quadrants(height=32, width=48):
+    """Four flat colours: red, green, blue, white from the upper left, row by row: uint8 [H, W, 3]."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[: height // 2, : width // 2] = (220, 30, 30)
+    picture[: height // 2, width // 2 :] = (30, 200, 30)
+    picture[height // 2 :, : width // 2] = (30, 30, 220)
+    picture[height // 2 :, width // 2 :] = 235
+    return picture
+
+
+def tone(seconds, rate=22050, hertz=440.0, channels=1):
+    """A sine at half scale: float32 [C, N]."""
+    wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+    return np.repeat(wave[None].astype(np.float32), channels, axis=0)
+
+
+def noise(seconds, rate=22050, channels=1, seed=0):
+    """White noise at half scale, different in each channel: float32 [C, N]."""
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-0.5, 0.5, (channels, round(seconds * rate))).astype(np.float32)
+
+
+def make_film(
+    path,
+    frames,
+    times=None,
+    fps=10,
+    sound=None,
+    rate=22050,
+    sound_start=0.0,
+    codec="libx264",
+    sound_codec="aac",
+    layout=None,
+    form=None,
+    turn=None,
+    options=None,
+):
+    """Write frames (None: sound only) at `times` (default: every 1 / fps s) and a sound [C, N]."""
+    path = Path(path)
+    with av.open(str(path), "w", format=form, options=options or {}) as container:
+        video = track = None
+        if frames is not None:
+            times = np.arange(len(frames)) / fps if times is None else np.asarray(times)
+            video = _video(container, frames, fps, codec, turn)
+        if sound is not None:
+            layout = layout or {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[len(sound)]
+            track = container.add_stream(sound_codec, rate=rate, layout=layout)
+        container.start_encoding()
+        if video is not None and len(frames):
+            _write_frames(container, video, frames, times, fps, codec)
+        if track is not None:
+            _write_sound(container, track, sound, rate, layout, sound_start)
+    return path
+
+
+def _video(container, frames, fps, codec, turn):
+    video = container.add_stream(codec, rate=fps)
+    video.height, video.width = frames.shape[1:3]
+    video.pix_fmt = {"libx264": "yuv420p", "mpeg4": "yuv420p", "mjpeg": "yuvj420p", "ffv1": "bgr0"}[codec]
+    if codec in ("libx264", "ffv1"):
+        video.codec_context.time_base = TICK
+    if codec == "libx264":
+        video.options = {"preset": "ultrafast", "g": "12", "bf": "2"}
+    if turn is not None:
+        video.set_display_rotation(turn[0], hflip=turn[1])
+    return video
+
+
+def _write_frames(container, video, frames, times, fps, codec):
+    base = TICK if codec in ("libx264", "ffv1") else Fraction(1, fps)
+    for picture, time in zip(frames, times, strict=True):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame = frame.reformat(format=video.pix_fmt)
+        frame.pts, frame.time_base = round(time / base), base
+        frame.duration = round(1 / fps / base)
+        container.mux(video.encode(frame))
+    container.mux(video.encode())
+
+
+def _write_sound(container, track, sound, rate, layout, start):
+    form = track.codec_context.format.name
+    data = sound
+    if form[0] == "s":
+        kind = np.int16 if form.startswith("s16") else np.int32
+        data = np.round(sound.astype(np.float64) * np.iinfo(kind).max).astype(kind)
+    size = track.codec_context.frame_size or 1024
+    for low in range(0, sound.shape[1], size):
+        piece = data[:, low : low + size]
+        if not form.endswith("p"):
+            piece = piece.T.reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format=form, layout=layout)
+        frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+        frame.pts = round(start * rate) + low
+        container.mux(track.encode(frame))
+    container.mux(track.encode())
+
+
+def make_wav(path, planes, rate=22050):
+    """Float32 WAV of [C, N] with a plain or (beyond two channels) extensible header; may hold NaN."""
+    planes = np.atleast_2d(planes).astype("<f4")
+    channels, data = len(planes), planes.T.tobytes()
+    form = struct.pack("<HHIIHH", 3, channels, rate, rate * channels * 4, channels * 4, 32)
+    chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(data)) + data
+    Path(path).write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
+    return Path(path)
+
+
+def packets(path, kind):
+    """The bytes of every packet of a track."""
+    with av.open(str(path)) as container:
+        stream = getattr(container.streams, kind)[0]
+        return [bytes(packet) for packet in container.demux(stream) if packet.size]
+
+
+def shown_times(path):
+    """Presentation times of every video frame, in seconds, as stamped."""
+    with av.open(str(path)) as container:
+        return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
