@@ -169,7 +169,7 @@ class ColourEncoder(_Frozen):
     sites = ("block",)
     image_size = 64
     grid = 16
-    joint_dim = 3
+    joint_dim = 4
     rate = 2000
 
     def __init__(self):
@@ -179,12 +179,13 @@ class ColourEncoder(_Frozen):
         self.freeze(0)
 
     def site_widths(self, image_block, audio_layer):
-        return SiteWidths(3, 3, 3)
+        return SiteWidths(4, 4, 4)
 
     def image_stem(self, images):
         self.images_encoded += len(images)
         colour = F.avg_pool2d(images, 4)
-        return colour - colour.mean(1, keepdim=True) + 0.01
+        grey = torch.full_like(colour[:, :1], 0.3)  # what has no colour has a direction of its own
+        return torch.cat([colour - colour.mean(1, keepdim=True), grey], 1)
 
     def image_block(self, index, state, added=None):
         if not added:
@@ -207,7 +208,7 @@ class ColourEncoder(_Frozen):
         phase = 2 * torch.pi * self.tones[:, None] * time
         power = (sounds @ phase.cos().T) ** 2 + (sounds @ phase.sin().T) ** 2
         embedding = power.sqrt() / power.sum(1, keepdim=True).sqrt().clamp(min=1e-9)
-        embedding = embedding - embedding.mean(1, keepdim=True)
+        embedding = F.pad(embedding - embedding.mean(1, keepdim=True), (0, 1))
         return SoundStates(embedding, {(i, "block"): embedding[:, None] for i in range(self.audio_blocks)})
 
 
