@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
@@ -16,16 +15,23 @@ class Stamps:
     Example: moca data stamps --out stamps
     """
 
-    out: Annotated[str, arg(metavar="DIR", help="Where to write it.")]
+    out: Annotated[str, arg(metavar="DIR", help="Folder to make.")]
     media: Annotated[
         Literal["core", "full"],
-        arg(help="core: 245 MB of Debian packages; full: 1.9 GB more, for training only."),
+        arg(help="core: 245 MB of Debian packages; full: 1.9 GB more of sounds, for the training side only."),
     ] = "core"
-    seed: Annotated[int, arg(help="Draws the composites; the test splits of papers use 0.")] = 0
+    size: Annotated[Literal["standard", "quick"], arg(help="quick: a few clips, to try things out.")] = (
+        "standard"
+    )
+    seed: Annotated[int, arg(metavar="N", help="Of every choice; reported numbers are of seed 0.")] = 0
 
     def run(self) -> int:
-        """Build, and print where everything lies."""
-        raise NotImplementedError
+        """Build it, and print where it lies."""
+        from moca_avs.datasets.stamps import build_stamps
+
+        folder = build_stamps(self.out, self.media, self.seed, self.size)
+        print(f"stamps -> {folder}\ncontact sheet -> {folder / 'contact_sheet.png'}")
+        return 0
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,18 @@ class Check:
     Example: moca data check s4 --root AVSBench
     """
 
-    name: Annotated[Positional[Literal["s4", "ms3", "stamps"]], arg(help="The dataset.")]
-    root: Annotated[str, arg(metavar="DIR", help="The folder it was unpacked into.")]
+    name: Annotated[Positional[Literal["s4", "ms3"]], arg(help="The dataset.")]
+    root: Annotated[
+        str, arg(metavar="DIR|stamps", help="The folder it was unpacked into; stamps: the offline benchmark.")
+    ]
 
     def run(self) -> int:
-        """Print what was found, then what is missing."""
-        raise NotImplementedError
+        """Print what was found and what is missing."""
+        from moca_avs.datasets import check_dataset
+
+        report = check_dataset(self.name, self.root)
+        print(report)
+        return 0 if report.ok else 1
 
 
 @dataclass(frozen=True)

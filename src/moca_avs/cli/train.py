@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -12,20 +13,41 @@ from moca_avs.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class Train:
-    """Teach adapters from unlabelled videos. The defaults are the paper's.
+    """Teach adapters from unlabelled films. The defaults are the paper's; Ctrl-C leaves a run to resume.
 
     Example: moca train --data films --out run --steps 500
     """
 
     data: Annotated[
-        str, arg(metavar="FOLDER", help="A folder of videos, or a folder that `moca data stamps` made.")
+        str,
+        arg(metavar="FOLDER|s4|ms3", help="A folder of films, or a dataset's training split (with --root)."),
     ]
     out: Annotated[str, arg(metavar="RUN", help="The run folder: config.json, log.jsonl, steps/.")]
-    preset: Annotated[str, arg(help="The frozen encoder.")] = "lite"
-    device: Annotated[str, arg(help="auto, cpu, cuda, cuda:1, mps.")] = "auto"
+    root: Annotated[
+        str | None,
+        arg(metavar="DIR|stamps", help="Where the named dataset lies; stamps: the offline benchmark."),
+    ] = None
+    preset: Annotated[str, arg(metavar="NAME", help="The frozen encoder.")] = "lite"
+    device: Annotated[str, arg(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     resume: Annotated[bool, arg(help="Go on from the run's newest checkpoint, bit for bit.")] = False
     config: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
 
     def run(self) -> int:
         """Train, then print where the adapters lie."""
-        raise NotImplementedError
+        from moca_avs.datasets import open_training_set
+        from moca_avs.devices import choose_device
+        from moca_avs.encoders import build_encoder
+        from moca_avs.training import train
+
+        data = open_training_set(self.data, self.root)
+        for path, why in getattr(data, "skipped", ()):
+            print(f"moca: note: {path} is left out: {why}", file=sys.stderr)
+        device, why = choose_device(self.device)
+        print(f"device: {device} ({why})")
+        print(f"data: {len(data)} frames")
+        options = {} if self.config.image_size is None else {"image_size": self.config.image_size}
+        encoder = build_encoder(self.preset, device, **options)
+        print(f"config: {self.config.to_dict()}")
+        run = train(encoder, data, self.config, self.out, self.resume, device=device)
+        print(f"adapters -> {run / 'adapters.safetensors'}")
+        return 0
