@@ -108,8 +108,8 @@ def find_root(name: str, root: str | Path) -> Path:
         if (place / layout.table).is_file():
             return place
     raise DataError(
-        f"no {layout.table} in {root} or {Path(root) / layout.folder}; expected AVSBench's {name.upper()} there. "
-        "Ask its authors for the data, or use the offline benchmark (`moca data stamps`)"
+        f"no {layout.table} in {root} or {Path(root) / layout.folder}; expected AVSBench's {name.upper()} "
+        "there. Ask its authors for the data, or use the offline benchmark (`moca data stamps`)"
     )
 
 
@@ -294,7 +294,7 @@ class AVSBenchTraining:
             raise DataError(str(error)) from error
 
     def sound(self, index: int) -> tuple[np.ndarray, int]:
-        """(float32 [N], Hz): `window` seconds around the middle of the frame's second, shortened at the ends."""
+        """(float32 [N], Hz): `window` seconds around the middle of the frame's second, cut at the ends."""
         entry, second = self._place(index)
         sound, rate = self._sound(entry)
         start, stop = (round((second + 0.5 + side * self.window / 2) * rate) for side in (-1, 1))

@@ -6,7 +6,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -141,4 +141,8 @@ def open_zip(archive: Path) -> dict[str, _ZipMember]:
     return shortened | {n: _ZipMember(archive, n) for n in names}
 
 
-_OPENERS = {"rcc": open_rcc, "cat": open_cat, "zip": open_zip}
+_OPENERS: dict[str, Callable[[Path], Mapping[str, Callable[[], bytes]]]] = {
+    "rcc": open_rcc,
+    "cat": open_cat,
+    "zip": open_zip,
+}

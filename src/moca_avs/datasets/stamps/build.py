@@ -29,7 +29,7 @@ Counts = dict[str, dict[str, int]]
 
 SIZES: dict[str, Counts] = {
     "standard": {
-        "s4": {"train": 500, "val-B": 100, "val-A": 50, "test-B": 120, "test-A": 100, "test-C": 60},
+        "s4": {"train": 420, "val-B": 90, "val-A": 45, "test-B": 120, "test-A": 100, "test-C": 60},
         "ms3": {"train": 100, "val-B": 30, "val-A": 15, "test-B": 30, "test-A": 30, "test-C": 15},
         "v2": {"train": 20, "val-B": 6, "val-A": 3, "test-B": 8, "test-A": 8, "test-C": 4},
     },
@@ -170,14 +170,15 @@ def _write_clip(clip: ClipData, out: Path, indices: dict[str, int]) -> dict[str,
     """Every layout of one clip: layout -> manifest line."""
     plan = clip.plan
     if plan.layout == "v2":
-        return {"avss": write_avss(clip, out, "v2", indices)}
+        return {"avss": write_avss(clip, out, "v2", indices, None)}
     if plan.layout == "ms3":
-        return {"ms3": write_ms3(clip, out), "avss": write_avss(clip, out, "v1m", indices)}
+        line = write_ms3(clip, out)
+        return {"ms3": line, "avss": write_avss(clip, out, "v1m", indices, ("ms3", line))}
     lines = {"s4": write_s4(clip, out)}
     if plan.index % _V1S_EVERY == 0:
-        lines["avss"] = write_avss(clip, out, "v1s", indices)
+        lines["avss"] = write_avss(clip, out, "v1s", indices, ("s4", lines["s4"]))
     if plan.split == "test" and clip.active[0].all():
-        lines["vggss"] = write_vggss(clip, out)
+        lines["vggss"] = write_vggss(clip, out, lines["s4"])
     return lines
 
 

@@ -63,7 +63,8 @@ def compose_scene(
         corners = _place(ready[..., 3], placed, rng, size, frames, moving)
         placed.append(Placed(ready, corners, float(rng.uniform(0.1, 0.35)) if rng.random() < 0.5 else 0.0))
     finish = _Finish.draw(rng, size)
-    out, masks = [], []
+    out: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
     for t in range(frames):
         if t and not moving:
             out.append(out[0])

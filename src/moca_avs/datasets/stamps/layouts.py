@@ -48,7 +48,9 @@ def write_ms3(clip: ClipData, root: Path) -> dict[str, Any]:
     return _finish(clip, base, frames, Path("ms3_data/audio_wav", plan.split, f"{plan.name}.wav"))
 
 
-def write_avss(clip: ClipData, root: Path, label: str, indices: dict[str, int]) -> dict[str, Any]:
+def write_avss(
+    clip: ClipData, root: Path, label: str, indices: dict[str, int], like: tuple[str, dict[str, Any]] | None
+) -> dict[str, Any]:
     """One clip of AVSBench-semantic; of v1s training clips only the first frame is labelled.
 
     Args:
@@ -56,6 +58,7 @@ def write_avss(clip: ClipData, root: Path, label: str, indices: dict[str, int]) 
         root: of the benchmark.
         label: "v1s", "v1m" or "v2".
         indices: class -> index, background 0.
+        like: layout and manifest line of the same clip where it was written before; its sounds are shared.
     """
     base, plan = root / ROOTS["avss"], clip.plan
     place = Path(label, plan.name)
@@ -66,14 +69,22 @@ def write_avss(clip: ClipData, root: Path, label: str, indices: dict[str, int]) 
     for i in range(1 if label == "v1s" and plan.split == "train" else plan.seconds):
         _save(Image.fromarray(semantic[i]), base / place / "labels_semantic" / f"{i}.png")
         _save(Image.fromarray(_RGB[semantic[i]]), base / place / "labels_rgb" / f"{i}.png")
-    return _finish(clip, base, frames, place / "audio.wav") | {"label": label}
+    if like is None:
+        return _finish(clip, base, frames, place / "audio.wav") | {"label": label}
+    layout, line = like
+    wav = place / "audio.wav"
+    _same(root / ROOTS[layout] / line["audio"], base / wav)
+    swap = [line["swap"]["audio"]] if line["swap"] else []
+    for path in [*swap, *(o["masks"] for o in line["objects"] if "masks" in o)]:
+        _same(root / ROOTS[layout] / path, base / path)
+    return line | {"frames": [f.as_posix() for f in frames], "audio": wav.as_posix(), "label": label}
 
 
-def write_vggss(clip: ClipData, root: Path) -> dict[str, Any]:
-    """First frame and sound of one clip in VGG-SS's layout; returns its entry of ``vggss.json``."""
+def write_vggss(clip: ClipData, root: Path, line: dict[str, Any]) -> dict[str, Any]:
+    """First frame and sound of an S4 clip (`line`: its manifest) as VGG-SS has them; returns its json entry."""
     base, name = root / ROOTS["vggss"], clip.plan.name
     _save(Image.fromarray(clip.scene.frame), base / "frames" / f"{name}.jpg")
-    write_wav(base / "audio" / f"{name}.wav", clip.mix.sound)
+    _same(root / ROOTS["s4"] / line["audio"], base / "audio" / f"{name}.wav")
     rows, columns = np.nonzero(clip.truth()[0])
     side = clip.scene.frame.shape[0]
     box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]

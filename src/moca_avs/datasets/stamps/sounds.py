@@ -21,7 +21,7 @@ def decode(data: bytes) -> np.ndarray:
     import av
     import soxr
 
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         stream = container.streams.audio[0]
         resampler = av.AudioResampler("fltp")
         blocks = [b for frame in (*container.decode(stream), None) for b in resampler.resample(frame)]
