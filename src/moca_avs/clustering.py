@@ -7,6 +7,7 @@ grid's Gram matrix, and each upsampled position only needs its norm. The result 
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -45,8 +46,9 @@ def spherical_kmeans(
 ) -> Clusters:
     """Cluster the positions of each frame by cosine, each frame for itself.
 
-    Every frame sees the same random numbers, so its result depends neither on its place in the batch nor on
-    its company. Starts by k-means++, runs to exact convergence, keeps the best start.
+    Starts come from k-means++ and are tried on the grid; the best one goes on at `size` until no position
+    changes its cluster. Every frame sees the same random numbers, so its result depends neither on its place
+    in the batch nor on its company.
 
     Args:
         features: [B, d, h, w], not normalised.
@@ -54,7 +56,7 @@ def spherical_kmeans(
         size: (H, W) to upsample to bilinearly before clustering; None keeps the grid.
         seed: of the starts.
         starts: independent starts per frame.
-        iterations: upper bound; convergence usually takes fewer than 20.
+        iterations: upper bound, on the grid and at `size` each; rarely reached.
 
     Raises:
         UsageError: if `clusters`, `starts` or `iterations` is below 1.
@@ -63,16 +65,17 @@ def spherical_kmeans(
         raise UsageError(
             f"clusters, starts and iterations must be at least 1, found {clusters}, {starts}, {iterations}"
         )
-    points = _Positions(features, size)
-    centres = _plus_plus(points, clusters, starts, seed)  # [B, R, K, h, w]
-    labels = torch.full((), -1, device=features.device)
-    for _ in range(iterations):
-        cosines = points.cosines(centres)  # [B, R, K, H, W]
-        previous, labels = labels, cosines.argmax(2)
-        if torch.equal(previous.expand_as(labels), labels):
-            break
-        centres = _update(points, labels, cosines)
-    return _best_start(points, labels, centres)
+    points = _Positions(features)
+    labels, centres = _lloyd(points, _plus_plus(points, clusters, starts, seed), iterations)
+    frames = torch.arange(len(labels), device=labels.device)
+    best = _similarity(points, labels, centres).argmax(1)
+    labels, centres = labels[frames, best, None], centres[frames, best, None]
+    if size is not None and tuple(size) != points.size:
+        points = points.upsampled(size)
+        labels, centres = _lloyd(points, centres, iterations)
+    similarity = _similarity(points, labels, centres)[:, 0]
+    labels, centres = _renumbered(labels[:, 0], centres[:, 0])
+    return Clusters(labels, points.vectors(centres), similarity)
 
 
 @torch.no_grad()
@@ -87,10 +90,11 @@ def cosine_map(features: Tensor, embedding: Tensor, size: tuple[int, int] | None
     Returns:
         float32 [B, H, W] in [-1, 1]; 0 where a position or the vector is zero.
     """
-    if size is not None and tuple(size) != tuple(features.shape[-2:]):
-        features = F.interpolate(features.float(), size, mode="bilinear", align_corners=False)
-    unit = F.normalize(embedding.float(), dim=1)
-    return torch.einsum("bdhw,bd->bhw", F.normalize(features.float(), dim=1), unit).clamp(-1, 1)
+    points = _Positions(features)
+    if size is not None:
+        points = points.upsampled(size)
+    dots = F.normalize(embedding.float(), dim=1)[:, None] @ points.features
+    return points.spread(dots.view(-1, 1, 1, *points.grid))[:, 0, 0].clamp(-1, 1)
 
 
 def sounding_clusters(labels: Tensor, cosine: Tensor, rule: str = "best", threshold: float = 0.0) -> Tensor:
@@ -121,38 +125,54 @@ def sounding_clusters(labels: Tensor, cosine: Tensor, rule: str = "best", thresh
 
 
 class _Positions:
-    """Unit vectors at every upsampled position, known only through the grid's Gram matrix.
+    """Unit vectors at every (upsampled) position, known only through the grid's Gram matrix.
 
-    A vector that is a sum of upsampled positions is kept as its coefficients on the grid, [..., h, w].
+    A vector that is a weighted sum of positions is kept as its coefficients on the grid, [..., h, w].
     """
 
-    def __init__(self, features: Tensor, size: tuple[int, int] | None) -> None:
-        batch, _, height, width = features.shape
+    def __init__(self, features: Tensor) -> None:
+        height, width = features.shape[2:]
         self.features = features.float().flatten(2)  # [B, d, n]
-        self.grid = (height, width)
-        self.size = (height, width) if size is None else size
-        self.rows = _bilinear(height, self.size[0], features.device)  # [H, h]
-        self.columns = _bilinear(width, self.size[1], features.device)  # [W, w]
         self.gram = self.features.transpose(1, 2) @ self.features  # [B, n, n]
-        self.norms = self._norms(self.gram.view(batch, height, width, height, width))  # [B, H, W]
+        self.grid = (height, width)
+        self._resize(self.grid)
 
-    def _norms(self, gram: Tensor) -> Tensor:
+    def _resize(self, size: tuple[int, int]) -> None:
+        self.size = size
+        self.rows = _bilinear(self.grid[0], size[0], self.gram.device)  # [H, h]
+        self.columns = _bilinear(self.grid[1], size[1], self.gram.device)  # [W, w]
         rows = self.rows[:, :, None] * self.rows[:, None, :]  # [H, h, h]
         columns = self.columns[:, :, None] * self.columns[:, None, :]
+        gram = self.gram.view(-1, *self.grid, *self.grid)
         squared = torch.einsum("xbd,zybd->zyx", columns, torch.einsum("yac,zabcd->zybd", rows, gram))
-        return squared.clamp(min=0).sqrt().clamp(min=1e-12)
+        self.norms = squared.clamp(min=0).sqrt().clamp(min=1e-12)  # [B, H, W]
+
+    def upsampled(self, size: tuple[int, int]) -> _Positions:
+        """The same vectors, interpolated bilinearly to another size and normalised there."""
+        other = copy(self)
+        other._resize(size)
+        return other
+
+    def frames(self, rows: Tensor) -> _Positions:
+        """Some frames of the batch (int64 [R])."""
+        other = copy(self)
+        other.features, other.gram, other.norms = self.features[rows], self.gram[rows], self.norms[rows]
+        return other
+
+    def spread(self, products: Tensor) -> Tensor:
+        """Inner products of grid positions with something -> of all positions, [B, R, K, H, W]."""
+        return self.rows @ products @ self.columns.T / self.norms[:, None, None]
 
     def sums(self, chosen: Tensor) -> Tensor:
-        """Weights per upsampled position [B, R, K, H, W] -> coefficients of the sums [B, R, K, h, w]."""
+        """Weights per position [B, R, K, H, W] -> coefficients of the weighted sums [B, R, K, h, w]."""
         return self.rows.T @ (chosen / self.norms[:, None, None]) @ self.columns
 
     def cosines(self, centres: Tensor) -> Tensor:
-        """Cosine of every upsampled position with every centre: [B, R, K, H, W]."""
+        """Cosine of every position with every centre: [B, R, K, H, W]."""
         flat = centres.flatten(3).flatten(1, 2)  # [B, R*K, n]
         products = flat @ self.gram
         lengths = (products * flat).sum(-1, keepdim=True).clamp(min=0).sqrt().clamp(min=1e-12)
-        products = (products / lengths).view_as(centres)
-        return self.rows @ products @ self.columns.T / self.norms[:, None, None]
+        return self.spread((products / lengths).view_as(centres))
 
     def vectors(self, centres: Tensor) -> Tensor:
         """Coefficients [B, K, h, w] -> unit vectors [B, K, d]."""
@@ -168,11 +188,11 @@ def _bilinear(source: int, target: int, device: torch.device) -> Tensor:
 def _plus_plus(points: _Positions, clusters: int, starts: int, seed: int) -> Tensor:
     """k-means++: each next centre is drawn in proportion to 1 - cosine with the nearest one so far."""
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.rand(clusters, starts, generator=generator, dtype=torch.float64).to(points.gram.device)
+    draws = torch.rand(clusters, starts, generator=generator).to(points.gram.device)
     distance = torch.ones(len(points.gram), starts, *points.size, device=points.gram.device)
     centres = []
     for draw in draws:
-        cumulative = distance.flatten(2).double().cumsum(-1)  # [B, R, N]
+        cumulative = distance.flatten(2).cumsum(-1)  # [B, R, N]
         wanted = draw[:, None] * cumulative[..., -1:]
         place = (cumulative <= wanted).sum(-1).clamp(max=cumulative.shape[-1] - 1)
         centre = points.sums(_one_position(place, points.size)[:, :, None])
@@ -184,6 +204,34 @@ def _plus_plus(points: _Positions, clusters: int, starts: int, seed: int) -> Ten
 def _one_position(place: Tensor, size: tuple[int, int]) -> Tensor:
     """Flat positions [...] -> maps [..., H, W] with a one there."""
     return F.one_hot(place, size[0] * size[1]).unflatten(-1, size).float()
+
+
+def _lloyd(points: _Positions, centres: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Assign and update until nothing changes; frames that are done leave the batch.
+
+    Returns labels int64 [B, R, H, W] and the centres [B, R, K, h, w] they were assigned by.
+    """
+    batch, starts = centres.shape[:2]
+    labels = torch.full((batch, starts, *points.size), -1, device=centres.device)
+    centres, running = centres.clone(), torch.arange(batch, device=centres.device)
+    active = points
+    for _ in range(iterations):
+        cosines = active.cosines(centres[running])
+        new = cosines.argmax(2)
+        moved = (new != labels[running]).flatten(1).any(1)
+        labels[running] = new
+        if not moved.all():
+            running, new, cosines = running[moved], new[moved], cosines[moved]
+            active = points.frames(running)
+        if not len(running):
+            break
+        centres[running] = _update(active, new, cosines)
+    return labels, centres
+
+
+def _similarity(points: _Positions, labels: Tensor, centres: Tensor) -> Tensor:
+    """Mean cosine of the positions with their own centre: [B, R]."""
+    return points.cosines(centres).gather(2, labels[:, :, None])[:, :, 0].mean((2, 3))
 
 
 def _update(points: _Positions, labels: Tensor, cosines: Tensor) -> Tensor:
@@ -199,17 +247,11 @@ def _update(points: _Positions, labels: Tensor, cosines: Tensor) -> Tensor:
     return points.sums(members)
 
 
-def _best_start(points: _Positions, labels: Tensor, centres: Tensor) -> Clusters:
-    """Keep the start with the highest mean cosine; number its clusters by first appearance."""
-    frames = torch.arange(len(labels), device=labels.device)
-    own = points.cosines(centres).gather(2, labels[:, :, None])[:, :, 0]
-    similarity, start = own.mean((2, 3)).max(1)
-    labels, centres = labels[frames, start], centres[frames, start]
+def _renumbered(labels: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Number clusters by first appearance in reading order: [B, H, W] and [B, K, h, w]."""
     flat = labels.flatten(1)
-    positions = flat.shape[1]
     there = F.one_hot(flat, centres.shape[1]).bool()  # [B, N, K]
-    first = torch.where(there.any(1), there.int().argmax(1), positions)  # empty ones come last
+    first = torch.where(there.any(1), there.int().argmax(1), flat.shape[1])  # empty ones come last
     order = first.argsort(dim=1, stable=True)
     renumbered = order.argsort(1).gather(1, flat).view_as(labels)
-    chosen = centres.gather(1, order[..., None, None].expand_as(centres))
-    return Clusters(renumbered, points.vectors(chosen), similarity)
+    return renumbered, centres.gather(1, order[..., None, None].expand_as(centres))
