@@ -81,7 +81,7 @@ def write_avss(
 
 
 def write_vggss(clip: ClipData, root: Path, line: dict[str, Any]) -> dict[str, Any]:
-    """First frame and sound of an S4 clip (`line`: its manifest) as VGG-SS has them; returns its json entry."""
+    """First frame and sound of an S4 clip (`line`: its manifest) as VGG-SS; returns its json entry."""
     base, name = root / ROOTS["vggss"], clip.plan.name
     _save(Image.fromarray(clip.scene.frame), base / "frames" / f"{name}.jpg")
     _same(root / ROOTS["s4"] / line["audio"], base / "audio" / f"{name}.wav")
@@ -176,7 +176,7 @@ def _save(picture: Image.Image, path: Path) -> None:
     if path.suffix == ".jpg":
         picture.save(path, quality=92)
     else:
-        picture.save(path, compress_level=4)
+        picture.save(path, compress_level=2)
 
 
 def _same(first: Path, path: Path) -> None:
