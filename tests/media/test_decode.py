@@ -25,7 +25,9 @@ LATE = 0.7e-3  # a little more than containers round times by
 
 def shown_at(times, moments):
     """Slow reference: the index of the frame on screen at each moment."""
-    return [max([k for k, time in enumerate(times) if time <= moment + LATE], default=0) for moment in moments]
+    return [
+        max([k for k, time in enumerate(times) if time <= moment + LATE], default=0) for moment in moments
+    ]
 
 
 def levels(frames):
@@ -45,9 +47,7 @@ def levels(frames):
 )
 def test_every_frame_comes_in_order_with_its_time(tmp_path, name, codec, sound_codec):
     frames = grey_steps(25)
-    path = make_film(
-        tmp_path / name, frames, fps=10, sound=tone(2.5), codec=codec, sound_codec=sound_codec
-    )
+    path = make_film(tmp_path / name, frames, fps=10, sound=tone(2.5), codec=codec, sound_codec=sound_codec)
     clip = read_clip(path, fps="native")
     assert len(clip) == 25
     np.testing.assert_allclose(levels(clip.frames), levels(frames), atol=4)
@@ -169,9 +169,7 @@ def test_a_sound_of_its_own_may_take_the_place_of_the_films(tmp_path):
 
 def test_eight_channels_at_96_khz(tmp_path):
     planes = noise(1.0, rate=96000, channels=8)
-    path = make_film(
-        tmp_path / "film.mkv", grey_steps(10), sound=planes, rate=96000, sound_codec="pcm_f32le"
-    )
+    path = make_film(tmp_path / "film.mkv", grey_steps(10), sound=planes, rate=96000, sound_codec="pcm_f32le")
     clip = read_clip(path)
     assert clip.sample_rate == 96000
     np.testing.assert_allclose(clip.sound, planes.mean(0), atol=1e-6)
@@ -392,7 +390,14 @@ def test_a_stretch_beyond_the_end(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [{"fps": 0}, {"fps": "fast"}, {"fps": np.nan}, {"start": -1.0}, {"start": 2.0, "end": 2.0}, {"end": -1.0}],
+    [
+        {"fps": 0},
+        {"fps": "fast"},
+        {"fps": np.nan},
+        {"start": -1.0},
+        {"start": 2.0, "end": 2.0},
+        {"end": -1.0},
+    ],
 )
 def test_arguments_that_make_no_sense(tmp_path, options):
     message(read_clip, tmp_path / "film.mp4", kind=UsageError, **options)

@@ -23,6 +23,7 @@ _QUALITY = {"crf": "20", "preset": "veryfast"}
 _LARGE = 4096 * 2304
 _LARGE_QUALITY = {"crf": "20", "preset": "ultrafast", "tune": "zerolatency", "threads": "2"}
 _BT709 = 1  # the number of BT.709 in H.264's tables of colour spaces, primaries and transfer curves
+_FRAME_DURATION = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame lasts as long as it says
 _FINE = Fraction(1, 90000)
 _LAST_FRAME = 0.04
 
@@ -68,6 +69,7 @@ class VideoTrack:
         stream.time_base = stream.codec_context.time_base = time_base
         stream.options = _LARGE_QUALITY if height * width > _LARGE else _QUALITY
         context = stream.codec_context
+        context.flags |= _FRAME_DURATION
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = ColorRange.MPEG
         self.stream = stream
@@ -128,7 +130,11 @@ def write_video(
     lengths = np.append(np.diff(times), times[-1] - times[-2] if len(times) > 1 else _LAST_FRAME)
     with mp4(Path(path)) as container:
         track, heard = None, None
-        for picture, time, length in zip(frames, times, lengths, strict=True):
+        count = 0
+        for count, picture in enumerate(frames, start=1):
+            if count > len(times):
+                break
+            time, length = float(times[count - 1]), float(lengths[count - 1])
             if track is None:
                 usual = usual_rate(float(np.median(lengths)))
                 track = VideoTrack(container, picture.shape[0], picture.shape[1], usual, _FINE)
@@ -136,8 +142,8 @@ def write_video(
             track.add(picture, time, length)
             if heard is not None:
                 heard.feed(time)
-        if track is None:
-            raise MediaError(f"expected {len(times)} frames, found none")
+        if track is None or count != len(times):
+            raise MediaError(f"expected a frame for each of the {len(times)} times, found {count} frames")
         track.finish()
         if heard is not None:
             heard.feed(math.inf)

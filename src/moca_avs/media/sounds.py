@@ -21,6 +21,8 @@ from moca_avs.silence import block_levels, noise_floor
 # Time stamps jitter; only a gap (or overlap) longer than this, in seconds, moves the samples.
 _JITTER = 0.1
 _SURVEY_BLOCKS = 200
+# From this many on PyAV counts the planes of a frame wrongly (av 18.1, AudioFrame.planes).
+_PLANES = 8
 _LEVEL_SECONDS = 0.05
 
 
@@ -122,9 +124,12 @@ class SoundTrack:
 
 def float_planes(frame: Any) -> np.ndarray:
     """A decoded audio frame as float32 [C, n], full scale = 1, whatever its sample format."""
+    channels = len(frame.layout.channels)
+    if frame.format.is_planar and channels >= _PLANES:
+        (frame,) = av.AudioResampler(format=frame.format.packed).resample(frame)
     data = frame.to_ndarray()
     if not frame.format.is_planar:
-        data = data.reshape(-1, len(frame.layout.channels)).T
+        data = data.reshape(-1, channels).T
     if data.dtype.kind == "u":
         return (data.astype(np.float32) - 128) / 128
     if data.dtype.kind == "i":
@@ -262,23 +267,22 @@ def write_sound(path: str | Path, sound: np.ndarray, rate: int) -> Path:
         raise MediaError(f"{path} must end in {' or '.join(_CODECS)}, found {path.suffix or 'no ending'}")
     if sound.ndim != 1 or not np.isfinite(sound).all():
         raise MediaError(f"a sound to write must be finite mono [N], found {sound.dtype} {list(sound.shape)}")
+    if rate <= 0:
+        raise MediaError(f"a sound's rate must be positive, found {rate} Hz")
     samples = np.clip(np.round(np.asarray(sound, np.float64) * 32768), -32768, 32767).astype(np.int16)
     form, codec = _CODECS[path.suffix.lower()]
     with replacing(path) as partial, av.open(ffmpeg_name(partial), "w", format=form) as container:
         stream = container.add_stream(codec, rate=rate, layout="mono")
-        encode_planes(stream, container.mux, samples[None], rate, "s16")
+        container.start_encoding()
+        _encode(stream, container.mux, samples, rate)
     return path
 
 
-def encode_planes(
-    stream: Any, mux: Callable[[Any], None], planes: np.ndarray, rate: int, form: str, start: int = 0
-) -> None:
-    """Encode [C, N] samples (packed to `form`'s layout) in pieces of the codec's size, then flush."""
-    stream.codec_context.open(strict=False)
+def _encode(stream: Any, mux: Callable[[Any], None], samples: np.ndarray, rate: int) -> None:
+    """Encode int16 [N] in pieces of the codec's size, then flush."""
     size = stream.codec_context.frame_size or 4096
-    for low in range(0, planes.shape[1], size):
-        piece = np.ascontiguousarray(planes[:, low : low + size])
-        frame = av.AudioFrame.from_ndarray(piece, format=form, layout=stream.codec_context.layout.name)
-        frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), start + low
+    for low in range(0, len(samples), size):
+        frame = av.AudioFrame.from_ndarray(samples[None, low : low + size], format="s16", layout="mono")
+        frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), low
         mux(stream.encode(frame))
     mux(stream.encode(None))

@@ -113,7 +113,9 @@ class EncodedSound:
                 self._open = False
                 self._mux(self._track.encode(None))
                 return
-            frame = av.AudioFrame.from_ndarray(piece, "fltp", self._track.codec_context.layout.name)
+            # Packed, since PyAV can't fill eight planes; the encoder's own resampler takes them apart.
+            packed = np.ascontiguousarray(piece.T).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(packed, "flt", self._track.codec_context.layout.name)
             frame.sample_rate, frame.time_base = self._rate, Fraction(1, self._rate)
             frame.pts = self._written
             self._written += piece.shape[1]
@@ -144,10 +146,10 @@ def _pieces(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
         waiting = block if waiting is None else np.concatenate([waiting, block], axis=1)
         whole = waiting.shape[1] // size * size
         for low in range(0, whole, size):
-            yield np.ascontiguousarray(waiting[:, low : low + size])
+            yield waiting[:, low : low + size]
         waiting = waiting[:, whole:]
     if waiting is not None and waiting.shape[1]:
-        yield np.ascontiguousarray(waiting)
+        yield waiting
 
 
 class SourceSound:
