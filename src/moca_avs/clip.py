@@ -47,6 +47,11 @@ class Clip:
             raise MediaError(
                 f"times must be float64 [{len(frames)}], found {times.dtype} {list(times.shape)}"
             )
+        heard = self.sound_times
+        if heard is not None and (heard.shape != times.shape or heard.dtype != np.float64):
+            raise MediaError(
+                f"sound_times must be float64 [{len(frames)}], found {heard.dtype} {list(heard.shape)}"
+            )
         if sound.ndim != 1 or sound.dtype != np.float32:
             raise MediaError(
                 f"sound must be mono float32 [N], found {sound.dtype} {list(sound.shape)}; "

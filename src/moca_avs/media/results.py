@@ -59,9 +59,9 @@ class SegmentationWriter:
         head = f'{{"settings": {_json(self._settings, "settings")},\n"frames": ['
         try:
             self._clear()
-            self._json = (self.folder / (RESULT + _PARTIAL)).open("w+b")
-            self._heat = (self.folder / (HEATMAPS + _PARTIAL)).open("w+b")
-            self._end = self._json.write(head.encode())
+            self._json = (self.folder / (RESULT + _PARTIAL)).open("wb", buffering=0)
+            self._heat = (self.folder / (HEATMAPS + _PARTIAL)).open("wb", buffering=0)
+            self._end = _write_at(self._json, 0, head.encode())
             self._settle(complete=False)
         except OSError as error:
             raise unwritable(self.folder, error) from error
@@ -111,26 +111,25 @@ class SegmentationWriter:
         mask.save(self.folder / "masks" / name, compress_level=_QUICK)
         heat = heat_picture(result.heatmaps[index], *result.masks.shape[1:])
         Image.fromarray(heat).save(self.folder / "heatmaps" / name, compress_level=_QUICK)
-        self._heat.seek(_HEADER + self.frames * result.heatmaps[index].nbytes)
-        self._heat.write(np.ascontiguousarray(result.heatmaps[index]).astype("<f2").tobytes())
-        self._json.seek(self._end)
-        end = self._end + self._json.write(line.encode())
-        self.frames, self._end = self.frames + 1, end
+        values = result.heatmaps[index].astype("<f2").tobytes()
+        _write_at(self._heat, _HEADER + self.frames * len(values), values)
+        # With its tail, so that a frame which is counted can always be closed behind.
+        _write_at(self._json, self._end, line.encode() + self._tail(complete=False))
+        self.frames, self._end = self.frames + 1, self._end + len(line.encode())
 
     def _settle(self, complete: bool) -> None:
         """Make both files valid as they are, without needing room beyond what their frames took."""
         shape = (self.frames, *self._heat_size)
         nbytes = 2 * shape[0] * shape[1] * shape[2]
         header = {"heatmaps": {"dtype": "F16", "shape": shape, "data_offsets": [0, nbytes]}}
-        self._heat.seek(0)
-        self._heat.write((_HEADER - 8).to_bytes(8, "little") + json.dumps(header).encode().ljust(_HEADER - 8))
+        text = json.dumps(header).encode().ljust(_HEADER - 8)
+        _write_at(self._heat, 0, (_HEADER - 8).to_bytes(8, "little") + text)
         self._heat.truncate(_HEADER + nbytes)
+        self._json.truncate(_write_at(self._json, self._end, self._tail(complete)))
+
+    def _tail(self, complete: bool) -> bytes:
         tail = {"size": self._size or (0, 0), "complete": complete}
-        self._json.seek(self._end)
-        self._json.write(f"\n],\n{json.dumps(tail)[1:]}\n".encode())
-        self._json.truncate()
-        self._json.flush()
-        self._heat.flush()
+        return f"\n],\n{json.dumps(tail)[1:]}\n".encode()
 
     def _stopped(self, error: OSError) -> MediaError:
         cause = unwritable(self.folder, error)
@@ -148,6 +147,15 @@ class SegmentationWriter:
             (self.folder / part / f"{self.frames:06d}.png").unlink(missing_ok=True)
         for name in (HEATMAPS, RESULT):
             os.replace(self.folder / (name + _PARTIAL), self.folder / name)  # noqa: PTH105
+
+
+def _write_at(file: Any, place: int, data: bytes) -> int:
+    """Write to an unbuffered file, so that a full disk is met here and not later; returns the new end."""
+    file.seek(place)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+    return place + len(data)
 
 
 def _json(value: Any, what: str) -> str:

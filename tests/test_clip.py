@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from moca_avs import Clip, Segmentation
+from moca_avs.errors import MediaError
+
+
+def clip(**changes):
+    fields = {
+        "frames": np.zeros((3, 4, 5, 3), np.uint8),
+        "times": np.array([0.0, 1.0, 2.0]),
+        "sound": np.arange(30, dtype=np.float32) / 100,
+        "sample_rate": 10,
+    }
+    return Clip(**{**fields, **changes})
+
+
+def test_windows_are_centred_and_shortened_at_the_ends():
+    found = [clip().window(index, 1.0) * 100 for index in range(3)]
+    np.testing.assert_allclose(found[0], np.arange(0, 5))
+    np.testing.assert_allclose(found[1], np.arange(5, 15))
+    np.testing.assert_allclose(clip(times=np.array([0.0, 1.0, 2.9])).window(2, 1.0) * 100, np.arange(24, 30))
+    assert clip(times=np.array([0.0, 1.0, 9.0])).window(2, 1.0).size == 0
+
+
+def test_a_sound_that_begins_later_gives_the_same_window():
+    whole = clip()
+    cut = clip(sound=whole.sound[7:], sound_start=0.7)
+    np.testing.assert_array_equal(cut.window(2, 1.0), whole.window(2, 1.0))
+    np.testing.assert_array_equal(cut.window(1, 1.0), whole.window(1, 1.0)[2:])
+
+
+def test_sound_times_take_the_place_of_times():
+    found = clip(sound_times=np.array([0.5, 1.5, 2.5])).window(1, 1.0) * 100
+    np.testing.assert_allclose(found, np.arange(10, 20))
+
+
+def test_the_length_is_the_number_of_frames():
+    assert len(clip()) == 3
+    assert len(clip(frames=np.zeros((0, 4, 5, 3), np.uint8), times=np.zeros(0))) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": np.zeros((3, 4, 5, 3), np.float32)}, "frames must be uint8"),
+        ({"frames": np.zeros((3, 4, 5), np.uint8)}, r"found uint8 \[3, 4, 5\]"),
+        ({"times": np.zeros(2)}, r"float64 \[3\], found float64 \[2\]"),
+        ({"times": np.zeros(3, np.float32)}, "found float32"),
+        ({"sound": np.zeros((2, 30), np.float32)}, "mono float32"),
+        ({"sound": np.zeros(30)}, "found float64"),
+        ({"sample_rate": 0}, "must be positive"),
+        ({"sound": np.array([0, np.nan, np.inf], np.float32)}, "2 NaN or infinite"),
+        ({"sound_times": np.zeros(2)}, "sound_times"),
+    ],
+)
+def test_bad_clips_are_refused(changes, message):
+    with pytest.raises(MediaError, match=message):
+        clip(**changes)
+
+
+def segmentation(**changes):
+    fields = {
+        "masks": np.zeros((2, 4, 5), bool),
+        "heatmaps": np.zeros((2, 2, 2), np.float16),
+        "scores": np.zeros(2, np.float32),
+        "reasons": ("", "silent"),
+        "times": np.zeros(2),
+    }
+    return Segmentation(**{**fields, **changes})
+
+
+def test_a_good_segmentation():
+    assert len(segmentation()) == 2
+    assert segmentation().settings == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("masks", np.zeros((2, 4, 5), np.uint8)),
+        ("masks", np.zeros((3, 4, 5), bool)),
+        ("heatmaps", np.zeros((2, 2, 2), np.float32)),
+        ("heatmaps", np.zeros((2, 2), np.float16)),
+        ("scores", np.zeros(2)),
+        ("times", np.zeros(3)),
+    ],
+)
+def test_bad_segmentations_are_refused(name, value):
+    with pytest.raises(MediaError, match=name):
+        segmentation(**{name: value})
