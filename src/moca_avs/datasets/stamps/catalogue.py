@@ -159,11 +159,11 @@ def _decode_background(package: str, path: str) -> np.ndarray:
 
 
 def _open_picture(package: str, path: str) -> Image.Image:
-    """A picture of any kind; vector drawings are rendered 480 pixels high."""
+    """A picture of any kind; vector drawings are rendered 360 pixels high."""
     data = read_member(package_root(package), path)
     if path.endswith(".svg"):
         data = _import_resvg()(
-            svg_string=data.decode("utf-8", errors="replace"), height=480, skip_system_fonts=True
+            svg_string=data.decode("utf-8", errors="replace"), height=360, skip_system_fonts=True
         )
     return Image.open(io.BytesIO(bytes(data)))
 

@@ -47,8 +47,8 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """Unique within its layout: class, tier and number."""
-        return f"{self.category}_{self.letter or 'T'}{self.index:04d}"
+        """Unique in the whole benchmark (AVSS shares folders between layouts), such as ``cow_s4_valA_0012``."""
+        return f"{self.category}_{self.layout}_{self.tier.replace('-', '')}_{self.index:04d}"
 
     @property
     def seconds(self) -> int:
