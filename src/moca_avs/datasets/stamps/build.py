@@ -7,13 +7,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from moca_avs.datasets.stamps.catalogue import Catalogue
+from moca_avs.datasets.stamps.catalogue import Catalogue, package_root
 from moca_avs.datasets.stamps.clips import ClipData, Plan, draw_clip, plan_clips
 from moca_avs.datasets.stamps.layouts import ROOTS, write_avss, write_ms3, write_s4, write_vggss
 from moca_avs.datasets.stamps.scenes import TIERS, Pool
@@ -41,6 +42,8 @@ SIZES: dict[str, Counts] = {
 }
 """Clips per layout and tier."""
 
+_LIBRARIES = ("numpy", "pillow", "resvg-py", "av", "soxr")  # noted, for they too decide what the pixels are
+
 _V1S_EVERY = 4  # one single-source clip in four is written as AVSS v1s too
 
 
@@ -64,7 +67,7 @@ def build_stamps(
 
     Returns:
         The folder: ``Single-source``, ``Multi-sources``, ``AVSBench-semantic``, ``VGG-SS``, ``stamps.json``
-        (versions, seed, counts), ``contact_sheet.png``.
+        (versions, seed, counts), ``credits``, ``contact_sheet.png``.
 
     Raises:
         UsageError: on an unknown size or media set, or where `out` holds something else.
@@ -155,9 +158,11 @@ def _write_all(catalogue: Catalogue, config: dict[str, Any], out: Path, progress
         )
         lines = list(done)
     _write_tables(lines, out, indices)
-    _write_json(out / "credits.json", _credits(catalogue))
+    _write_credits(catalogue, out / "credits")
     write_sheet(out)
-    _write_json(out / "stamps.json", config)
+    _write_json(
+        out / "stamps.json", config | {"libraries": {name: metadata.version(name) for name in _LIBRARIES}}
+    )
 
 
 def class_indices(catalogue: Catalogue) -> dict[str, int]:
@@ -206,13 +211,15 @@ def _avss_row(line: dict[str, Any]) -> list[Any]:
     return [line["id"], line["id"], 0, 0, heard, line["split"], line["label"]]
 
 
-def _credits(catalogue: Catalogue) -> dict[str, list[str]]:
-    """Package -> its files that the pictures and sounds were made of."""
-    used: Iterator[Any] = iter((*catalogue.cutouts, *catalogue.sounds, *catalogue.backgrounds))
-    found: dict[str, list[str]] = {}
-    for medium in used:
-        found.setdefault(medium.package, []).append(medium.path)
-    return {package: sorted(paths) for package, paths in sorted(found.items())}
+def _write_credits(catalogue: Catalogue, folder: Path) -> None:
+    """Per package its copyright notice, and the list of its files that were drawn from."""
+    folder.mkdir()
+    for package in catalogue.packages():
+        media = (*catalogue.cutouts, *catalogue.sounds, *catalogue.backgrounds)
+        used = sorted(medium.path for medium in media if medium.package == package)
+        (folder / f"{package}.files").write_text("\n".join(used) + "\n", encoding="utf-8")
+        notice = package_root(package) / "usr/share/doc" / package / "copyright"
+        shutil.copyfile(notice, folder / f"{package}.copyright")
 
 
 def _write_csv(path: Path, columns: list[str], rows: Iterable[list[Any]]) -> None:

@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """Unique in the whole benchmark (AVSS shares folders between layouts), such as ``cow_s4_valA_0012``."""
+        """Unique in the whole benchmark (AVSS mixes the layouts), such as ``cow_s4_valA_0012``."""
         return f"{self.category}_{self.layout}_{self.tier.replace('-', '')}_{self.index:04d}"
 
     @property
