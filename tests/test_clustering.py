@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -39,6 +40,17 @@ def test_planted_clusters_are_found(clusters):
     assert found.labels.shape == truth.shape
     assert all(same_partition(a, b) for a, b in zip(found.labels, truth, strict=True))
     assert found.similarity.min() > 0.95
+
+
+def test_a_single_start_is_a_good_one():
+    """k-means++ spreads its starts: from random positions about one in six would find all eight."""
+    features, truth = planted(4, 8)
+    found = [
+        same_partition(labels, want)
+        for seed in range(25)
+        for labels, want in zip(spherical_kmeans(features, 8, seed=seed, starts=1).labels, truth, strict=True)
+    ]
+    assert np.mean(found) > 0.8
 
 
 def test_numbers_follow_first_appearance():

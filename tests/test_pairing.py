@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from moca_avs.errors import DataError, UsageError
-from moca_avs.pairing import NeighbourTable, neighbour_table, sample_pairs
+from moca_avs.pairing import NeighbourTable, _ranking_keys, neighbour_table, sample_pairs
 
 
 def slow_neighbours(features, clips, count, same_clip):
@@ -38,6 +38,11 @@ def test_ties_go_to_the_lower_index():
     table = neighbour_table(features, [str(i) for i in range(20)], neighbours=6)
     assert table.neighbours[5].tolist() == [1, 9, 13, 17, 0, 2]
     assert table.neighbours[0].tolist() == [4, 8, 12, 16, 1, 2]
+
+
+def test_ranking_keys_order_floats_and_break_ties_by_index():
+    values = torch.tensor([[0.0, -0.0, 1.0, -torch.inf, -1e-30, 1.0, torch.inf, -2.0, 1e-30]])
+    assert _ranking_keys(values).argsort(descending=True).tolist() == [[6, 2, 5, 8, 0, 1, 4, 7, 3]]
 
 
 def test_lengths_do_not_matter():

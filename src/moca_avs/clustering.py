@@ -7,6 +7,7 @@ grid's Gram matrix, and each upsampled position only needs its norm. The result 
 
 from __future__ import annotations
 
+import math
 from copy import copy
 from dataclasses import dataclass
 
@@ -186,18 +187,21 @@ def _bilinear(source: int, target: int, device: torch.device) -> Tensor:
 
 
 def _plus_plus(points: _Positions, clusters: int, starts: int, seed: int) -> Tensor:
-    """k-means++: each next centre is drawn in proportion to 1 - cosine with the nearest one so far."""
+    """Greedy k-means++: each next centre is the best of a few, drawn in proportion to 1 - nearest cosine."""
+    candidates = 2 + int(math.log(clusters))
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.rand(clusters, starts, generator=generator).to(points.gram.device)
-    distance = torch.ones(len(points.gram), starts, *points.size, device=points.gram.device)
+    draws = torch.rand(clusters, starts, candidates, generator=generator).to(points.gram.device)
+    distance = torch.ones(len(points.gram), starts, 1, *points.size, device=points.gram.device)
     centres = []
     for draw in draws:
-        cumulative = distance.flatten(2).cumsum(-1)  # [B, R, N]
-        wanted = draw[:, None] * cumulative[..., -1:]
+        cumulative = distance.flatten(2).cumsum(-1)[:, :, None]  # [B, R, 1, N]
+        wanted = (draw * cumulative[:, :, 0, -1:])[..., None]  # [B, R, L, 1]
         place = (cumulative <= wanted).sum(-1).clamp(max=cumulative.shape[-1] - 1)
-        centre = points.sums(_one_position(place, points.size)[:, :, None])
-        distance = torch.minimum(distance, (1 - points.cosines(centre)[:, :, 0]).clamp(min=0))
-        centres.append(centre)
+        centre = points.sums(_one_position(place, points.size))
+        left = torch.minimum(distance, (1 - points.cosines(centre)).clamp(min=0))  # [B, R, L, H, W]
+        best = left.sum((3, 4)).argmin(2)[..., None, None, None]
+        distance = left.take_along_dim(best, 2)
+        centres.append(centre.take_along_dim(best, 2))
     return torch.cat(centres, 2)
 
 

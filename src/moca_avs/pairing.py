@@ -127,8 +127,10 @@ def _nearest(unit: Tensor, clips: Tensor, start: int, chunk: int, width: int, sa
 
 def _ranking_keys(values: Tensor) -> Tensor:
     """float32 [R, N] -> int64 in the same order along N; of equal values the lower index is the larger."""
-    bits = (values + 0.0).view(torch.int32).long()  # + 0.0 makes -0.0 equal to 0.0
-    ascending = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)  # sign and magnitude -> two's complement
+    bits = values.view(torch.int32).long()
+    ascending = torch.where(
+        bits < 0, -(bits & 0x7FFFFFFF), bits
+    )  # sign and magnitude -> two's complement; -0.0 -> 0
     return (ascending << 32) - torch.arange(values.shape[1], device=values.device)
 
 

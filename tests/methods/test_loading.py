@@ -77,7 +77,7 @@ def test_a_preset_ships_adapters_and_settings(world):
 def test_a_run_gives_its_newest_step(tmp_path, world):
     write(world / "tiny", 1, {"method": {"clusters": 6}})
     run = tmp_path / "run"
-    for step, seed in ((500, 2), (10000, 3), (2000, 4)):
+    for step, seed in ((500, 2), (1_000_000, 3), (200_000, 4)):
         write(run / "steps" / f"{step:06d}", seed)
     write(run / "steps" / "junk", 5)
     (run / "config.json").write_text(json.dumps({"encoder": {"name": "tiny", "image_size": 64}, "data": {}}))

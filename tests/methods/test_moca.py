@@ -156,6 +156,13 @@ def test_the_recordings_noise_floor_can_be_given():
     assert frozen()(known).reasons == ("", "")
 
 
+def test_the_gate_and_the_ear_have_their_own_windows():
+    """A frame in a quiet second, a second from the next sound: the ear could hear it, the gate does not."""
+    clip, _ = film(["red", "", "", "red"])
+    assert frozen(window=3.0)(clip).reasons == ("", "silent", "silent", "")
+    assert frozen(window=1.0, gate_window=3.0)(clip).reasons == ("", "", "", "")
+
+
 def test_sound_times_choose_the_second():
     clip, truth = film(["red", "blue"])
     moved = Clip(clip.frames, clip.times, clip.sound, RATE, sound_times=clip.times[::-1].copy())
