@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import time
 import warnings
@@ -210,7 +211,7 @@ def _expected(job: Job, options: Options, end: float | None) -> int:
     info = probe(job.sound if job.still and job.sound else job.source)
     fps = info.fps if options.fps == "native" else float(options.fps)
     last = info.duration if end is None else min(info.duration, end)
-    return max(1, round((last - options.start) * fps))
+    return max(1, math.ceil((last - options.start) * fps - 1e-3))
 
 
 def _described(job: Job, options: Options) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Segment:
         for complaint in failed:
             print(f"moca: {complaint}", file=sys.stderr)
         for outcome in segment_all(jobs, self._load, options):
-            _tell(outcome, self.profile)
+            tell(outcome, self.profile)
             if outcome.state == "failed":
                 failed.append(_complaint(outcome))
         total = len(jobs) + len(missing)
@@ -111,7 +111,8 @@ class Segment:
         return load(self.preset, self.method, device, **settings)
 
 
-def _tell(outcome: Outcome, profile: bool) -> None:
+def tell(outcome: Outcome, profile: bool = False) -> None:
+    """Say what became of an input: results on stdout, complaints on stderr."""
     job = outcome.job
     for note in outcome.notes:
         print(f"moca: note: {note}", file=sys.stderr)
