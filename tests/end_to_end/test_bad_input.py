@@ -1,4 +1,4 @@
-"""What a user is told, and the exit code, where a film, a sound or a place can't be used. No weights needed."""
+"""What a user is told, and the exit code, where a film or a sound can't be used. No weights needed."""
 
 import shutil
 
@@ -89,7 +89,9 @@ def test_nan_samples_in_a_film(moca, tmp_path):
 def test_in_a_batch_every_bad_input_is_named_and_counted_at_the_end(moca, tmp_path):
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_text("no film")
-    ended = moca("segment", tmp_path / "a.mp4", tmp_path / "gone.mp4", tmp_path / "b.mp4", "-o", tmp_path / "out")
+    ended = moca(
+        "segment", tmp_path / "a.mp4", tmp_path / "gone.mp4", tmp_path / "b.mp4", "-o", tmp_path / "out"
+    )
     assert ended.code == 1
     *_, summary, first, second, third = ended.err.splitlines()
     assert summary == "moca: 3 of 3 inputs failed:"
@@ -102,7 +104,10 @@ def test_in_a_batch_every_bad_input_is_named_and_counted_at_the_end(moca, tmp_pa
     [
         (["segment", "-o", "out"], "give at least one film"),
         (["segment", "x.mp4"], "--out"),
-        (["segment", "{film}", "-o", "out", "--fps", "fast"], "--fps must be a number or native, found 'fast'"),
+        (
+            ["segment", "{film}", "-o", "out", "--fps", "fast"],
+            "--fps must be a number or native, found 'fast'",
+        ),
         (["segment", "{film}", "-o", "out", "--fps", "-1"], "fps must be a positive number"),
         (["segment", "{film}", "-o", "out", "--limit", "0"], "limit must be at least 1 frame"),
         (["segment", "{film}", "-o", "out", "--start", "2", "--end", "1"], "end must be after start"),
