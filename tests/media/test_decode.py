@@ -95,14 +95,13 @@ def test_the_display_matrix_is_applied(tmp_path, turns, mirrored):
     assert inner.max() < 25
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (33, 17), (4320, 7680)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (33, 17), (2, 4001)])
 def test_any_size(tmp_path, height, width):
-    codec = "mjpeg" if height > 1000 else "ffv1"
     picture = np.full((1, height, width, 3), 90, np.uint8)
-    path = make_film(tmp_path / "film.mkv", picture, codec=codec, sound=tone(0.5), sound_codec="flac")
+    path = make_film(tmp_path / "film.mkv", picture, codec="ffv1", sound=tone(0.5), sound_codec="flac")
     (clip,) = stream_clips(path)
     assert clip.frames.shape == (1, height, width, 3)
-    assert np.abs(clip.frames[0, 0, 0].astype(int) - 90).max() <= 3
+    assert (clip.frames == 90).all()
     np.testing.assert_array_equal(clip.times, [0.0])
 
 
@@ -230,7 +229,7 @@ def test_nothing_grows_with_length(tmp_path):
     def peak(minutes):
         path = make_film(
             tmp_path / f"{minutes}.mkv", grey_steps(60 * minutes, 8, 8), fps=1, codec="ffv1",
-            sound=noise(60.0 * minutes, rate=8000), rate=8000, sound_codec="pcm_s16le",
+            sound=noise(60.0 * minutes, rate=4000), rate=4000, sound_codec="pcm_s16le",
         )  # fmt: skip
         tracemalloc.start()
         count = sum(len(clip) for clip in stream_clips(path))
@@ -240,9 +239,9 @@ def test_nothing_grows_with_length(tmp_path):
         return size
 
     peak(1)  # first use imports things
-    short, long = peak(2), peak(10)
-    # Eight minutes of sound alone would be 15 MB; the levels of the noise floor are 8 bytes for 0.05 s.
-    assert long - short < 500_000
+    short, long = peak(2), peak(5)
+    # Three minutes of sound alone would be 2.9 MB; the levels of the noise floor are 8 bytes for 0.05 s.
+    assert long - short < 400_000
 
 
 def test_large_frames_share_a_clip_with_fewer_others(tmp_path, monkeypatch):
@@ -271,6 +270,25 @@ def test_a_short_sound_still_makes_one_frame(tmp_path):
     Image.fromarray(quadrants()).save(tmp_path / "a.png")
     make_wav(tmp_path / "a.wav", noise(0.1))
     assert len(clip_from_pair(tmp_path / "a.png", tmp_path / "a.wav")) == 1
+
+
+def test_a_raw_stream_has_no_clock_but_a_rate(tmp_path):
+    path = make_film(tmp_path / "film.h264", grey_steps(50), form="h264", fps=25)
+    whole = read_clip(path, fps="native")
+    assert len(whole) == 50
+    assert (np.diff(whole.times) > 0).all()
+    part = read_clip(path, fps="native", start=1.0)
+    np.testing.assert_array_equal(part.frames, whole.frames[whole.times >= 1.0 - 6e-4])
+
+
+def test_a_size_that_changes_on_the_way_is_that_of_the_first_frame(tmp_path):
+    small = make_film(tmp_path / "a.ts", grey_steps(10, 32, 48))
+    large = make_film(tmp_path / "b.ts", grey_steps(10, 64, 80), times=1 + np.arange(10) / 10)
+    joined = tmp_path / "c.ts"
+    joined.write_bytes(small.read_bytes() + large.read_bytes())
+    clip = read_clip(joined, fps="native")
+    assert clip.frames.shape == (20, 32, 48, 3)
+    np.testing.assert_allclose(levels(clip.frames[10:]), levels(grey_steps(10)), atol=4)
 
 
 def test_odd_file_names_are_files(tmp_path, monkeypatch):

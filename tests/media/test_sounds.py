@@ -101,6 +101,18 @@ def test_the_survey_measures_what_a_whole_look_measures(tmp_path, seconds):
     assert found.noise_floor == pytest.approx(noise_floor(block_levels(read_sound(path)[0], 22050)), abs=1e-9)
 
 
+def test_a_rate_and_channels_that_change_on_the_way(tmp_path):
+    first = make_film(tmp_path / "a.aac", None, sound=tone(2.0, rate=44100), rate=44100, form="adts")
+    second = make_film(tmp_path / "b.aac", None, sound=tone(2.0, channels=2), form="adts")
+    joined = tmp_path / "c.aac"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    found, rate = read_sound(joined)
+    assert rate == 44100
+    assert found.size / rate == pytest.approx(4.0, abs=0.15)
+    spectrum = np.abs(np.fft.rfft(found[-44100:] * np.hanning(44100)))
+    assert abs(int(spectrum.argmax()) - 440) <= 1
+
+
 def test_the_survey_sees_that_a_file_has_changed(tmp_path):
     path = make_wav(tmp_path / "a.wav", noise(1.0))
     assert survey(path).noise_floor > -20

@@ -40,7 +40,7 @@ def probe(path: str | Path) -> MediaInfo:
         has_video=picture is not None,
         has_sound=samples is not None,
         rate=0 if samples is None else samples.sample_rate,
-        channels=0 if samples is None else len(samples.layout.channels),
+        channels=0 if samples is None else samples.layout.nb_channels,
     )
 
 

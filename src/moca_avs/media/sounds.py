@@ -36,7 +36,6 @@ class SoundTrack:
     Attributes:
         rate: Hz, of the first decoded frame (a header can be wrong by a factor of two).
         channels: of the first decoded frame.
-        layout: its channel layout's FFmpeg name ("mono", "5.1", ...).
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -46,15 +45,14 @@ class SoundTrack:
         if self._first is None:
             raise NoSoundError(f"{self.path} has no sound; expected a sound track with at least one sample")
         self.rate: int = self._first.sample_rate
-        self.channels: int = len(self._first.layout.channels)
-        self.layout: str = self._first.layout.name
+        self.channels: int = self._first.layout.nb_channels
 
     def _decode(self) -> Generator[Any, None, None]:
         with opened(self.path) as container:
             stream = sound_stream(container)
             if stream is None:
                 return
-            self._time_base, self._zero = stream.time_base, origin(container)
+            self._tick, self._zero = float(stream.time_base), float(origin(container))
             yield from (frame for frame in decoded(self.path, container, stream) if frame.samples)
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -85,7 +83,7 @@ class SoundTrack:
     def _place(self, frame: Any) -> int | None:
         if frame.pts is None:
             return None
-        return round((frame.pts * self._time_base - self._zero) * self.rate)
+        return round((frame.pts * self._tick - self._zero) * self.rate)
 
     def _conformed(self, frame: Any) -> np.ndarray:
         planes = float_planes(frame)
@@ -124,7 +122,7 @@ class SoundTrack:
 
 def float_planes(frame: Any) -> np.ndarray:
     """A decoded audio frame as float32 [C, n], full scale = 1, whatever its sample format."""
-    channels = len(frame.layout.channels)
+    channels = frame.layout.nb_channels
     if frame.format.is_planar and channels >= _PLANES:
         (frame,) = av.AudioResampler(format=frame.format.packed).resample(frame)
     data = frame.to_ndarray()
@@ -133,7 +131,7 @@ def float_planes(frame: Any) -> np.ndarray:
     if data.dtype.kind == "u":
         return (data.astype(np.float32) - 128) / 128
     if data.dtype.kind == "i":
-        return (data / 2.0 ** (8 * data.dtype.itemsize - 1)).astype(np.float32)
+        return data.astype(np.float32) * np.float32(2.0 ** (1 - 8 * data.dtype.itemsize))
     return data.astype(np.float32, copy=False)
 
 
