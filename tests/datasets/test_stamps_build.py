@@ -11,7 +11,7 @@ from moca_avs.datasets.check import check
 from moca_avs.datasets.stamps import Catalogue, build_stamps, sample_scene
 from moca_avs.datasets.stamps.families import confusable
 from moca_avs.datasets.stamps.scenes import TIERS
-from moca_avs.errors import UsageError
+from moca_avs.errors import MediaError, UsageError
 from moca_avs.media import read_sound
 
 pytestmark = pytest.mark.stamps
@@ -41,7 +41,10 @@ def stacked(root, line, item):
 
 
 def test_the_same_command_gives_the_same_files(built, tmp_path):
+    (tmp_path / ".b.partial").mkdir()  # what a killed run leaves
+    (tmp_path / ".b.partial" / "half.png").write_bytes(b"")
     again = build_stamps(tmp_path / "b", size="quick", limit=2, progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
     names = sorted(p.relative_to(built) for p in built.rglob("*") if p.is_file())
     assert names == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     for name in names:
@@ -62,6 +65,8 @@ def test_a_built_benchmark_is_found_again_and_nothing_is_overwritten(built, tmp_
     with pytest.raises(UsageError, match="something else"):
         build_stamps(tmp_path, size="quick", limit=1, progress=False)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(MediaError, match="can't be written"):
+        build_stamps(tmp_path / "mine.txt" / "b", size="quick", limit=1, progress=False)
     with pytest.raises(UsageError, match="quick"):
         build_stamps(tmp_path / "x", size="huge")
 

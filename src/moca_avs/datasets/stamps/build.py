@@ -20,6 +20,8 @@ from moca_avs.datasets.stamps.layouts import ROOTS, write_avss, write_ms3, write
 from moca_avs.datasets.stamps.scenes import TIERS, Pool
 from moca_avs.datasets.stamps.sheet import write_sheet
 from moca_avs.errors import UsageError
+from moca_avs.fetch.cache import cache_dir, lock
+from moca_avs.media.files import unwritable
 
 FORMAT = 1
 """Raised whenever the same seed and packages would give other pictures, sounds or files."""
@@ -72,25 +74,32 @@ def build_stamps(
     Raises:
         UsageError: on an unknown size or media set, or where `out` holds something else.
         DataError: where the media packages can't be had.
+        MediaError: where `out` can't be written, or the disk is full.
     """
     catalogue = Catalogue.load(media)
     config = configuration(catalogue, seed, size, limit)
     target = Path(out) if out is not None else _cached(config)
-    if is_built(target, config):
-        return target
+    with lock("stamps"):  # of two builders the second finds what the first has made
+        if not is_built(target, config):
+            _build_beside(catalogue, config, target, progress)
+    return target
+
+
+def _build_beside(catalogue: Catalogue, config: dict[str, Any], target: Path, progress: bool) -> None:
+    """Build under a hidden name and rename; what a killed run left under that name is cleared first."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(
             f"{target} holds something else than this benchmark; name a folder that isn't there yet"
         )
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     try:
         _write_all(catalogue, config, partial, progress)
-        if target.exists():
-            target.rmdir()
         os.replace(partial, target)  # noqa: PTH105
+    except OSError as error:
+        raise unwritable(target, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return target
 
 
 def configuration(catalogue: Catalogue, seed: int, size: str, limit: int | None) -> dict[str, Any]:
@@ -128,8 +137,6 @@ def is_built(folder: Path, config: dict[str, Any]) -> bool:
 
 
 def _cached(config: dict[str, Any]) -> Path:
-    from moca_avs.fetch.cache import cache_dir
-
     folder = cache_dir() / "stamps"
     folder.mkdir(exist_ok=True)
     return folder / str(config["hash"])
