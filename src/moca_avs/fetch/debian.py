@@ -113,21 +113,20 @@ def _download(package: str, folder: Path) -> Path:
             f"the Debian package {package} is needed, and this machine has no apt-get: use Debian or Ubuntu "
             f"(a container will do), or put {package}_*.deb into {download_dir()}"
         )
-    plan = _plan(package) if any((_root() / "lists").glob("*Packages*")) else None
+    listed = any((_root() / "lists").glob("*Packages*"))
     text = ""
-    for fresh in (False, True):
-        if fresh or plan is None:
+    for update in (False, True) if listed else (True,):  # lists grow stale: a failure asks for new ones
+        if update:
             text = _update()
-            plan = _plan(package)
+        plan = _plan(package)
         if plan is None:
             continue
-        work = folder / "work"
-        work.mkdir(exist_ok=True)
+        work = folder / f"work-{update}"
+        work.mkdir()
         status, text = run_watched([*_apt(), "download", package], package, plan[1], work)
         found = sorted(work.glob("*.deb"))
         if status == 0 and found:
             return found[0]
-        shutil.rmtree(work)
     raise DataError(_failure(package, text))
 
 
@@ -167,7 +166,7 @@ def _apt() -> list[str]:
 
 
 def _failure(package: str, text: str) -> str:
-    errors = [line.strip() for line in text.splitlines() if line.startswith(("E:", "Err:"))]
+    errors = [line.strip() for line in text.splitlines() if line.startswith(("E:", "W: Failed"))]
     return (
         f"the Debian package {package} could not be fetched (no network, or not in this machine's sources): "
         f"apt-get said {errors[-1] if errors else 'that it knows no such package'!r}; on a machine that has "
