@@ -14,7 +14,7 @@ def features(generator):
 
 @pytest.fixture
 def head(generator, features):
-    head = SoundHead(members=3, dropout=0.3, generator=generator)
+    head = SoundHead(members=3, dropout=0.3, joint_dim=20, generator=generator)
     head.set_statistics(5 * features + 2)
     return head.eval()
 

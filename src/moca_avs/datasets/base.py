@@ -69,7 +69,7 @@ class EvaluationSet(Protocol):
         ...
 
     def categories(self) -> dict[str, str]:
-        """id -> category, without loading media (the wrong-sound control draws from it)."""
+        """Category of each id, without loading media (the wrong-sound control draws from it)."""
         ...
 
     def load(self, sample_id: str) -> Sample:

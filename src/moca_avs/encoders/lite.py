@@ -1,7 +1,8 @@
 """The `lite` encoder: EfficientNet-Lite0 for pictures, SoundNet-8 for sound, ImageNet's logits between them.
 
-The joint space is the 1000 ImageNet logits minus their mean: the classifier gives them at every position
-of the picture, the binding (`SoundHead`) predicts them from sound.
+The joint space is a subspace of the 1000 ImageNet logits: the classifier gives them at every position of
+the picture, the binding (`SoundHead`) predicts them from sound. Without a binding it is the logits minus
+their mean, and SoundNet's own ImageNet head speaks for the sound.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moca_avs.encoders.base import AddTokens, SiteWidths, SoundStates
-from moca_avs.encoders.binding import JOINT_DIM, SoundHead
+from moca_avs.encoders.binding import CLASSES, SoundHead
 from moca_avs.encoders.efficientnet_lite import EfficientNetLite0, block_shapes
 from moca_avs.encoders.soundnet import LAYERS, MIN_SAMPLES, SAMPLE_RATE, SCALE, SoundNet8
 from moca_avs.errors import MediaError, UsageError
@@ -43,8 +44,9 @@ class LiteEncoder(nn.Module):
     name = "lite"
     sites: tuple[str, ...] = ("block",)
     image_blocks = 16
+    joint_weight: Tensor
+    joint_bias: Tensor
     audio_blocks = len(LAYERS)  # conv1..conv7; the two heads are no adapter layers
-    joint_dim = JOINT_DIM
 
     def __init__(
         self, image_size: int = 384, dilate: bool = False, binding: SoundHead | Path | str | None = "shipped"
@@ -60,6 +62,13 @@ class LiteEncoder(nn.Module):
         self.image_net = EfficientNetLite0(picture_weights, dilate)
         self.sound_net = SoundNet8(sound_weights)
         self.binding = _binding(binding)
+        self.joint_dim = CLASSES if self.binding is None else self.binding.joint_dim
+        # Classifier and projection are both linear: one small product instead of a large one and another.
+        to_joint = centred if self.binding is None else self.binding.project
+        bias = to_joint(self.image_net.bias)
+        self.register_buffer("joint_bias", bias, persistent=False)
+        rows = to_joint(self.image_net.weight.T + self.image_net.bias) - bias  # [1280, E]
+        self.register_buffer("joint_weight", rows.T.contiguous(), persistent=False)
         hashed = {f"image.{k}": v for k, v in picture_weights.items()}
         hashed |= {f"sound.{k}": v for k, v in sound_weights.items()}
         if self.binding is not None:
@@ -144,9 +153,14 @@ class LiteEncoder(nn.Module):
         return state
 
     def joint_map(self, state: Tensor) -> Tensor:
-        """The classifier at every position: ImageNet logits minus their mean, [B, 1000, h, w]."""
+        """The classifier at every position, in the joint space: [B, E, h, w]."""
         features = self.image_net.head(state).permute(0, 2, 3, 1)
-        return centred(self.image_net.classify(features)).permute(0, 3, 1, 2)
+        return F.linear(features, self.joint_weight, self.joint_bias).permute(0, 3, 1, 2)
+
+    def logit_map(self, state: Tensor) -> Tensor:
+        """State after the last block -> ImageNet logits at every position, [B, 1000, h, w]."""
+        features = self.image_net.head(state).permute(0, 2, 3, 1)
+        return self.image_net.classify(features).permute(0, 3, 1, 2)
 
     def _features(self, images: Tensor) -> Tensor:
         state = self.image_stem(images)
@@ -184,7 +198,7 @@ class LiteEncoder(nn.Module):
 
     @torch.no_grad()
     def encode_sound(self, sounds: Tensor) -> SoundStates:
-        """[B, 242142] -> embedding [B, 1000] and tokens per (layer, "block"), [B, <= 64, C].
+        """[B, 242142] -> embedding [B, E] and tokens per (layer, "block"), [B, <= 64, C].
 
         Tokens are the states after ReLU and before pooling, averaged over time down to 64 at most.
         """
@@ -211,14 +225,13 @@ class LiteEncoder(nn.Module):
 
 
 def centred(logits: Tensor) -> Tensor:
-    """Logits [..., 1000] minus their mean: where the two networks meet."""
+    """Logits [..., 1000] minus their mean: where the two networks meet without a binding."""
     return logits - logits.mean(-1, keepdim=True)
 
 
 def _binding(choice: SoundHead | Path | str | None) -> SoundHead | None:
     if choice == "shipped":
-        shipped = SHIPPED["lite-binding"].path
-        return SoundHead.load(shipped) if shipped.exists() else None
+        return SoundHead.load(SHIPPED["lite-binding"].path)
     return SoundHead.load(Path(choice)) if isinstance(choice, (str, Path)) else choice
 
 

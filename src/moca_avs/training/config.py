@@ -20,7 +20,7 @@ class TrainConfig:
         UsageError: on a value outside its range or of another type.
     """
 
-    objective: Literal["paper", "listening"] = "paper"
+    objective: Literal["paper", "mismatched", "listening"] = "paper"
     """Name in `moca_avs.training.objectives.OBJECTIVES`."""
     lr: float = 1e-4
     """Adam's learning rate at step 0; it follows a cosine down to 0 at the last step."""
@@ -80,6 +80,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         self._check_choices()
         self._check_ranges()
+        if self.objective == "listening" and self.feature_space != "joint":
+            raise UsageError(
+                'objective="listening" compares positions with the sound: it needs feature_space="joint", '
+                f"found {self.feature_space!r}"
+            )
         if self.weighting == "audio" and (self.feature_space, self.aggregation) != ("joint", "matching"):
             raise UsageError(
                 'weighting="audio" compares positions with the sound: it needs feature_space="joint" and '

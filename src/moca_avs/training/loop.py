@@ -29,7 +29,7 @@ from moca_avs.pairing import NeighbourTable, neighbour_table, sample_pairs
 from moca_avs.training.cache import StateMaker, States, open_states
 from moca_avs.training.checkpoint import RunFolder, writing
 from moca_avs.training.config import TrainConfig
-from moca_avs.training.objectives import Batch, triplet_loss
+from moca_avs.training.objectives import Batch, training_loss
 
 CACHE_LIMIT = 8 * 10**9
 
@@ -141,7 +141,7 @@ class _Trainer:
         start = time.perf_counter()
         rate = self.config.lr * (1 + math.cos(math.pi * self.step / self.config.steps)) / 2
         self.optimiser.param_groups[0]["lr"] = rate
-        loss, stats = triplet_loss(self._batch(states, table))
+        loss, stats = training_loss(self._batch(states, table))
         self.optimiser.zero_grad()
         loss.backward()
         gradient = float(torch.stack([p.grad.norm() for p in self._learning if p.grad is not None]).norm())

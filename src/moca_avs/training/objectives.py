@@ -1,16 +1,19 @@
 """What the adapters are asked to learn: one short function per objective, found by name in `OBJECTIVES`.
 
-An objective sees a `Batch` (rows of the training set and two verbs: `fuse` pictures with sounds, `cost` of
-matching two feature maps) and returns the two costs of its triplet; the hinge is common to all.
+An objective sees a `Batch`: rows of the training set, and the verbs `fuse` (pictures with sounds), `cost` (of
+matching two feature maps) and `hearing` (how well a picture answers to a sound). It returns the loss and what
+to log of it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from moca_avs.adapter import AdapterSet
 from moca_avs.encoders.base import AudioVisualEncoder
@@ -94,19 +97,40 @@ class Batch:
             weights=None if heard is None else audio_weights(f, heard),
         )
 
+    def hearing(self, f: Tensor, sounds: Tensor) -> Tensor:
+        """Soft maximum over positions of the cosine with the sound's embedding: [R], in [-1, 1].
 
-Objective = Callable[[Batch], tuple[Tensor, Tensor]]
-"""Returns what shall fall and what shall stay a margin above it: costs [B] and [B]."""
+        Args:
+            f: [R, E, h, w] in the joint space.
+            sounds: int64 [R], rows whose sounds are asked for.
+        """
+        heard = self.states.sounds(sounds).embedding
+        cosine = functional.cosine_similarity(f, heard[:, :, None, None], dim=1).flatten(1)
+        return SHARPNESS * (torch.logsumexp(cosine / SHARPNESS, 1) - math.log(cosine.shape[1]))
 
 
-def paper(batch: Batch) -> tuple[Tensor, Tensor]:
-    """C(f(x, s), f(x+, s)) below C(f(x, s), f(x-, s)): the anchor's sound goes to all three pictures."""
+Objective = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
+"""Returns the loss, a scalar, and what to log: scalars by name."""
+
+SHARPNESS = 0.07
+"""Of the soft maximum over positions, in units of a cosine."""
+TEMPERATURE = 0.07
+"""Of the contrast between pictures, and between sounds."""
+
+
+def paper(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """C(f(x, s), f(x+, s)) below C(f(x, s), f(x-, s)): the anchor's sound goes to all three pictures.
+
+    Equation 4 of the paper. Nothing in it rewards using the sound, since all three pictures get the same one.
+    """
     pictures = torch.cat([batch.anchors, batch.positives, batch.negatives])
     anchor, positive, negative = batch.fuse(pictures, batch.anchors.repeat(3)).chunk(3)
-    return batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, negative, batch.anchors)
+    return _hinge(
+        batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, negative, batch.anchors), batch
+    )
 
 
-def listening(batch: Batch) -> tuple[Tensor, Tensor]:
+def mismatched(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """C(f(x, s), f(x+, s)) below C(f(x, s), f(x, s')): the same picture with a mismatched sound.
 
     The other sound s' is the negative's own: its picture is none of the anchor's neighbours, so neither is
@@ -114,26 +138,44 @@ def listening(batch: Batch) -> tuple[Tensor, Tensor]:
     """
     pictures = torch.cat([batch.anchors, batch.positives, batch.anchors])
     sounds = torch.cat([batch.anchors, batch.anchors, batch.negatives])
-    anchor, positive, mismatched = batch.fuse(pictures, sounds).chunk(3)
-    return batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, mismatched, batch.anchors)
+    anchor, positive, other = batch.fuse(pictures, sounds).chunk(3)
+    return _hinge(
+        batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, other, batch.anchors), batch
+    )
 
 
-OBJECTIVES: dict[str, Objective] = {"paper": paper, "listening": listening}
+def listening(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Every sound finds its own picture, and every picture its own sound, among those of the batch.
+
+    Beyond the paper: InfoNCE, both ways, over ``hearing(f(x_j, s_i), s_i)`` for all pairs of the batch, so
+    each picture is also seen with mismatched sounds, by the adapters and by the question asked.
+    """
+    size = len(batch.anchors)
+    pictures, sounds = batch.anchors.repeat(size), batch.anchors.repeat_interleave(size)
+    score = batch.hearing(batch.fuse(pictures, sounds), sounds).view(size, size) / TEMPERATURE
+    own = torch.arange(size, device=score.device)
+    loss = (functional.cross_entropy(score, own) + functional.cross_entropy(score.T, own)) / 2
+    return loss, {"right": (score.argmax(1) == own).float().mean()}
 
 
-def triplet_loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    """Mean hinge of the run's objective (paper equation 4): a scalar and what to log of it.
+OBJECTIVES: dict[str, Objective] = {"paper": paper, "mismatched": mismatched, "listening": listening}
 
-    Returns:
-        The loss, and "positive", "negative" (mean costs) and "active" (share of triplets inside the margin).
+
+def training_loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """The loss of the run's objective, a scalar, and what to log of it.
 
     Raises:
         UsageError: if the objective does not exist.
     """
-    config = batch.config
-    if config.objective not in OBJECTIVES:
-        raise UsageError(f"objective must be one of {', '.join(OBJECTIVES)}; found {config.objective!r}")
-    positive, negative = OBJECTIVES[config.objective](batch)
-    hinge = (positive - negative + config.margin).relu()
+    objective = batch.config.objective
+    if objective not in OBJECTIVES:
+        raise UsageError(f"objective must be one of {', '.join(OBJECTIVES)}; found {objective!r}")
+    loss, stats = OBJECTIVES[objective](batch)
+    return loss, {name: float(value.detach()) for name, value in stats.items()}
+
+
+def _hinge(positive: Tensor, negative: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean over triplets of max(0, positive - negative + margin), from costs [B] and [B]."""
+    hinge = (positive - negative + batch.config.margin).relu()
     stats = {"positive": positive.mean(), "negative": negative.mean(), "active": (hinge > 0).float().mean()}
-    return hinge.mean(), {name: float(value.detach()) for name, value in stats.items()}
+    return hinge.mean(), stats

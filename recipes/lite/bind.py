@@ -1,0 +1,173 @@
+"""Trains the binding of `lite`: the sound head that puts SoundNet into the image network's space.
+
+    python recipes/lite/bind.py --out OUT   # about 15 minutes on two cores, most of it composing pictures
+
+What the trainer gets is frames and the sound that was playing: no mask, no class name, no box. The generator
+(`moca_avs.datasets.stamps`) knows the classes, to put a dog and a bark together; everything is drawn from the
+train side of the split, media set "full". The loss is InfoNCE between sounds and pictures of a batch; a
+picture's score is a soft maximum over its positions, so where the sound comes from is never told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from moca_avs.datasets.stamps.catalogue import RATE, Catalogue, Sound
+from moca_avs.datasets.stamps.scenes import Pool, draw_scene
+from moca_avs.datasets.stamps.sounds import Event, compose_sound
+from moca_avs.encoders.binding import SoundHead
+from moca_avs.encoders.lite import LiteEncoder
+from moca_avs.media import resample
+
+SEED = 0
+SCENES = 4400  # pictures; every fourth shows one object, the others two or three, one of them heard
+WINDOWS = 16  # variants of each recording
+SPEEDS = (0.85, 1.18)
+MEMBERS = 3
+JOINT_DIM = 128
+DROPOUT = 0.3
+STEPS, BATCH = 200, 64
+LR, WEIGHT_DECAY = 7e-4, 0.05
+TEMPERATURE, SHARPNESS = 0.07, 0.07  # tau of InfoNCE; beta of the soft maximum over positions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for binding.safetensors and bind.jsonl"
+    )
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with (arguments.out / "bind.jsonl").open("w") as log:
+
+        def tell(**entry: object) -> None:
+            log.write(json.dumps(entry) + "\n")
+            log.flush()
+            print(entry, flush=True)
+
+        encoder = LiteEncoder(binding=None)
+        pool = Pool.of(Catalogue.load("full"), "train")
+        maps, heard = pictures(encoder, pool, tell)
+        windows = listen(encoder, heard, tell)
+        head = train(maps, heard, windows, tell)
+        head.save(arguments.out / "binding.safetensors", {"heard": sorted({s.source for s in heard})})
+
+
+@torch.no_grad()
+def pictures(encoder: LiteEncoder, pool: Pool, tell) -> tuple[Tensor, list[Sound]]:
+    """Logit maps float16 [N, 1000, h, w] of composed frames, and the sound that plays with each."""
+    rng = np.random.default_rng([SEED, 1])
+    maps, heard, frames, start = [], [], [], time.time()
+    for index in range(SCENES):
+        alone = rng.random() < 0.3
+        classes = pool.draw_classes(rng, 1 if alone else int(rng.integers(2, 4)))
+        scene = draw_scene(pool, rng, classes, encoder.image_size, plain=rng.random() < 0.15)
+        frames.append(jittered(scene.frame, rng) if rng.random() < 0.5 else scene.frame)
+        heard.append(scene.sounds[0])
+        if len(frames) == 16 or index == SCENES - 1:
+            state = encoder.image_stem(encoder.prepare_images(np.stack(frames)))
+            for block in range(encoder.image_blocks):
+                state = encoder.image_block(block, state)
+            maps.append(encoder.logit_map(state).half())
+            frames = []
+        if (index + 1) % 400 == 0:
+            tell(pictures=index + 1, seconds=round(time.time() - start, 1))
+    return torch.cat(maps), heard
+
+
+def jittered(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Other colours, contrast and brightness, sometimes grey: the head shall not know a photo by its tint."""
+    picture = frame.astype(np.float32) / 255
+    grey = picture.mean(-1, keepdims=True)
+    if rng.random() < 0.25:
+        picture = np.repeat(grey, 3, axis=-1)
+    else:
+        tint = (np.eye(3) + rng.normal(0, 0.12, (3, 3))).astype(np.float32)
+        picture = (grey + (picture - grey) * rng.uniform(0.4, 1.5)) @ tint.T
+    picture = np.clip(picture, 0, 1) ** rng.uniform(0.6, 1.6)
+    picture = (picture - 0.5) * rng.uniform(0.6, 1.3) + 0.5 + rng.uniform(-0.15, 0.15)
+    return (np.clip(picture, 0, 1) * 255).astype(np.uint8)
+
+
+def listen(encoder: LiteEncoder, heard: list[Sound], tell) -> dict[str, Tensor]:
+    """Sound features [WINDOWS, 4985] of every recording, each window cut, tuned, coloured and noisy anew."""
+    rng = np.random.default_rng([SEED, 2])
+    found: dict[str, Tensor] = {}
+    for sound in sorted(set(heard), key=lambda s: s.source):
+        inputs = [encoder.prepare_sound(window(sound.samples(), rng), RATE) for _ in range(WINDOWS)]
+        found[sound.source] = torch.cat(
+            [encoder.sound_features(torch.stack(inputs[i : i + 4])) for i in range(0, WINDOWS, 4)]
+        )
+    tell(recordings=len(found))
+    return found
+
+
+def window(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One or two seconds of a recording in a room: float32."""
+    if rng.random() < 0.7:
+        samples = resample(samples, RATE, round(RATE * rng.uniform(*SPEEDS)))
+    seconds = 2 if rng.random() < 0.7 else 1
+    event = Event(samples, np.ones(seconds, bool), float(rng.uniform(-10, 3)))
+    sound = compose_sound([event], seconds, rng).sound
+    if rng.random() < 0.5:  # a tilt of up to 10 dB across the band
+        spectrum = np.fft.rfft(sound)
+        tilt = rng.uniform(-10, 10) * (np.linspace(0, 1, len(spectrum)) - 0.3)
+        sound = np.fft.irfft(spectrum * 10 ** (tilt / 20), len(sound))
+    return sound.astype(np.float32)
+
+
+def train(maps: Tensor, heard: list[Sound], windows: dict[str, Tensor], tell) -> SoundHead:
+    """InfoNCE over batches of different recordings, each with one of the frames it was heard with."""
+    generator = torch.Generator().manual_seed(SEED)
+    torch.manual_seed(SEED)  # dropout
+    rng = np.random.default_rng([SEED, 3])
+    head = SoundHead(MEMBERS, DROPOUT, JOINT_DIM, generator)
+    head.set_statistics(torch.cat(list(windows.values())))
+    positions = maps[::6].permute(0, 2, 3, 1).flatten(0, 2)
+    chosen = torch.randperm(len(positions), generator=generator)[:20_000]
+    head.set_axes(positions[chosen].float())
+    joint = torch.cat([head.project(m.float().permute(0, 2, 3, 1)).flatten(1, 2) for m in maps.split(64)])
+    joint = F.normalize(joint, dim=-1)  # [N, positions, E]
+    rows: dict[str, list[int]] = {}
+    for row, sound in enumerate(heard):
+        rows.setdefault(sound.source, []).append(row)
+    sources = sorted(rows)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    head.train()
+    for step in range(STEPS):
+        batch = [sources[i] for i in rng.permutation(len(sources))[:BATCH]]
+        pictures_ = joint[[int(rng.choice(rows[source])) for source in batch]]
+        draws = rng.integers(WINDOWS, size=(MEMBERS, len(batch)))
+        sounds = torch.stack(
+            [torch.stack([windows[s][d] for s, d in zip(batch, row, strict=True)]) for row in draws]
+        )
+        loss = torch.stack([contrast(member, pictures_) for member in head.members(sounds)]).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if (step + 1) % 10 == 0:
+            tell(step=step + 1, loss=round(float(loss.detach()), 4))
+    return head.eval()
+
+
+def contrast(sounds: Tensor, pictures_: Tensor) -> Tensor:
+    """Symmetric InfoNCE of unit sounds [B, E] and unit positions [B, n, E]."""
+    cosine = torch.einsum("ie,jne->ijn", sounds, pictures_)
+    soft = SHARPNESS * (torch.logsumexp(cosine / SHARPNESS, -1) - math.log(cosine.shape[-1]))
+    own = torch.arange(len(sounds))
+    return (F.cross_entropy(soft / TEMPERATURE, own) + F.cross_entropy(soft.T / TEMPERATURE, own)) / 2
+
+
+if __name__ == "__main__":
+    main()
