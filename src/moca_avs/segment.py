@@ -31,7 +31,7 @@ from moca_avs.media import (
 from moca_avs.methods.base import Method
 
 OVERLAY = "overlay.mp4"
-CHUNK_FRAMES = 8  # frames a method sees at once: few enough for a lively bar and a prompt Ctrl-C
+CHUNK_FRAMES = 4  # frames a method sees at once: few enough for a lively bar and a prompt Ctrl-C
 SOUND_MARGIN = 5.0  # seconds of sound kept around a chunk, so that windows of up to 10 s are whole
 
 

@@ -27,7 +27,9 @@ def pictures(count, height, width, seed=0):
     return frames
 
 
-def write_film(path, frames, sound=None, rate=22050, fps=5, codec="libx264", sound_codec="aac", layout="mono"):
+def write_film(
+    path, frames, sound=None, rate=22050, fps=5, codec="libx264", sound_codec="aac", layout="mono"
+):
     """Write a film; `sound` is [N] or [channels, N] float32."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

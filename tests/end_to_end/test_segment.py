@@ -1,0 +1,220 @@
+"""`moca segment` on small generated films, as a user meets it: real weights, real files."""
+
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from films import bark, look, pictures, write_film, write_wav
+from PIL import Image
+
+from moca_avs import Segmentation
+from moca_avs.media import is_complete
+
+pytestmark = pytest.mark.weights
+
+FROZEN = ("--method", "frozen", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Good and bad inputs side by side."""
+    folder = tmp_path_factory.mktemp("films")
+    write_film(folder / "band.mp4", pictures(15, 64, 96), bark(3))
+    write_film(folder / "mute.mp4", pictures(10, 48, 64))
+    write_film(folder / "tiny.mov", pictures(10, 1, 1), bark(2), codec="png", sound_codec="pcm_s16le")
+    write_film(folder / "huge.mkv", pictures(1, 4320, 7680), bark(1), codec="mjpeg", fps=1)
+    eight = np.stack([bark(2, 96000, seed) for seed in range(8)])
+    write_film(
+        folder / "eight.mkv",
+        pictures(10, 64, 96),
+        eight,
+        rate=96000,
+        sound_codec="pcm_f32le",
+        layout="7.1",
+    )
+    (folder / "fake.mp4").write_text("no film")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def batch(films, tmp_path_factory):
+    """Everything at once, in its own process: (exit code, stdout, stderr, out)."""
+    out = tmp_path_factory.mktemp("out")
+    command = [sys.executable, "-c", "import sys; from moca_avs.cli import main; sys.exit(main())"]
+    done = subprocess.run(
+        [*command, "segment", str(films), str(films / "gone.mp4"), "-o", str(out), *FROZEN, "--profile"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr, out
+
+
+def test_in_a_batch_the_good_are_done_and_the_bad_listed_at_the_end(batch, films):
+    code, said, complained, out = batch
+    assert code == 1
+    assert sorted(path.name for path in out.iterdir()) == ["band", "eight", "huge", "mute", "tiny"]
+    assert all(is_complete(folder) for folder in out.iterdir())
+    *_, summary, first, second = complained.splitlines()
+    assert summary == "moca: 2 of 7 inputs failed:"
+    assert first == f"  {films / 'gone.mp4'}: there is no such file or folder"
+    assert second.startswith(f"  {films / 'fake.mp4'} is not a video")
+    assert said.startswith("device: cpu (asked for)\n")
+    assert f"{films / 'band.mp4'}: 3 frames -> {out / 'band'}\n" in said
+
+
+def test_progress_and_profile_are_shown(batch):
+    _, said, complained, _ = batch
+    assert "band.mp4: 100%" in complained
+    assert "3/3" in complained
+    assert {"read", "method", "masks", "overlay"} <= set(said.replace(",", " ").split())
+
+
+def test_a_result_has_everything_at_source_size_with_the_source_sound(batch):
+    out = batch[-1] / "band"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "heatmaps", "heatmaps.safetensors", "masks", "overlay.mp4", "result.json",
+    ]  # fmt: skip
+    for kind in ("masks", "heatmaps"):
+        assert sorted(path.name for path in (out / kind).iterdir()) == [f"{i:06d}.png" for i in range(3)]
+        assert all(np.asarray(Image.open(path)).shape == (64, 96) for path in (out / kind).iterdir())
+    width, height, frames, seconds, channels, pixels, codec = look(out / "overlay.mp4")
+    assert (width, height, frames, channels, pixels, codec) == (96, 64, 15, 1, "yuv420p", "h264")
+    assert seconds == pytest.approx(3.0, abs=0.1)
+    result = json.loads((out / "result.json").read_text())
+    assert result["settings"]["method"] == "frozen"
+    assert len(result["settings"]["encoder"]["weights"]) == 64
+    assert Path(result["settings"]["input"]["source"]).name == "band.mp4"
+    assert [frame["time"] for frame in result["frames"]] == [0.0, 1.0, 2.0]
+
+
+def test_masks_json_and_reloaded_result_agree(batch):
+    out = batch[-1] / "band"
+    found = Segmentation.load(out)
+    assert found.masks.any((1, 2)).all()
+    for index, mask in enumerate(found.masks):
+        picture = np.asarray(Image.open(out / "masks" / f"{index:06d}.png"))
+        assert set(np.unique(picture)) <= {0, 255}
+        assert np.array_equal(picture > 0, mask)
+
+
+def test_a_film_without_sound_gets_empty_masks_and_the_reason(batch, films):
+    found = Segmentation.load(batch[-1] / "mute")
+    assert found.reasons == ("no sound", "no sound")
+    assert not found.masks.any()
+    assert f"{films / 'mute.mp4'}: 2 frames, 2 no sound -> " in batch[1]
+    assert look(batch[-1] / "mute" / "overlay.mp4")[4] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "frames"), [("tiny", (1, 1), 2), ("huge", (7680, 4320), 1), ("eight", (96, 64), 2)]
+)
+def test_extreme_sizes_and_sounds_work(batch, name, size, frames):
+    found = Segmentation.load(batch[-1] / name)
+    assert found.masks.shape == (frames, size[1], size[0])
+    assert all(reason != "silent" for reason in found.reasons)
+    even = tuple(side + side % 2 for side in size)
+    assert look(batch[-1] / name / "overlay.mp4")[:2] == even
+
+
+def test_finished_results_are_skipped_and_said_so(moca, films, batch):
+    before = (batch[-1] / "band" / "result.json").stat().st_mtime_ns
+    ended = moca("segment", films / "band.mp4", "-o", batch[-1], *FROZEN)
+    assert ended.code == 0
+    assert f"band.mp4: skipped, {batch[-1] / 'band'} is finished (--overwrite does it again)" in ended.out
+    assert (batch[-1] / "band" / "result.json").stat().st_mtime_ns == before
+
+
+def test_limit_start_end_and_native_choose_the_frames(moca, films, tmp_path):
+    def times(*options):
+        ended = moca("segment", films / "band.mp4", "-o", tmp_path, "--overwrite", *FROZEN, *options)
+        assert ended.code == 0, ended.err
+        frames = look(tmp_path / "band" / "overlay.mp4")[2]
+        return Segmentation.load(tmp_path / "band").times.round(3).tolist(), frames
+
+    assert times("--fps", "native", "--limit", "3") == ([0.0, 0.2, 0.4], 3)
+    assert times("--start", "1", "--limit", "1") == ([1.0], 5)
+    assert times("--fps", "2", "--start", "0.5", "--end", "1.5") == ([0.5, 1.0], 5)
+
+
+def test_a_picture_with_a_sound(moca, tmp_path):
+    Image.fromarray(pictures(1, 40, 60)[0]).save(tmp_path / "dog.png")
+    wav = write_wav(tmp_path / "bark.wav", bark(2.5))
+    ended = moca("segment", "--image", tmp_path / "dog.png", "--sound", wav, "-o", tmp_path / "out", *FROZEN)
+    assert ended.code == 0, ended.err
+    found = Segmentation.load(tmp_path / "out" / "dog")
+    assert found.times.tolist() == [0.0, 1.0, 2.0]
+    assert found.masks.shape[1:] == (40, 60)
+    assert look(tmp_path / "out" / "dog" / "overlay.mp4")[3] == pytest.approx(2.5, abs=0.15)
+
+
+def test_another_sound_for_a_film(moca, films, tmp_path):
+    wav = write_wav(tmp_path / "bark.wav", bark(2))
+    ended = moca("segment", films / "mute.mp4", "--sound", wav, "-o", tmp_path / "out", *FROZEN)
+    assert ended.code == 0, ended.err
+    assert Segmentation.load(tmp_path / "out" / "mute").masks.any()
+
+
+def test_ctrl_c_keeps_the_finished_frames(start_moca, moca, tmp_path):
+    film = write_film(tmp_path / "long.mp4", pictures(600, 64, 96), bark(120))
+    process = start_moca("segment", film, "-o", tmp_path / "out", "--fps", "native", *FROZEN)
+    masks, deadline = tmp_path / "out" / "long" / "masks", time.monotonic() + 300
+    while not (masks / "000004.png").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, complained = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert "Traceback" not in complained
+    kept = Segmentation.load(tmp_path / "out" / "long")
+    assert 4 <= len(kept) < 600
+    assert f"long.mp4: stopped; {len(kept)} finished frames are kept in" in complained
+    assert complained.rstrip().endswith("moca: stopped")
+    assert len(list(masks.iterdir())) == len(kept)
+    assert 1 <= look(tmp_path / "out" / "long" / "overlay.mp4")[2] <= len(kept) + 1
+    ended = moca("segment", film, "-o", tmp_path / "out", "--limit", "1", *FROZEN)  # unfinished: not skipped
+    assert ended.code == 0
+    assert is_complete(tmp_path / "out" / "long")
+
+
+def test_a_place_that_can_not_be_written(moca, films, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    ended = moca("segment", films / "mute.mp4", "-o", tmp_path / "file" / "out", *FROZEN)
+    assert ended.code == 1
+    assert "can't be written" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """(folder, options for Popen): a disk of 300 kB where we may mount one, else files of 60 kB at most."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    if shutil.which("mount") and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+        yield folder, {}
+        subprocess.run(["umount", str(folder)], check=True)
+    else:
+        yield folder, {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))}
+
+
+def test_a_full_disk(small_disk, start_moca, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 120, 160, 3), np.uint8)
+    film = write_film(tmp_path / "noise.mp4", noise, bark(8))
+    folder, options = small_disk
+    process = start_moca("segment", film, "-o", folder, "--fps", "native", *FROZEN, **options)
+    _, complained = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "Traceback" not in complained
+    assert "can't be written: " in complained
+    assert ("the disk is full" in complained) or options
+    assert not is_complete(folder / "noise")
+    assert Segmentation.load(folder / "noise").masks.shape[1:] == (120, 160)
