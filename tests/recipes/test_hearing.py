@@ -1,0 +1,183 @@
+"""The hearing report: its numbers, its marks in the README, proposals that are searched once."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colour_world import AdaptedListener, ColourWorld, foreground, listener
+from moca_avs.errors import UsageError
+from moca_avs.evaluation import compare, read_report
+from moca_avs.metrics.bootstrap import Interval
+
+FILE = Path(__file__).parents[2] / "recipes" / "lite" / "hearing.py"
+
+
+@pytest.fixture(scope="module")
+def hearing():
+    spec = importlib.util.spec_from_file_location("hearing_recipe", FILE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+class Frozen:
+    def __init__(self):
+        self.settings = {"method": "frozen", "encoder": {"weights": "e" * 64}, "adapters": None}
+
+    def __call__(self, clip):
+        return listener(clip)
+
+
+class Adapted(AdaptedListener):
+    def __init__(self):
+        self.settings = {
+            "method": "moca",
+            "encoder": {"weights": "e" * 64},
+            "adapters": {"weights": "a" * 64},
+        }
+
+
+def table_of(text, head):
+    """Rows of the first table after a line that begins with `head`: first cell -> other cells."""
+    lines = text.split(head, 1)[1].splitlines()[1:]
+    first = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_every_row_of_every_tier_says_what_the_evaluations_say(hearing, tmp_path):
+    sets = {"s4": ColourWorld(12, tiers=("A", "B", "C")), "ms3": ColourWorld(4)}
+    methods = {"frozen": Frozen(), "moca": Adapted()}
+    reports = hearing.evaluated(methods, sets, foreground, tmp_path, seed=0)
+    pairs = hearing.compared(reports, tmp_path)
+    text = hearing.to_markdown(reports, pairs, "the command")
+    for name, title, tiers in (("s4", "S4", "BAC"), ("ms3", "MS3", "BA")):
+        for tier in tiers:
+            table = table_of(text, f"**{title}, Test-{tier}**")
+            for row, method, key in hearing.ROWS:
+                report = read_report([tmp_path / f"{name}-{method}.jsonl"])
+                scores = [report.score(metric, key, tier) for metric in hearing.COLUMNS]
+                assert table[row] == [hearing.cell(score) for score in scores]
+    listening = table_of(text, "### moca − moca with the wrong sound in the adapters")
+    files = [tmp_path / "s4-moca.jsonl"] * 2
+    expected = compare(*files, "method", "wrong_adapters").tiers["B"]["object_accuracy"]
+    assert listening["B"][0] == hearing.cell(expected, signed=True)
+    assert expected.estimate > 0  # this world's adapters do listen
+    assert "a" * 16 in text
+    assert "the command" in text
+    assert "No trained adapters" not in text
+    block = hearing.summary(reports, "the command")
+    assert table_of(block, "**S4, Test-A**") == table_of(text, "**S4, Test-A**")
+    assert "MS3" not in block
+    content = json.loads(hearing.to_json(reports, pairs, "the command"))
+    assert content["reports"]["s4"]["moca"]["tiers"]["B"]["samples"] == 4
+
+
+def test_a_second_run_goes_on_where_the_first_stopped(hearing, tmp_path, capsys):
+    world = ColourWorld(5)
+
+    def run():
+        found = hearing.evaluated({"frozen": Frozen()}, {"s4": world}, foreground, tmp_path, seed=0)
+        return found["s4"]["frozen"].to_json()
+
+    once = run()
+    file = tmp_path / "s4-frozen.jsonl"
+    file.write_bytes(file.read_bytes()[:-30])  # a kill in the middle of the last line
+    world.loaded.clear()
+    capsys.readouterr()
+    assert run() == once
+    assert "1 of 5 clips to do" in capsys.readouterr().out
+    assert "clip0000" not in world.loaded[:1]
+
+
+def test_without_adapters_the_report_says_so(hearing, tmp_path):
+    reports = hearing.evaluated({"frozen": Frozen()}, {"s4": ColourWorld(4)}, foreground, tmp_path, seed=0)
+    pairs = hearing.compared(reports, tmp_path)
+    assert pairs == {"s4": {}}
+    text = hearing.to_markdown(reports, pairs, "x")
+    assert hearing.NO_ADAPTERS in text
+    assert "| moca" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "text"),
+    [
+        (0.854, False, ".85"),
+        (1.0, False, "1.00"),
+        (0.0, False, ".00"),
+        (-0.034, False, "−.03"),
+        (0.034, True, "+.03"),
+        (-0.034, True, "−.03"),
+        (0.001, True, ".00"),
+        (-0.001, True, ".00"),
+        (-1.25, True, "−1.25"),
+    ],
+)
+def test_two_decimals_without_a_leading_zero(hearing, value, signed, text):
+    assert hearing.short(value, signed) == text
+
+
+def test_cells_leave_out_what_is_undefined(hearing):
+    nan = float("nan")
+    assert hearing.cell(Interval(0.85, 0.78, 0.912, 9, 4)) == ".85 [.78, .91]"
+    assert hearing.cell(Interval(0.5, nan, nan, 3, 1)) == ".50"
+    assert hearing.cell(Interval(nan, nan, nan, 0, 0)) == "–"
+
+
+def test_only_what_stands_between_the_marks_is_replaced(hearing):
+    start, end = hearing.MARKS
+    text = f"before\n{start}\nold\n{end}\nafter\n"
+    once = hearing.between_marks(text, "new\n")
+    assert once == f"before\n{start}\nnew\n{end}\nafter\n"
+    assert hearing.between_marks(once, "new\n") == once
+    for broken in ("nothing", f"{end}\n{start}", start):
+        with pytest.raises(UsageError, match="hearing:start"):
+            hearing.between_marks(broken, "new\n")
+    assert hearing.between_marks(hearing.README.read_text(encoding="utf-8"), "new\n")
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_picture_is_searched_once_and_remembered_bit_by_bit(hearing, tmp_path, count):
+    rng = np.random.default_rng(count)
+    asked = []
+
+    class Proposer:
+        def __init__(self, **settings):
+            self.settings = {"name": "random"} | settings
+
+        def __call__(self, frame):
+            asked.append(frame)
+            return rng.random((count, *frame.shape[:2])) < 0.5
+
+    frame, other = rng.integers(0, 256, (2, 7, 5, 3)).astype(np.uint8)
+    first = hearing.Kept(Proposer(), tmp_path)(frame)
+    again = hearing.Kept(Proposer(), tmp_path)(frame)
+    assert first.shape == (count, 7, 5)
+    assert again.dtype == bool
+    np.testing.assert_array_equal(first, again)
+    assert len(asked) == 1
+    hearing.Kept(Proposer(), tmp_path)(other)
+    hearing.Kept(Proposer(threshold=0.4), tmp_path)(frame)
+    assert len(asked) == 3
+
+
+def test_a_part_is_spread_over_the_split(hearing):
+    world = ColourWorld(10)
+    part = hearing.part_of(world, 4)
+    assert part.ids == ["clip0000", "clip0003", "clip0006", "clip0009"]
+    assert len(part) == 4
+    assert list(part.categories()) == part.ids
+    assert hearing.part_of(world, 99).ids == world.ids
+    assert hearing.part_of(world, None) is world
+    with pytest.raises(UsageError, match="--limit"):
+        hearing.part_of(world, 0)
