@@ -62,11 +62,11 @@ def test_every_row_of_every_tier_says_what_the_evaluations_say(hearing, tmp_path
     pairs = hearing.compared(reports, tmp_path)
     text = hearing.to_markdown(reports, pairs, "the command")
     for name, title, tiers in (("s4", "S4", "BAC"), ("ms3", "MS3", "BA")):
+        read = {method: read_report([tmp_path / f"{name}-{method}.jsonl"]) for method in methods}
         for tier in tiers:
             table = table_of(text, f"**{title}, Test-{tier}**")
             for row, method, key in hearing.ROWS:
-                report = read_report([tmp_path / f"{name}-{method}.jsonl"])
-                scores = [report.score(metric, key, tier) for metric in hearing.COLUMNS]
+                scores = [read[method].score(metric, key, tier) for metric in hearing.COLUMNS]
                 assert table[row] == [hearing.cell(score) for score in scores]
     listening = table_of(text, "### moca − moca with the wrong sound in the adapters")
     files = [tmp_path / "s4-moca.jsonl"] * 2
