@@ -78,7 +78,7 @@ def composed_films(folder: Path) -> list[Path]:
     except DataError as error:
         print(f"The composed clips are left out: {error}", file=sys.stderr)
         return []
-    pool = _pool()
+    pool = unseen_media()
     return [compose(pool, pair, folder / f"{'-'.join(pair)}.mp4", SEED + i) for i, pair in enumerate(PAIRS)]
 
 
@@ -106,7 +106,7 @@ def compose(pool: Pool, pair: Sequence[str], path: Path, seed: int) -> Path:
     return write_video(path, scene.frames, np.arange(seconds * RATE) / RATE, sound, HERTZ)
 
 
-def _pool() -> Pool:
+def unseen_media() -> Pool:
     """Test-side media (images and sounds both unseen in training) of the two packages."""
     from moca_avs.datasets.stamps import Catalogue, Pool
 

