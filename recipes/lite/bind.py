@@ -32,11 +32,11 @@ SEED = 0
 SCENES = 4400  # pictures; every fourth shows one object, the others two or three, one of them heard
 WINDOWS = 16  # variants of each recording
 SPEEDS = (0.85, 1.18)
-MEMBERS = 3
+MEMBERS = 6
 JOINT_DIM = 128
-DROPOUT = 0.3
-STEPS, BATCH = 200, 64
-LR, WEIGHT_DECAY = 7e-4, 0.05
+DROPOUT = 0.4
+STEPS, BATCH = 300, 64
+LR, WEIGHT_DECAY = 1e-3, 0.05
 TEMPERATURE, SHARPNESS = 0.07, 0.07  # tau of InfoNCE; beta of the soft maximum over positions
 
 
@@ -126,7 +126,10 @@ def window(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def train(maps: Tensor, heard: list[Sound], windows: dict[str, Tensor], tell) -> SoundHead:
-    """InfoNCE over batches of different recordings, each with one of the frames it was heard with."""
+    """InfoNCE over batches of different recordings, each with one of the frames it was heard with.
+
+    Every member of the ensemble draws batches of its own: heads that saw the same batches err alike.
+    """
     generator = torch.Generator().manual_seed(SEED)
     torch.manual_seed(SEED)  # dropout
     rng = np.random.default_rng([SEED, 3])
@@ -145,19 +148,17 @@ def train(maps: Tensor, heard: list[Sound], windows: dict[str, Tensor], tell) ->
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     head.train()
     for step in range(STEPS):
-        batch = [sources[i] for i in rng.permutation(len(sources))[:BATCH]]
-        pictures_ = joint[[int(rng.choice(rows[source])) for source in batch]]
-        draws = rng.integers(WINDOWS, size=(MEMBERS, len(batch)))
-        sounds = torch.stack(
-            [torch.stack([windows[s][d] for s, d in zip(batch, row, strict=True)]) for row in draws]
-        )
-        loss = torch.stack([contrast(member, pictures_) for member in head.members(sounds)]).mean()
+        batches = [[sources[i] for i in rng.permutation(len(sources))[:BATCH]] for _ in range(MEMBERS)]
+        seen = [joint[[int(rng.choice(rows[source])) for source in batch]] for batch in batches]
+        sounds = [[windows[source][rng.integers(WINDOWS)] for source in batch] for batch in batches]
+        vectors = head.members(torch.stack([torch.stack(batch) for batch in sounds]))
+        loss = torch.stack([contrast(*pair) for pair in zip(vectors, seen, strict=True)]).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
         if (step + 1) % 10 == 0:
-            tell(step=step + 1, loss=round(float(loss.detach()), 4))
+            tell(step=step + 1, loss=round(float(loss.detach()) / MEMBERS, 4))
     return head.eval()
 
 

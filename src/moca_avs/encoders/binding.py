@@ -18,12 +18,12 @@ from moca_avs.errors import WeightsError
 from moca_avs.fetch.weights import read_safetensors, write_safetensors
 
 SOUND_FEATURES = 4985
-HIDDEN = 256
+HIDDEN = 128
 CLASSES = 1000
 
 
 class SoundHead(nn.Module):
-    """Standardise -> Linear 256 -> GELU -> dropout -> Linear E, as an ensemble of `members` such heads.
+    """Standardise -> Linear 128 -> GELU -> dropout -> Linear E, as an ensemble of `members` such heads.
 
     Args:
         members: heads with their own weights, run side by side.
@@ -60,9 +60,9 @@ class SoundHead(nn.Module):
         self.register_buffer("axes", torch.eye(CLASSES)[:, :joint_dim].contiguous())
 
     def set_statistics(self, features: Tensor) -> None:
-        """Standardise by the mean and standard deviation of training features [n, 4985]."""
+        """Standardise by the mean and standard deviation (at least .01) of training features [n, 4985]."""
         self.mean.copy_(features.mean(0))
-        self.std.copy_(features.std(0).clamp_min(1e-4))
+        self.std.copy_(features.std(0).clamp_min(1e-2))
 
     def set_axes(self, logits: Tensor) -> None:
         """Take the first principal axes of ImageNet logits [n, 1000] (at training pictures' positions)."""
