@@ -9,6 +9,7 @@ export MOCA_AVS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/moca-avs
 export PIP_CACHE_DIR ?= $(MOCA_AVS_CACHE)/pip
 export HF_HOME ?= $(MOCA_AVS_CACHE)/huggingface
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export ORT_DISABLE_TELEMETRY := 1
 # The second is what pip >= 25.3 reads for the packages that build others.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt

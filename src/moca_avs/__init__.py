@@ -7,9 +7,13 @@ on first use, so that ``import moca_avs`` (and ``moca --help``) stays quick and 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# onnxruntime >= 1.31 reports to its maker, and writes into the home folder, from its import on.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from moca_avs.clip import Clip as Clip
