@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ def start_moca():
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
-            **options,
+            # A shell's background jobs ignore Ctrl-C and hand that down; a user's own call does not.
+            **{"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options},
         )
         started.append(process)
         return process
