@@ -30,10 +30,10 @@ PAIRS = (("dog", "drum_kit"), ("cow", "chicken"), ("lion", "duck"))
 SEED = 0
 SIZE = 384  # pixels
 RATE = 10  # frames per second of the composed clips
-TURN = 3  # seconds each of the two objects is heard, and of silence after them
+TURN = 2  # seconds each of the two objects is heard, and of silence after them
 BAND = Options(fps=1.0, start=20.0, end=30.0, overwrite=True)
 COMPOSED = Options(fps=1.0, start=0.5, overwrite=True)
-COLUMNS = 9  # frames of each film on the contact sheet
+COLUMNS = 10  # frames of each film on the contact sheet
 
 
 def run(out: str | Path = "out/demo", method: Literal["moca", "frozen"] = "moca") -> int:
