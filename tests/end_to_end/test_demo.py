@@ -16,7 +16,7 @@ def test_without_apt_it_does_the_film_alone_and_says_so(tmp_path, monkeypatch, c
     monkeypatch.setattr(debian, "available", lambda: False)
     fetch = pypi.package_file
     monkeypatch.setattr(pypi, "package_file", lambda name: film if name == "band-film" else fetch(name))
-    assert demo.run(tmp_path / "out", "frozen") == 0
+    assert demo.run(tmp_path / "out") == 0
     said = capfd.readouterr()
     assert "The composed clips are left out: this machine has no apt-get" in said.err
     assert "film.mp4: 100%" in said.err

@@ -207,8 +207,8 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk(small_disk, start_moca, tmp_path):
-    noise = np.random.default_rng(0).integers(0, 255, (12, 240, 320, 3), np.uint8)
-    film = write_film(tmp_path / "noise.mp4", noise, bark(2.4))
+    noise = np.random.default_rng(0).integers(0, 255, (8, 240, 320, 3), np.uint8)
+    film = write_film(tmp_path / "noise.mp4", noise, bark(1.6))
     folder, options = small_disk
     process = start_moca("segment", film, "-o", folder, "--fps", "native", *FROZEN, **options)
     _, complained = process.communicate(timeout=300)
