@@ -15,19 +15,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moca_avs.encoders.base import AddTokens, AudioVisualEncoder, SiteWidths, SoundStates
 from moca_avs.errors import UsageError, WeightsError
+from moca_avs.fetch.weights import write_safetensors
 
 _LATENT_SCALE = 0.1  # small beside LN(X_a): at first the latents mostly hold what they gathered
 
@@ -165,10 +164,7 @@ def _add_tokens(adapter: nn.Module, sound_tokens: Tensor, image_tokens: Tensor) 
 
 def save_adapters(adapters: AdapterSet, path: Path) -> None:
     """Write weights and `config` as one safetensors file; whole or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in adapters.state_dict().items()}
-    partial_file = path.with_name(f".{path.name}.{os.getpid()}.part")
-    save_file(tensors, partial_file, metadata={"moca_avs_adapters": json.dumps(adapters.config)})
-    partial_file.replace(path)
+    write_safetensors(adapters.state_dict(), path, {"moca_avs_adapters": json.dumps(adapters.config)})
 
 
 def load_adapters(path: Path, encoder: AudioVisualEncoder) -> AdapterSet:

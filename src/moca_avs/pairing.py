@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from moca_avs.errors import DataError, UsageError
+from moca_avs.fetch.weights import write_safetensors
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,8 @@ class NeighbourTable:
     def save(self, path: Path) -> None:
         """Write one safetensors file; whole or not at all."""
         about = json.dumps({"same_clip": self.same_clip, "fingerprint": self.fingerprint})
-        partial = path.with_name(f".{path.name}.part")
-        tensors = {"neighbours": self.neighbours.cpu(), "clips": self.clips.cpu()}
-        save_file(tensors, partial, metadata={"moca_avs_pairs": about})
-        partial.replace(path)
+        tensors = {"neighbours": self.neighbours, "clips": self.clips}
+        write_safetensors(tensors, path, {"moca_avs_pairs": about})
 
     @classmethod
     def load(cls, path: Path, fingerprint: str | None = None) -> NeighbourTable:

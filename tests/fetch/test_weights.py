@@ -1,4 +1,5 @@
 import io
+import os
 
 import pytest
 import torch
@@ -81,3 +82,12 @@ def test_nothing_is_left_when_writing_fails(tmp_path):
     with pytest.raises(OSError, match=r"w\.safetensors"):
         weights.write_safetensors(STATE, target, {})
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_files_have_the_mode_that_the_umask_asks_for(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write_safetensors({"a": torch.zeros(2)}, tmp_path / "a.safetensors", {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o644

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from moca_avs.errors import WeightsError
@@ -91,7 +91,10 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mappi
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
+        # Not `save_file`: it makes files that only their owner may read, whatever the umask says.
+        temporary.write_bytes(
+            save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata))
+        )
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
