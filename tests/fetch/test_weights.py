@@ -87,7 +87,7 @@ def test_nothing_is_left_when_writing_fails(tmp_path):
 def test_files_have_the_mode_that_the_umask_asks_for(tmp_path):
     before = os.umask(0o022)
     try:
-        write_safetensors({"a": torch.zeros(2)}, tmp_path / "a.safetensors", {})
+        weights.write_safetensors({"a": torch.zeros(2)}, tmp_path / "a.safetensors", {})
     finally:
         os.umask(before)
     assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o644
