@@ -12,7 +12,6 @@ inside the bottleneck:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from functools import partial
@@ -26,7 +25,10 @@ from torch.nn import functional as F
 
 from moca_avs.encoders.base import AddTokens, AudioVisualEncoder, SiteWidths, SoundStates
 from moca_avs.errors import UsageError, WeightsError
-from moca_avs.fetch.weights import write_safetensors
+from moca_avs.fetch.weights import tensors_sha256, write_safetensors
+
+ADAPTERS = "adapters.safetensors"
+"""Name of the file, in a run, in one of its steps, and where weights are published."""
 
 _LATENT_SCALE = 0.1  # small beside LN(X_a): at first the latents mostly hold what they gathered
 
@@ -151,11 +153,7 @@ class AdapterSet(nn.Module):
 
     def weights_hash(self) -> str:
         """SHA-256 over names, shapes and bytes of every weight."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return tensors_sha256(self.state_dict())
 
 
 def _add_tokens(adapter: nn.Module, sound_tokens: Tensor, image_tokens: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from moca_avs.adapter import AdapterSet, load_adapters, read_adapter_config
+from moca_avs.adapter import ADAPTERS, AdapterSet, load_adapters, read_adapter_config
 from moca_avs.devices import choose_device
 from moca_avs.encoders import ENCODERS, build_encoder
 from moca_avs.errors import UsageError, WeightsError
@@ -22,7 +22,6 @@ from moca_avs.proposals import build_proposer
 
 logger = logging.getLogger(__name__)
 
-ADAPTERS = "adapters.safetensors"
 CONFIG = "config.json"
 ENCODER_OPTIONS = ("image_size", "dilate")
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"

@@ -25,11 +25,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from moca_avs.adapter import AdapterSet, load_adapters, save_adapters
+from moca_avs.adapter import ADAPTERS, AdapterSet, load_adapters, save_adapters
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import MocaError, UsageError, WeightsError
 
-ADAPTERS = "adapters.safetensors"
 _STATE = "state.pt"
 _PARTIAL = ".part"
 _COMPARED = ("training", "encoder", "data")
