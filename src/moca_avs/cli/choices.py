@@ -20,6 +20,10 @@ MethodName = Annotated[
         "the sound and finds what is named; owod-bind and sam-bind keep boxes and masks that match it."
     ),
 ]
+PresetName = Annotated[
+    str, arg(metavar="NAME", help="A preset (lite, imagebind, languagebind), a run folder, or a Hub id.")
+]
+Device = Annotated[str, arg(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 Settings = Annotated[
     UseAppendAction[tuple[str, ...]],
     arg(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from moca_avs.cli.choices import MethodName, Settings, described, parse_settings
+from moca_avs.cli.choices import Device, MethodName, PresetName, Settings, described, parse_settings
 from moca_avs.cli.sources import Model, Weights, parse_models
 from moca_avs.errors import UsageError
 
@@ -43,9 +43,7 @@ class Evaluate:
         Literal["A", "B", "C"] | None,
         arg(help="Of stamps. A: new images and sounds; B: new sounds; C: new classes; all if left out."),
     ] = None
-    preset: Annotated[
-        str, arg(metavar="NAME", help="A preset (lite, imagebind, languagebind), a run folder, or a Hub id.")
-    ] = "lite"
+    preset: PresetName = "lite"
     weights: Weights = None
     model: Model = ()
     method: MethodName = "moca"
@@ -57,7 +55,7 @@ class Evaluate:
             help="Score these PNG masks (FOLDER/<sample>/; class indices in avss) instead of a method.",
         ),
     ] = None
-    device: Annotated[str, arg(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
+    device: Device = "auto"
     protocol: Annotated[
         Literal["avsbench", "dataset", "per_frame", "real", "padded", "lvs", "ez-vsl", "mask"] | None,
         arg(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from moca_avs.cli.choices import MethodName, Settings, described, parse_settings
+from moca_avs.cli.choices import Device, MethodName, PresetName, Settings, described, parse_settings
 from moca_avs.cli.sources import Model, Weights, parse_models
 from moca_avs.errors import UsageError
 
@@ -33,14 +33,12 @@ class Segment:
     inputs: Annotated[
         Positional[tuple[str, ...]], arg(metavar="[INPUT ...]", help="Films, folders of films, or globs.")
     ] = ()
-    preset: Annotated[
-        str, arg(metavar="NAME", help="A preset (lite, imagebind, languagebind), a run folder, or a Hub id.")
-    ] = "lite"
+    preset: PresetName = "lite"
     weights: Weights = None
     model: Model = ()
     method: MethodName = "moca"
     settings: Settings = ()
-    device: Annotated[str, arg(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
+    device: Device = "auto"
     fps: Annotated[str, arg(metavar="N|native", help="Frames looked at per second; native: every frame.")] = (
         "1"
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from moca_avs.benchmark.spec import IMAGE_SIZE
+from moca_avs.cli.choices import Device
 from moca_avs.cli.sources import Model, Weights, parse_places
 from moca_avs.errors import UsageError
 
@@ -63,7 +64,7 @@ class PaperTable:
     image_size: Annotated[
         int, arg(metavar="PX", help="Side of the pictures of every row but the shipped weights'.")
     ] = IMAGE_SIZE
-    device: Annotated[str, arg(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
+    device: Device = "auto"
     seed: Annotated[int, arg(metavar="N", help="Of training, the wrong-sound draw and the bootstrap.")] = 0
     jobs: Annotated[
         int | None,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from moca_avs.cli.choices import Device
 from moca_avs.cli.sources import Model, Weights, parse_places
 from moca_avs.training.config import TrainConfig
 
@@ -33,7 +34,7 @@ class Train:
     ] = "lite"
     weights: Weights = None
     model: Model = ()
-    device: Annotated[str, arg(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
+    device: Device = "auto"
     resume: Annotated[bool, arg(help="Go on from the run's newest checkpoint, bit for bit.")] = False
     config: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
 

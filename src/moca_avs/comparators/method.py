@@ -26,7 +26,7 @@ from moca_avs.fetch.weights import tensors_sha256
 from moca_avs.methods.hearing import Answer, answered, versions
 from moca_avs.methods.moca import top_share
 from moca_avs.proposals import build_proposer
-from moca_avs.proposals.base import Proposer, Remembering, shrunk
+from moca_avs.proposals.base import Proposer, remembering, shrunk
 from moca_avs.proposals.matching import match_proposals
 from moca_avs.remembering import ByFrame
 
@@ -65,7 +65,7 @@ class ComparatorMethod:
         if objects is not None and trained.system.name != _GUIDED:
             raise UsageError(f"only {_GUIDED} mixes an object map into its heat, not {trained.system.name}")
         self.system, self.trained, self.device = trained.system.to(device), trained, device
-        self.proposer = None if proposer is None else Remembering(proposer)
+        self.proposer = None if proposer is None else remembering(proposer)
         self.objects = objects
         self.grid = trained.config.image_size // trained.system.stride
         self._maps: ByFrame[tuple[Tensor, Tensor | None]] = ByFrame()

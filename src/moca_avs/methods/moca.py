@@ -26,7 +26,7 @@ from moca_avs.methods.hearing import (
     encoder_settings,
     versions,
 )
-from moca_avs.proposals.base import Proposer, Remembering, resized_mask, shrunk
+from moca_avs.proposals.base import Proposer, remembering, resized_mask, shrunk
 from moca_avs.proposals.matching import (
     best_proposal,
     connected_parts,
@@ -66,7 +66,7 @@ class Moca:
         self.encoder = encoder
         self.labeller = labeller
         self.adapters = None if adapters is None else adapters.requires_grad_(False)
-        self.proposer = None if self.config.refine == "none" or proposer is None else Remembering(proposer)
+        self.proposer = None if self.config.refine == "none" or proposer is None else remembering(proposer)
         self._states: OrderedDict[bytes, Tensor] = OrderedDict()
         self.settings: dict[str, Any] = {
             "method": method,

@@ -21,7 +21,7 @@ from moca_avs.methods.hearing import (
     versions,
 )
 from moca_avs.methods.regions import cosines, embedded, masked_crops, nothing, painted, passing, together
-from moca_avs.proposals.base import Proposer, Remembering
+from moca_avs.proposals.base import Proposer, remembering
 from moca_avs.remembering import ByFrame
 
 
@@ -43,7 +43,7 @@ class SamBind:
         labeller: Labeller | None = None,
     ) -> None:
         self.config = config or BaselineConfig()
-        self.encoder, self.proposer, self.labeller = encoder, Remembering(proposer), labeller
+        self.encoder, self.proposer, self.labeller = encoder, remembering(proposer), labeller
         self._seen: ByFrame[Tensor] = ByFrame()
         self.settings: dict[str, Any] = {
             "method": "sam-bind",

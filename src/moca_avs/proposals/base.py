@@ -93,6 +93,11 @@ class Remembering:
         return np.packbits(masks), masks.shape
 
 
+def remembering(proposer: Proposer) -> Remembering:
+    """The proposer with a memory: itself if it has one already, so that no frame is hashed and kept twice."""
+    return proposer if isinstance(proposer, Remembering) else Remembering(proposer)
+
+
 def distinct(masks: np.ndarray, max_iou: float = 0.9) -> np.ndarray:
     """Drop every mask (bool [P, H, W]) that overlaps an earlier kept one by more than `max_iou`."""
     overlap = pairwise_iou(masks, masks) > max_iou

@@ -1,25 +1,15 @@
-"""Boxes (x0, y0, x1, y1 in pixels): overlap, suppression, clipping."""
+"""Boxes (x0, y0, x1, y1 in pixels): suppression, clipping."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from moca_avs.proposals.mask_nms import first_of_overlapping
+from moca_avs.proposals.shapes import box_iou
 
 NMS_IOU = 0.5
 """Class-agnostic, of the open-world detector (Maaz et al., the paper's)."""
-
-
-def box_iou(boxes: Tensor) -> Tensor:
-    """IoU of every box (float [P, 4]) with every other: float [P, P]; 0 for two empty boxes."""
-    low = torch.maximum(boxes[:, None, :2], boxes[:, :2])
-    high = torch.minimum(boxes[:, None, 2:], boxes[:, 2:])
-    inter = (high - low).clamp(min=0).prod(-1)
-    area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(-1)
-    union = area[:, None] + area - inter
-    return torch.where(union > 0, inter / union, torch.zeros_like(union))
 
 
 def box_nms(boxes: np.ndarray, scores: np.ndarray, max_iou: float = NMS_IOU) -> np.ndarray:
@@ -34,8 +24,8 @@ def box_nms(boxes: np.ndarray, scores: np.ndarray, max_iou: float = NMS_IOU) -> 
         int64 [K], indices of the kept boxes, highest score first; of equal scores the first comes first.
     """
     order = np.argsort(-scores, kind="stable")
-    overlaps = box_iou(torch.from_numpy(boxes[order]).double()) > max_iou
-    return order[first_of_overlapping(overlaps).numpy()]
+    overlaps = box_iou(boxes[order], boxes[order]) > max_iou
+    return order[first_of_overlapping(torch.from_numpy(overlaps)).numpy()]
 
 
 def inside_frame(

@@ -36,5 +36,6 @@ def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     a, b = first.astype(np.float64)[:, None], second.astype(np.float64)[None]
     sides = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(min=0)
     inter = sides.prod(-1)
-    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inter
+    areas = [(boxes[..., 2:] - boxes[..., :2]).clip(min=0).prod(-1) for boxes in (a, b)]
+    union = areas[0] + areas[1] - inter
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
