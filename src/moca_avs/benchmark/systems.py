@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import moca_avs
-from moca_avs.benchmark.deaf import OracleProposals, SalientForeground
+from moca_avs.benchmark.oracle import OracleProposals
 from moca_avs.benchmark.runs import Run, trained_adapters, trained_comparator
 from moca_avs.benchmark.setup import Setup
 from moca_avs.benchmark.spec import PAPER, Comparator, NotRun, Oracle, Preset, Salient, System, Trained
@@ -54,7 +54,9 @@ def build(system: System, run: Run | None, setup: Setup, dataset: EvaluationSet)
     table: Path | None = getattr(dataset, "class_table", None)
     classes = {} if table is None else {"classes": str(table)}
     if isinstance(system, Salient):
-        return SalientForeground(setup.foreground)
+        from moca_avs.methods.saliency import Saliency
+
+        return Saliency()
     if isinstance(system, Oracle):
         return OracleProposals(_proposer(setup, _preset_proposals(setup, "baseline")), dataset)
     if isinstance(system, Comparator) and run is not None:

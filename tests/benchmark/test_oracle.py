@@ -1,10 +1,10 @@
-"""The oracle and the salient foreground."""
+"""The oracle."""
 
 import numpy as np
 import pytest
 
-from colour_world import COLOURS, ColourWorld, foreground
-from moca_avs.benchmark.deaf import OracleProposals, SalientForeground
+from colour_world import COLOURS, ColourWorld
+from moca_avs.benchmark.oracle import OracleProposals
 from moca_avs.errors import UsageError
 
 
@@ -31,17 +31,3 @@ def test_it_answers_only_what_it_was_told_last():
     oracle.telling.load("clip0001")
     with pytest.raises(UsageError, match="told last"):
         oracle(first.clip)
-
-
-def test_what_is_salient_is_deaf():
-    class Salient:
-        settings = {"name": "grey is ground"}  # noqa: RUF012
-
-        def __call__(self, frame):
-            return foreground(frame)
-
-    method, sample = SalientForeground(Salient()), ColourWorld(1).load("clip0000")
-    own, other = method(sample.clip), method(sample.swapped[0])
-    np.testing.assert_array_equal(own.masks, (sample.clip.frames != 90).any(-1))
-    np.testing.assert_array_equal(own.masks, other.masks)
-    np.testing.assert_array_equal(own.heatmaps, other.heatmaps)

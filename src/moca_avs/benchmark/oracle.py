@@ -1,8 +1,7 @@
-"""Rows that hear nothing: what is salient, and the proposal nearest the truth."""
+"""The oracle: a row that hears nothing and is told the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +10,12 @@ import numpy as np
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.datasets.base import EvaluationSet, Sample
 from moca_avs.errors import UsageError
+from moca_avs.media.pictures import resized
 from moca_avs.methods.hearing import versions
 from moca_avs.proposals.base import Proposer
 from moca_avs.proposals.matching import pairwise_iou
 
 _GRID = 48  # positions per side of the heat, which is the mask
-
-
-class SalientForeground:
-    """Whatever is salient, under every sound.
-
-    Args:
-        proposer: finds what is salient; the mask is the union of its masks.
-    """
-
-    def __init__(self, proposer: Proposer) -> None:
-        self.proposer = proposer
-        self.settings: dict[str, Any] = {
-            "method": "salient foreground",
-            "proposer": proposer.settings,
-            "versions": versions(),
-        }
-
-    def __call__(self, clip: Clip) -> Segmentation:
-        """Masks at source size; heat is the mask."""
-        return _said(clip, lambda i: np.any(self.proposer(clip.frames[i]), axis=0), self.settings)
 
 
 class OracleProposals:
@@ -64,7 +44,11 @@ class OracleProposals:
             UsageError: for other frames.
         """
         truth = self.telling.truth(clip)
-        return _said(clip, lambda i: self._nearest(clip.frames[i], truth[i]), self.settings)
+        masks = np.stack([self._nearest(*pair) for pair in zip(clip.frames, truth, strict=True)])
+        heat = np.stack([resized(mask, _GRID, _GRID) for mask in masks]).clip(0, 1).astype(np.float16)
+        reasons = tuple("" if mask.any() else "no proposal" for mask in masks)
+        scores = heat.max((1, 2)).astype(np.float32)
+        return Segmentation(masks, heat, scores, reasons, clip.times, self.settings)
 
     def _nearest(self, frame: np.ndarray, truth: np.ndarray) -> np.ndarray:
         proposals = self.proposer(frame) if truth.any() else np.zeros((0, *truth.shape), bool)
@@ -109,12 +93,3 @@ class Telling:
 
     def __len__(self) -> int:
         return len(self.whole)
-
-
-def _said(clip: Clip, mask_of: Callable[[int], Any], settings: dict[str, Any]) -> Segmentation:
-    from moca_avs.media.pictures import resized
-
-    masks = np.stack([mask_of(index) for index in range(len(clip))])
-    heat = np.stack([resized(mask, _GRID, _GRID) for mask in masks]).clip(0, 1).astype(np.float16)
-    reasons = tuple("" if mask.any() else "no proposal" for mask in masks)
-    return Segmentation(masks, heat, heat.max((1, 2)).astype(np.float32), reasons, clip.times, settings)
