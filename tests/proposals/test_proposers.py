@@ -90,6 +90,22 @@ def test_near_equal_masks_are_dropped_the_first_stays():
     assert distinct(a[:0]).shape == (0, 10, 10)
 
 
+@pytest.mark.parametrize("max_iou", [0.0, 0.3, 0.5, 0.9])
+def test_dropping_near_equal_masks_equals_looking_at_every_pair(max_iou):
+    rng = np.random.default_rng(0)
+    sides = rng.integers(1, 12, (60, 4))
+    masks = np.zeros((60, 12, 12), bool)
+    for mask, (top, left, height, width) in zip(masks, sides, strict=True):
+        mask[top : top + height, left : left + width] = True
+    overlap = pairwise_iou(masks, masks)
+    kept = []
+    for index in range(len(masks)):
+        if not any(overlap[index, other] > max_iou for other in kept):
+            kept.append(index)
+    assert 2 < len(kept) < 60
+    assert np.array_equal(distinct(masks, max_iou), masks[kept])
+
+
 class Counting:
     """Says how often it was asked."""
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from moca_avs.proposals.matching import pairwise_iou
+from moca_avs.proposals.matching import areas, overlaps
 from moca_avs.remembering import REMEMBERED, ByFrame
 
 WORKING_SIDE = 384  # pixels; no proposer here sees finer than this
@@ -86,7 +86,7 @@ class Remembering:
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> bool [P, H, W]."""
         bits, shape = self._answers(frame, lambda: self._packed(frame))
-        return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
+        return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).view(bool)
 
     def _packed(self, frame: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
         masks = self.proposer(frame)
@@ -100,11 +100,14 @@ def remembering(proposer: Proposer) -> Remembering:
 
 def distinct(masks: np.ndarray, max_iou: float = 0.9) -> np.ndarray:
     """Drop every mask (bool [P, H, W]) that overlaps an earlier kept one by more than `max_iou`."""
-    overlap = pairwise_iou(masks, masks) > max_iou
-    kept: list[int] = []
-    for index in range(len(masks)):
-        if not overlap[index, kept].any():
-            kept.append(index)
+    area, kept = areas(masks), np.zeros(len(masks), bool)
+    for index, mask in enumerate(masks):
+        # Masks whose areas differ too much can't overlap that much, which settles most pairs at no cost.
+        bound = np.minimum(area, area[index]) / np.maximum(np.maximum(area, area[index]), 1)
+        rivals = np.flatnonzero(kept & (bound > max_iou))
+        shared = overlaps(masks[rivals], mask)
+        iou = shared / np.maximum(area[rivals] + area[index] - shared, 1)
+        kept[index] = not (iou > max_iou).any()
     return masks[kept]
 
 

@@ -9,6 +9,7 @@ from skimage.color import rgb2lab
 from skimage.segmentation import felzenszwalb
 
 from moca_avs.proposals.base import distinct, on_small_copy
+from moca_avs.proposals.matching import areas
 
 SIDE = 256  # pixels: Felzenszwalb takes 0.1 s per scale here and 0.25 s at 384
 
@@ -49,16 +50,15 @@ class SuperpixelProposer:
     def _propose(self, frame: np.ndarray) -> np.ndarray:
         height, width = frame.shape[:2]
         smallest = max(1, round(self.min_share * height * width))
-        regions: list[np.ndarray] = []
+        lab = rgb2lab(frame)
+        found = []
         for scale in self.scales:
             labels = felzenszwalb(frame, scale=scale, sigma=0.8, min_size=smallest, channel_axis=-1)
-            members = merge_hierarchy(labels, frame)
-            regions += list(members[:, labels])
-        share = np.array([region.mean() for region in regions])
+            found.append(_merged(labels, lab)[:, labels])
+        regions = np.concatenate(found)
+        share = areas(regions) / (height * width)
         kept = np.flatnonzero((share >= self.min_share) & (share <= self.max_share))
-        ordered = kept[np.argsort(-share[kept], kind="stable")]
-        masks = np.array([regions[index] for index in ordered], bool).reshape(-1, height, width)
-        return distinct(masks)[: self.limit]
+        return distinct(regions[kept[np.argsort(-share[kept], kind="stable")]])[: self.limit]
 
 
 def merge_hierarchy(labels: np.ndarray, frame: np.ndarray) -> np.ndarray:
@@ -74,10 +74,14 @@ def merge_hierarchy(labels: np.ndarray, frame: np.ndarray) -> np.ndarray:
     Returns:
         bool [R, S]: the superpixels of each region, R = 2S - 1 where the picture is connected.
     """
+    return _merged(labels, rgb2lab(frame))
+
+
+def _merged(labels: np.ndarray, lab: np.ndarray) -> np.ndarray:
+    """`merge_hierarchy` of a picture that is in CIELAB already, float [H, W, 3]."""
     count = int(labels.max()) + 1
     area = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
-    lab = rgb2lab(frame).reshape(-1, 3)
-    sums = np.stack([np.bincount(labels.ravel(), lab[:, c], count) for c in range(3)], 1)
+    sums = np.stack([np.bincount(labels.ravel(), lab[..., c].ravel(), count) for c in range(3)], 1)
     members = np.eye(count, dtype=bool)
     touching = _neighbours(labels, count)
     regions = [members.copy()]
