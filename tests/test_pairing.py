@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from moca_avs.errors import DataError, UsageError
-from moca_avs.pairing import NeighbourTable, _ranking_keys, neighbour_table, sample_pairs
+from moca_avs.pairing import (
+    NeighbourTable,
+    nearest_rows,
+    neighbour_table,
+    rows_of_rank,
+    sample_pairs,
+    table_of_rows,
+)
 
 
 def slow_neighbours(features, clips, count, same_clip):
@@ -40,9 +47,27 @@ def test_ties_go_to_the_lower_index():
     assert table.neighbours[0].tolist() == [4, 8, 12, 16, 1, 2]
 
 
-def test_ranking_keys_order_floats_and_break_ties_by_index():
-    values = torch.tensor([[0.0, -0.0, 1.0, -torch.inf, -1e-30, 1.0, torch.inf, -2.0, 1e-30]])
-    assert _ranking_keys(values).argsort(descending=True).tolist() == [[6, 2, 5, 8, 0, 1, 4, 7, 3]]
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("same_clip", [False, True])
+def test_shares_put_together_are_the_whole(ranks, same_clip):
+    features, clips = world()
+    options = {"neighbours": 5, "same_clip": same_clip}
+    rows = [rows_of_rank(40, rank, ranks) for rank in range(ranks)]
+    assert [row for share in rows for row in share] == list(range(40))
+    assert max(map(len, rows)) - min(map(len, rows)) <= 1
+    shares = [nearest_rows(features, clips, share, **options) for share in rows]
+    assert all(len(found) == len(share) for found, share in zip(shares, rows, strict=True))
+    table = table_of_rows(torch.cat(shares), clips, fingerprint="f", **options)
+    whole = neighbour_table(features, clips, fingerprint="f", **options)
+    assert torch.equal(table.neighbours, whole.neighbours)
+    assert torch.equal(table.clips, whole.clips)
+    assert (table.same_clip, table.fingerprint) == (same_clip, "f")
+
+
+@pytest.mark.parametrize("rows", [range(-1, 3), range(38, 41), range(0, 10, 2)])
+def test_rows_must_be_there(rows):
+    with pytest.raises(UsageError, match=r"within 0\.\.40, found range"):
+        nearest_rows(*world(), rows)
 
 
 def test_lengths_do_not_matter():

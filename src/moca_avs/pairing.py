@@ -9,7 +9,7 @@ other, so by default (``same_clip=False``) a clip gives its own frames neither p
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from moca_avs.errors import DataError, UsageError
+from moca_avs.exact_search import GRID, nearest_of
 from moca_avs.fetch.weights import write_safetensors
 
 Search = Callable[[int, int], Tensor]
@@ -74,18 +75,20 @@ class NeighbourTable:
         return table
 
 
-@torch.no_grad()
 def neighbour_table(
     features: Tensor,
-    clip_ids: list[str],
+    clip_ids: Sequence[str],
     *,
     neighbours: int = 10,
     same_clip: bool = False,
     fingerprint: str = "",
-    chunk: int = 256,
+    chunk: int = 1024,
     engine: str = "exact",
 ) -> NeighbourTable:
-    """Exact search by cosine, `chunk` rows at a time; equal cosines go to the lower index.
+    """Exact search by cosine; equal cosines go to the lower index.
+
+    It is `table_of_rows` over `nearest_rows` of all rows; several processes share the work by calling these
+    two themselves.
 
     Args:
         features: [N, F], not normalised.
@@ -93,14 +96,93 @@ def neighbour_table(
         neighbours: K (the paper does not give it).
         same_clip: let a clip's own frames be neighbours (and negatives, where they are not).
         fingerprint: stored with the table.
-        chunk: rows compared at once; bounds the memory to ``chunk * N`` cosines.
-        engine: "exact" (torch), or "faiss": the same search through a faiss index, for very many images;
-            there, images with equal cosines may come in another order.
+        chunk: see `nearest_rows`.
+        engine: see `nearest_rows`.
 
     Raises:
         UsageError: if K is below 1, the names do not fit the features, or faiss is not installed.
         DataError: if an image would have no positive or no negative.
     """
+    found = nearest_rows(
+        features, clip_ids, neighbours=neighbours, same_clip=same_clip, chunk=chunk, engine=engine
+    )
+    return table_of_rows(found, clip_ids, neighbours=neighbours, same_clip=same_clip, fingerprint=fingerprint)
+
+
+def rows_of_rank(total: int, rank: int, ranks: int) -> range:
+    """The images that process `rank` of `ranks` searches for: contiguous; together, each image once."""
+    return range(total * rank // ranks, total * (rank + 1) // ranks)
+
+
+@torch.no_grad()
+def nearest_rows(
+    features: Tensor,
+    clip_ids: Sequence[str],
+    rows: range | None = None,
+    *,
+    neighbours: int = 10,
+    same_clip: bool = False,
+    chunk: int = 1024,
+    engine: str = "exact",
+) -> Tensor:
+    """The neighbours of some images among all, nearest first: one process's share of a table.
+
+    With several processes, each searches ``rows_of_rank(N, rank, ranks)``; the results concatenated in the
+    order of the ranks are what one process finds, and go into `table_of_rows`.
+
+    The exact engine's cosine of two images is the inner product, without any rounding, of their unit vectors
+    rounded to multiples of 2^-26. Its order therefore depends on no block size, thread count, device or
+    sharding. It costs 2 N F operations per row, and beyond `features` the memory of one float32 copy of them
+    and of ``chunk * 8192`` cosines.
+
+    Args:
+        features: [N, F], not normalised.
+        clip_ids: N names; equal ones mark frames of one clip.
+        rows: consecutive images to search for; None: all.
+        neighbours: K.
+        same_clip: let a clip's own frames be neighbours.
+        chunk: rows compared at once; changes speed and memory only.
+        engine: "exact" (torch), or "faiss": the same search through a faiss index, for very many images;
+            there, images with (nearly) equal cosines may come in another order.
+
+    Returns:
+        int64 [len(rows), min(K, N - 1)] on the CPU; -1 where an image has fewer.
+
+    Raises:
+        UsageError: if K is below 1, the names do not fit the features, `rows` leave them, or faiss is not
+            installed.
+        DataError: if there are no images.
+    """
+    rows = range(len(features)) if rows is None else rows
+    _check(features, clip_ids, rows, neighbours)
+    unit = F.normalize(features.float(), dim=1).mul_(GRID).round_().div_(GRID)
+    clips = _clip_numbers(clip_ids).to(unit.device)
+    width = min(neighbours, max(len(unit) - 1, 1))
+    search = _searcher(engine, unit, clips, width, same_clip)
+    starts = range(rows.start, rows.stop, chunk)
+    found = [search(start, min(start + chunk, rows.stop)).cpu() for start in starts]
+    return torch.cat(found) if found else torch.empty(0, width, dtype=torch.long)
+
+
+def table_of_rows(
+    nearest: Tensor,
+    clip_ids: Sequence[str],
+    *,
+    neighbours: int = 10,
+    same_clip: bool = False,
+    fingerprint: str = "",
+) -> NeighbourTable:
+    """A table from all images' neighbours, as `nearest_rows` gives them (int64 [N, min(K, N - 1)]).
+
+    Raises:
+        DataError: if an image would have no positive or no negative.
+    """
+    table = NeighbourTable(nearest, _clip_numbers(clip_ids), same_clip, fingerprint)
+    _check_enough(table, neighbours)
+    return table
+
+
+def _check(features: Tensor, clip_ids: Sequence[str], rows: range, neighbours: int) -> None:
     if neighbours < 1 or len(clip_ids) != len(features):
         raise UsageError(
             f"expected K >= 1 and one clip id per image, found K = {neighbours}, "
@@ -108,21 +190,21 @@ def neighbour_table(
         )
     if not clip_ids:
         raise DataError("no images to pair; give a folder with at least 3 clips")
+    if rows.step != 1 or rows.start < 0 or rows.stop > len(features):
+        raise UsageError(f"rows must be consecutive and within 0..{len(features)}, found {rows}")
+
+
+def _clip_numbers(clip_ids: Sequence[str]) -> Tensor:
+    """int64 [N], numbered by first appearance."""
     number = {name: index for index, name in enumerate(dict.fromkeys(clip_ids))}
-    clips = torch.tensor([number[name] for name in clip_ids], device=features.device)
-    unit = F.normalize(features.float(), dim=1)
-    width = min(neighbours, max(len(unit) - 1, 1))
-    search = _searcher(engine, unit, clips, width, same_clip)
-    rows = [search(start, min(start + chunk, len(unit))) for start in range(0, len(unit), chunk)]
-    table = NeighbourTable(torch.cat(rows).cpu(), clips.cpu(), same_clip, fingerprint)
-    _check_enough(table, neighbours)
-    return table
+    return torch.tensor([number[name] for name in clip_ids])
 
 
 def _searcher(engine: str, unit: Tensor, clips: Tensor, width: int, same_clip: bool) -> Search:
     """What finds the neighbours of the images start..end: int64 [rows, width], -1 where there are no more."""
     if engine == "exact":
-        return lambda start, end: _nearest(unit, clips, start, end, width, same_clip)
+        owner = torch.arange(len(unit), device=unit.device) if same_clip else clips
+        return lambda start, end: nearest_of(unit, owner, range(start, end), width)
     if engine != "faiss":
         raise UsageError(f"engine must be exact or faiss, found {engine!r}")
     try:
@@ -148,26 +230,6 @@ def _allowed(found: Tensor, clips: Tensor, start: int, width: int, same_clip: bo
     own = found == row[:, None] if same_clip else clips[found] == clips[row, None]
     order = own.int().argsort(dim=1, stable=True)[:, :width]
     return found.gather(1, order).masked_fill(own.gather(1, order), -1)
-
-
-def _nearest(unit: Tensor, clips: Tensor, start: int, end: int, width: int, same_clip: bool) -> Tensor:
-    """Neighbours of the images start..end: int64 [rows, width]."""
-    row = torch.arange(start, end, device=unit.device)
-    cosine = unit[row] @ unit.T
-    cosine[torch.arange(len(row)), row] = -torch.inf
-    if not same_clip:
-        cosine.masked_fill_(clips[row, None] == clips, -torch.inf)
-    order = _ranking_keys(cosine).topk(width, dim=1).indices
-    return order.masked_fill(cosine.gather(1, order) == -torch.inf, -1)
-
-
-def _ranking_keys(values: Tensor) -> Tensor:
-    """float32 [R, N] -> int64 in the same order along N; of equal values the lower index is the larger."""
-    bits = values.view(torch.int32).long()
-    ascending = torch.where(
-        bits < 0, -(bits & 0x7FFFFFFF), bits
-    )  # sign and magnitude -> two's complement; -0.0 -> 0
-    return (ascending << 32) - torch.arange(values.shape[1], device=values.device)
 
 
 def _check_enough(table: NeighbourTable, neighbours: int) -> None:
