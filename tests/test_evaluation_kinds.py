@@ -132,6 +132,21 @@ def test_three_shards_merge_to_one_run(kind, tmp_path):
     assert merge([parts[1], parts[2], parts[0]]).to_json() == whole.to_json()
 
 
+def test_shards_of_machines_with_other_folders_merge(tmp_path):
+    class Namer:
+        def __init__(self, folder):
+            self.settings = {"method": "namer", "classes": f"{folder}/label2idx.json"}
+
+        def __call__(self, clip):
+            return namer(clip)
+
+    whole = evaluate(Namer("/data"), ClassWorld(6))
+    parts = [tmp_path / "part1.jsonl", tmp_path / "part2.jsonl"]
+    for i, (part, folder) in enumerate(zip(parts, ("/here", "/there"), strict=True), 1):
+        evaluate(Namer(folder), ClassWorld(6), jsonl=part, shard=(i, 2))
+    assert merge(parts).to_json() == whole.to_json()
+
+
 @pytest.mark.parametrize("kind", WORLDS)
 def test_a_killed_run_goes_on_to_the_same_report(kind, tmp_path):
     world, method = WORLDS[kind]

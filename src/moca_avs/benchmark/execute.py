@@ -171,12 +171,4 @@ def _unrun(table: Table, row: Row, column: Column, why: str) -> Cell:
 
 
 def _scored(report: Report) -> Scored:
-    return Scored(
-        report.split, report.samples, report.failed, report.tiers["all"], _pathless(report.settings)
-    )
-
-
-def _pathless(settings: dict[str, Any]) -> dict[str, Any]:
-    """A method's settings without the place of AVSS's list of classes, which decides no number."""
-    classes = settings.get("classes")
-    return settings | ({"classes": Path(classes).name} if isinstance(classes, str) else {})
+    return Scored(report.split, report.samples, report.failed, report.tiers["all"], report.settings)

@@ -223,7 +223,14 @@ def _header(
 
 
 def _settings(method: Method) -> dict[str, Any]:
-    return getattr(method, "settings", None) or {"method": getattr(method, "__name__", type(method).__name__)}
+    """What the method tells of itself, without the folder of AVSS's list of classes.
+
+    Its content is told by the labeller's settings; shards of machines with other folders must merge.
+    """
+    default = {"method": getattr(method, "__name__", type(method).__name__)}
+    settings = getattr(method, "settings", None) or default
+    classes = settings.get("classes")
+    return settings | ({"classes": Path(classes).name} if isinstance(classes, str) else {})
 
 
 @contextmanager
