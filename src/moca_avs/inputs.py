@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+import posixpath
+import sys
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+from urllib.parse import unquote
 
 from moca_avs.errors import UsageError
 
@@ -16,59 +19,107 @@ VIDEO_SUFFIXES = (
 )
 """What counts as a video inside a folder. A file named outright is tried whatever it is called."""
 
+Source = Path | str
+"""A file here, or the URL of one elsewhere."""
+
 
 @dataclass(frozen=True)
 class Job:
     """One input and the folder its result gets.
 
     Attributes:
-        source: the video, or the picture of a picture + sound pair.
-        folder: where its result goes.
+        source: the video, or the picture of a picture + sound pair; with `url`, what it is called.
+        folder: where its result goes; with `upload`, what it is called.
         sound: a sound file to use instead of the source's own track.
         still: the source is a picture, shown for as long as its sound lasts.
+        url: where the source is fetched from, see `moca_avs.stores.at_hand`.
+        upload: the URL of the folder that the finished result is copied to.
     """
 
     source: Path
     folder: Path
     sound: Path | None = None
     still: bool = False
+    url: str | None = None
+    upload: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The input as its user knows it."""
+        return self.url or str(self.source)
+
+    @property
+    def result(self) -> str:
+        """The place of the result as its user knows it."""
+        return self.upload or str(self.folder)
 
 
-def find_inputs(inputs: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Expand files, folders and globs.
+def is_url(given: str) -> bool:
+    """Whether it names a place by protocol, like ``s3://bucket/film.mp4``."""
+    return "://" in given
+
+
+def find_inputs(inputs: Sequence[str]) -> tuple[list[Source], list[tuple[str, str]]]:
+    """Expand files, folders, globs, URLs and lists of them.
 
     Args:
-        inputs: as given on the command line. A folder means every video below it, hidden ones left out.
+        inputs: as given on the command line. A folder means every video below it, hidden ones left out; so
+            does a folder on a store. ``@FILE`` is a list with one of these per line, empty lines and those
+            that begin with # left out; ``-`` is such a list on stdin.
 
     Returns:
         (files, each once, in the order given, a folder's and a glob's sorted by name;
         (input, what is wrong with it) for each input that means no file).
+
+    Raises:
+        UsageError: on a list that can't be read, or a protocol whose package is missing.
     """
-    found: dict[Path, None] = {}
+    unique: dict[Hashable, Source] = {}
     failed = []
     for given in inputs:
-        path = Path(given).expanduser()
-        if path.is_dir():
-            files = _videos_below(path)
-            complaint = f"the folder holds no video; looked for {', '.join(VIDEO_SUFFIXES)}"
-        elif path.exists():
-            files, complaint = [path], ""
-        else:
-            # Path.glob takes no absolute pattern.
-            matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
-            files = [match for match in matches if match.is_file()]
-            complaint = "no file matches" if glob.has_magic(given) else "there is no such file or folder"
-        found.update(dict.fromkeys(files))
-        if not files:
-            failed.append((given, complaint))
-    unique: dict[Path, Path] = {}
-    for path in found:
-        unique.setdefault(path.resolve(), path)
+        names = _listed(given)
+        if not names:
+            failed.append((given, "the list names no input"))
+        for name in names:
+            files, complaint = _files(name)
+            for file in files:
+                unique.setdefault(file.resolve() if isinstance(file, Path) else file, file)
+            if not files:
+                failed.append((name, complaint))
     return list(unique.values()), failed
 
 
-def plan(files: Sequence[Path], out: Path) -> list[Job]:
-    """Give each file its own folder below `out`.
+def _listed(given: str) -> list[str]:
+    """The lines of a list; what is no list stands for itself."""
+    if given != "-" and not given.startswith("@"):
+        return [given]
+    try:
+        text = sys.stdin.read() if given == "-" else Path(given[1:]).expanduser().read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{given} must be a text file with one input per line: {error}") from error
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _files(given: str) -> tuple[Sequence[Source], str]:
+    """(what one input means, what to say if that is nothing)."""
+    if is_url(given):
+        from moca_avs.stores import expand
+
+        return expand(given)
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return _videos_below(path), f"the folder holds no video; looked for {', '.join(VIDEO_SUFFIXES)}"
+    if path.exists():
+        return [path], ""
+    # Path.glob takes no absolute pattern.
+    matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
+    complaint = "no file matches" if glob.has_magic(given) else "there is no such file or folder"
+    return [match for match in matches if match.is_file()], complaint
+
+
+def plan(files: Sequence[Source], out: Source) -> list[Job]:
+    """Give each file its own folder below `out`, which may be a URL too.
 
     A file's folder is called by its stem. Files with equal stems keep their path below their common folder;
     where even that is equal (``a.mp4`` beside ``a.mov``) they keep their suffix too.
@@ -76,35 +127,54 @@ def plan(files: Sequence[Path], out: Path) -> list[Job]:
     Raises:
         UsageError: where two files would share a folder all the same.
     """
-    jobs = [Job(path, out / path.stem) for path in files]
-    for group in _sharing(jobs):
-        root = os.path.commonpath([job.source.parent.resolve() for job in group])
-        for job in group:
-            inner = (job.source.parent.resolve() / job.source.name).relative_to(root)
-            jobs[jobs.index(job)] = replace(job, folder=out / inner.with_suffix(""))
-    for group in _sharing(jobs):
-        for job in group:
-            jobs[jobs.index(job)] = replace(job, folder=job.folder.with_name(job.source.name))
-    for first, second, *_ in _sharing(jobs):
+    places = [_place(file) for file in files]
+    folders = [PurePath(place.stem) for place in places]
+    for group in _sharing(folders):
+        root = os.path.commonpath([places[index].parent for index in group])
+        for index in group:
+            folders[index] = places[index].relative_to(root).with_suffix("")
+    for group in _sharing(folders):
+        for index in group:
+            folders[index] = folders[index].with_name(places[index].name)
+    for first, second, *_ in _sharing(folders):
+        shared = _job(files[first], places[first], folders[first], out).result
         raise UsageError(
-            f"{first.source} and {second.source} would both be written to {first.folder}; do them one by one"
+            f"{files[first]} and {files[second]} would both be written to {shared}; do them one by one"
         )
-    return jobs
+    return [_job(*each, out) for each in zip(files, places, folders, strict=True)]
 
 
-def _sharing(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Groups of two or more jobs with one folder."""
-    groups: dict[Path, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(job.folder, []).append(job)
+def _job(file: Source, place: PurePath, folder: PurePath, out: Source) -> Job:
+    source, url = (file, None) if isinstance(file, Path) else (Path(place.name), file)
+    if isinstance(out, Path):
+        return Job(source, out / folder, url=url)
+    return Job(source, Path(folder), url=url, upload=f"{out.rstrip('/')}/{folder.as_posix()}")
+
+
+def _place(file: Source) -> PurePath:
+    """An absolute path that sorts and names a file; a URL's begins with its protocol."""
+    if isinstance(file, Path):
+        return file.parent.resolve() / file.name
+    protocol, rest = file.split("://", 1)
+    if protocol in ("http", "https"):
+        rest = unquote(rest.split("?")[0].split("#")[0])
+    return PurePosixPath(posixpath.normpath(f"/{protocol}/{rest}"))
+
+
+def _sharing(folders: Sequence[PurePath]) -> list[list[int]]:
+    """Groups of two or more indices with one folder."""
+    groups: dict[PurePath, list[int]] = {}
+    for index, folder in enumerate(folders):
+        groups.setdefault(folder, []).append(index)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def _videos_below(folder: Path) -> list[Path]:
     return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        path for path in folder.rglob("*") if is_visible_video(path.relative_to(folder)) and path.is_file()
     )
+
+
+def is_visible_video(path: PurePath) -> bool:
+    """Whether a path below a folder counts as one of the folder's videos."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not any(part.startswith(".") for part in path.parts)

@@ -23,12 +23,12 @@ from moca_avs.media import (
     MediaWarning,
     OverlayWriter,
     SegmentationWriter,
-    is_complete,
     probe,
     stream_clips,
     stream_pair,
 )
 from moca_avs.methods.base import Method
+from moca_avs.stores import at_hand, is_finished
 
 OVERLAY = "overlay.mp4"
 CHUNK_FRAMES = 4  # frames a method sees at once: few enough for a lively bar and a prompt Ctrl-C
@@ -106,11 +106,11 @@ def segment_all(
     """
     load = cache(load)
     for job in jobs:
-        if not options.overwrite and is_complete(job.folder):
-            yield Outcome(job, "skipped")
-            continue
         outcome = Outcome(job)
         try:
+            if not options.overwrite and is_finished(job):
+                yield Outcome(job, "skipped")
+                continue
             segment_file(job, load, options, outcome, progress)
         except (UsageError, WeightsError):  # wrong for every input
             raise
@@ -139,7 +139,7 @@ def segment_file(
         MediaError: an input that can't be read, or a place that can't be written.
         UsageError: options that make no sense for this input.
     """
-    with _media_notes(outcome.notes), ExitStack() as stack:
+    with _media_notes(outcome.notes), at_hand(job) as job, ExitStack() as stack:
         end = _end(job, options)
         clips = _clips(job, options, end)
         clip = _read(clips, outcome)  # before anything is written: an input that can't be read leaves nothing
@@ -216,7 +216,7 @@ def _expected(job: Job, options: Options, end: float | None) -> int:
 
 def _described(job: Job, options: Options) -> dict[str, Any]:
     chosen = {"fps": options.fps, "start": options.start, "end": options.end, "limit": options.limit}
-    return {"source": str(job.source), "sound": None if job.sound is None else str(job.sound), **chosen}
+    return {"source": job.name, "sound": None if job.sound is None else str(job.sound), **chosen}
 
 
 @contextmanager
