@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -76,9 +76,7 @@ def _trouble(url: str, what: str) -> Iterator[None]:
         yield
     except _CERTAIN as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise MediaError(
-            f"{url} can't be {what}: {reason}; look at its name and your rights to it"
-        ) from error
+        raise MediaError(f"{url} can't be {what}: {reason}; check its name and your rights") from error
     except errors as error:
         raise OSError(f"{url} can't be {what}: {error}") from error
 
@@ -103,12 +101,10 @@ def expand(url: str) -> tuple[Sequence[str], str]:
         with _trouble(url, "listed"):
             if any(sign in path for sign in ("*[" if web else "*[?")):
                 found, why = store.glob(path), "no file matches"
-            elif is_visible_video(PurePosixPath(path).relative_to(PurePosixPath(path).parent)):
+            elif _shown(path, path.rpartition("/")[0]):
                 return [url], ""
             elif url.endswith("/") if web else store.isdir(path):
-                found = [
-                    file for file in store.find(path) if is_visible_video(PurePosixPath(_below(file, path)))
-                ]
+                found = [file for file in store.find(path) if _shown(file, path)]
                 why = f"the folder holds no video; looked for {', '.join(VIDEO_SUFFIXES)}"
             else:
                 return [url], ""
@@ -117,8 +113,8 @@ def expand(url: str) -> tuple[Sequence[str], str]:
     return [store.unstrip_protocol(file) for file in sorted(found)], why
 
 
-def _below(file: str, folder: str) -> str:
-    return file.removeprefix(folder).lstrip("/")
+def _shown(file: str, folder: str) -> bool:
+    return is_visible_video(PurePosixPath(file.removeprefix(folder).lstrip("/")))
 
 
 def is_finished(job: Job) -> bool:
@@ -171,8 +167,8 @@ def _fetch(url: str, file: Path) -> Path:
         while block := source.read(BLOCK):
             if shutil.disk_usage(file.parent).free < SPARE + len(block):
                 raise MediaError(
-                    f"{url} doesn't fit on the disk of {tempfile.gettempdir()}, of which {SPARE >> 20} MB are "
-                    "left free; make room there or let TMPDIR name another folder"
+                    f"{url} doesn't fit on the disk of {tempfile.gettempdir()}, where {SPARE >> 20} MB stay "
+                    "free; make room there or let TMPDIR name another folder"
                 )
             target.write(block)
     return file
@@ -181,9 +177,8 @@ def _fetch(url: str, file: Path) -> Path:
 def _upload(folder: Path, url: str) -> None:
     """Copy a finished result to a store; its ``result.json``, which says that it is whole, last."""
     store, path = _store(url)
-    files = sorted(
-        (file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.name == RESULT
-    )
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    files.sort(key=lambda file: file.name == RESULT)
     with _trouble(url, "written"):
         if store.exists(f"{path}/{RESULT}"):  # an earlier result, which may have had more frames
             store.rm_file(f"{path}/{RESULT}")
@@ -217,9 +212,8 @@ def _held(folder: Path) -> Iterator[None]:
 def _sweep() -> None:
     """Remove what killed processes left behind."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        try:
+        # Others may hold it, own it, or be quicker.
+        with suppress(OSError):
             if time.time() - folder.stat().st_mtime > YOUNG:
                 with _held(folder):
                     shutil.rmtree(folder)
-        except OSError:  # in use, another user's, or another process's sweep was quicker
-            continue
