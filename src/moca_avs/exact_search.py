@@ -18,7 +18,7 @@ from torch import Tensor
 GRID = 2.0**26
 GROUP = 64  # neighbouring cosines looked at through their maximum
 CROWDED = 1 / 64  # share of a block's pairs beyond which computing all of it in float64 is cheaper
-PAIRS = 8192  # computed again at once
+PAIRS = 512  # computed again at once: what stays in a core's cache
 
 
 def nearest_of(unit: Tensor, owner: Tensor, rows: range, width: int, block: int = 8192) -> Tensor:

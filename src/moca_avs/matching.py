@@ -12,6 +12,8 @@ the same row of ``g``; the cheapest disparity counts. Where the paper is silent:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -86,9 +88,7 @@ def matching_map(
     _check(f, g, window, max_disparity, ncc, normalise)
     with torch.autocast(f.device.type, enabled=False):  # SSD is a difference of large sums: never in half
         f, g = _at_least_float32(f), _at_least_float32(g)
-        if normalise == "image_rms":
-            f, g = _per_image(f), _per_image(g)
-        cost = _cost_volume(f, g, window, ssd_weight, ncc_weight, ncc)
+        cost = _cost_volume(f, g, window, ssd_weight, ncc_weight, ncc, normalise)
         if max_disparity is not None:
             place = torch.arange(f.shape[-1], device=f.device)
             cost = cost.masked_fill((place[:, None] - place).abs() > max_disparity, torch.inf)
@@ -108,7 +108,7 @@ def pool_cost(
     _check(f, g, 1, None, ncc, normalise)
     f, g = _at_least_float32(f), _at_least_float32(g)
     if normalise == "image_rms":
-        f, g = _per_image(f), _per_image(g)
+        f, g = (maps * _image_scale(maps.square().sum(1))[:, None] for maps in (f, g))
     pooled = [maps.mean((2, 3), keepdim=True) for maps in (f, g)]
     return matching_cost(
         *pooled, window=1, ssd_weight=ssd_weight, ncc_weight=ncc_weight, ncc=ncc, normalise="none"
@@ -130,12 +130,23 @@ def audio_weights(f: Tensor, embedding: Tensor, temperature: float = 0.1) -> Ten
     return (cosine / temperature).flatten(1).softmax(1).view_as(cosine)
 
 
-def _cost_volume(f: Tensor, g: Tensor, window: int, ssd_weight: float, ncc_weight: float, ncc: str) -> Tensor:
-    """Cost of matching pixel (i, j) of f with pixel (i, k) of g: [B, h, w, w]."""
-    rows_f, rows_g = f.permute(0, 2, 3, 1), g.permute(0, 2, 3, 1)  # [B, h, w, C]
+def _cost_volume(
+    f: Tensor, g: Tensor, window: int, ssd_weight: float, ncc_weight: float, ncc: str, normalise: str
+) -> Tensor:
+    """Cost of matching pixel (i, j) of f with pixel (i, k) of g: [B, h, w, w].
+
+    The maps themselves are read for their inner products alone; dividing them by one number per image is left
+    to those, which are C times fewer.
+    """
+    rows_f, rows_g = (maps.permute(0, 2, 3, 1).contiguous() for maps in (f, g))  # [B, h, w, C]
     product = rows_f @ rows_g.transpose(2, 3)  # [B, h, w, w]
-    energy_f = rows_f.square().sum(-1)[..., :, None].expand_as(product)
-    energy_g = rows_g.square().sum(-1)[..., None, :].expand_as(product)
+    energy_f, energy_g = _Energy.apply(rows_f), _Energy.apply(rows_g)  # [B, h, w]
+    if normalise == "image_rms":
+        scale_f, scale_g = _image_scale(energy_f), _image_scale(energy_g)
+        product = product * (scale_f * scale_g)[..., None]
+        energy_f, energy_g = energy_f * scale_f.square(), energy_g * scale_g.square()
+    energy_f = energy_f[..., :, None].expand_as(product)
+    energy_g = energy_g[..., None, :].expand_as(product)
     dot, ff, gg = (_box_sum(volume, window) for volume in (product, energy_f, energy_g))
     count = _box_sum(torch.ones_like(product[:1]), window)
     ssd = (ff + gg - 2 * dot) / count
@@ -154,11 +165,28 @@ def _box_sum(volume: Tensor, window: int) -> Tensor:
     return torch.stack([down[:, :, b : b + width, b : b + width] for b in range(window)]).sum(0)
 
 
-def _per_image(maps: Tensor) -> Tensor:
-    """Divide each image by the root mean square of its pixels' norms; an all-zero image stays zero."""
-    mean_square = maps.square().sum(1).mean((1, 2))[:, None, None, None]
-    present = mean_square > torch.finfo(maps.dtype).tiny
-    return maps * torch.where(present, mean_square, 1.0).rsqrt()
+class _Energy(torch.autograd.Function):
+    """Squared length of every pixel, [..., C] -> [...], without a map of squares in either direction."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return torch.linalg.vector_norm(rows, dim=-1).square()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors
+        return rows * (2 * grad)[..., None]
+
+
+def _image_scale(energy: Tensor) -> Tensor:
+    """One over the root mean square of an image's pixel norms, from their squares [B, h, w]: [B, 1, 1].
+
+    1 where the image is all zero.
+    """
+    mean_square = energy.mean((1, 2))[:, None, None]
+    present = mean_square > torch.finfo(energy.dtype).tiny
+    return torch.where(present, mean_square, 1.0).rsqrt()
 
 
 def _at_least_float32(maps: Tensor) -> Tensor:
