@@ -6,28 +6,29 @@ import itertools
 import math
 import sys
 import time
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 from tqdm import tqdm
 
-from moca_avs.clip import Clip
+from moca_avs.clip import Clip, Segmentation
 from moca_avs.errors import MocaError, UsageError, WeightsError
 from moca_avs.inputs import Job
 from moca_avs.media import (
-    MediaWarning,
     OverlayWriter,
     SegmentationWriter,
     probe,
     stream_clips,
     stream_pair,
 )
+from moca_avs.media.opening import noting
 from moca_avs.methods.base import Method
+from moca_avs.overlap import Behind, ahead
+from moca_avs.stages import Stages, stage, staged, wait_for_gpu
 from moca_avs.stores import at_hand, is_finished
 
 OVERLAY = "overlay.mp4"
@@ -45,6 +46,7 @@ class Options:
         end: seconds; None means the film's end.
         limit: at most this many frames of each input; None means all.
         overwrite: do finished results again.
+        profile: wait for a GPU at the end of every stage, so that `Outcome.seconds` tells them apart.
 
     Raises:
         UsageError: on a limit below 1.
@@ -55,6 +57,7 @@ class Options:
     end: float | None = None
     limit: int | None = None
     overwrite: bool = False
+    profile: bool = False
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -73,7 +76,8 @@ class Outcome:
         frames: finished and kept, also where it failed or was stopped.
         empty: how many of those have an empty mask, by reason.
         notes: what should be known of a result all the same (a film that was cut off, ...).
-        seconds: spent reading, in the method, and writing masks and the overlay.
+        seconds: by stage (`moca_avs.stages`); reading and writing overlap with the method.
+        wall: seconds from beginning to end.
     """
 
     job: Job
@@ -83,6 +87,7 @@ class Outcome:
     empty: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    wall: float = 0.0
 
 
 def segment_all(
@@ -139,31 +144,37 @@ def segment_file(
         MediaError: an input that can't be read, or a place that can't be written.
         UsageError: options that make no sense for this input.
     """
-    with _media_notes(outcome.notes), at_hand(job) as job, ExitStack() as stack:
+    stages = Stages(wait_for_gpu if options.profile else None)
+    outcome.seconds = stages.seconds
+    begin = time.perf_counter()
+    with noting(outcome.notes), stages.gathering(), at_hand(job) as job, ExitStack() as stack:
+        stack.callback(lambda: setattr(outcome, "wall", time.perf_counter() - begin))
         end = _end(job, options)
-        clips = _clips(job, options, end)
-        clip = _read(clips, outcome)  # before anything is written: an input that can't be read leaves nothing
+        clips = stack.enter_context(ahead(staged("read", _clips(job, options, end))))
+        clip = next(clips, None)  # before anything is written: an input that can't be read leaves nothing
         method = load()
         settings = {**method.settings, "input": _described(job, options)}
         writer = stack.enter_context(SegmentationWriter(job.folder, settings))
         stack.callback(lambda: setattr(outcome, "frames", writer.frames))
         overlay = stack.enter_context(_overlay(job, options, end))
         bar = stack.enter_context(_bar(job, options, end, progress))
+        later = stack.enter_context(Behind())
         while clip is not None:
-            with _stage(outcome.seconds, "method"):
+            with stage("decide"):
                 result = method(clip)
-            with _stage(outcome.seconds, "masks"):
-                writer.append(result)
-            with _stage(outcome.seconds, "overlay"):
-                overlay.append(result)
-            outcome.empty.update(reason for reason in result.reasons if reason)
-            bar.update(len(result))
-            clip = _read(clips, outcome)
+            with stage("waiting for writing"):
+                later(partial(_write, result, writer, overlay, outcome, bar))
+            with stage("waiting for frames"):
+                clip = next(clips, None)
 
 
-def _read(clips: Iterator[Clip], outcome: Outcome) -> Clip | None:
-    with _stage(outcome.seconds, "read"):
-        return next(clips, None)
+def _write(
+    result: Segmentation, writer: SegmentationWriter, overlay: OverlayWriter, outcome: Outcome, bar: tqdm
+) -> None:
+    writer.append(result)
+    overlay.append(result)
+    outcome.empty.update(reason for reason in result.reasons if reason)
+    bar.update(len(result))
 
 
 def _clips(job: Job, options: Options, end: float | None) -> Iterator[Clip]:
@@ -217,26 +228,3 @@ def _expected(job: Job, options: Options, end: float | None) -> int:
 def _described(job: Job, options: Options) -> dict[str, Any]:
     chosen = {"fps": options.fps, "start": options.start, "end": options.end, "limit": options.limit}
     return {"source": job.name, "sound": None if job.sound is None else str(job.sound), **chosen}
-
-
-@contextmanager
-def _stage(seconds: defaultdict[str, float], name: str) -> Iterator[None]:
-    begin = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[name] += time.perf_counter() - begin
-
-
-@contextmanager
-def _media_notes(notes: list[str]) -> Iterator[None]:
-    """Collect what media warns of; other warnings go their usual way."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", MediaWarning)
-        try:
-            yield
-        finally:
-            notes += dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, MediaWarning))
-    for other in caught:
-        if not issubclass(other.category, MediaWarning):
-            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)

@@ -53,7 +53,7 @@ class Segment:
         None
     )
     overwrite: Annotated[bool, arg(help="Do finished results again instead of skipping them.")] = False
-    profile: Annotated[bool, arg(help="Print the seconds each stage took.")] = False
+    profile: Annotated[bool, arg(help="Print the milliseconds per frame of each stage.")] = False
 
     def run(self) -> int:
         """Segment everything, naming what was done, skipped and failed."""
@@ -84,7 +84,7 @@ class Segment:
                 fps = float(self.fps)
             except ValueError as error:
                 raise UsageError(f"--fps must be a number or native, found {self.fps!r}") from error
-        return Options(fps, self.start, self.end, self.limit, self.overwrite)
+        return Options(fps, self.start, self.end, self.limit, self.overwrite, self.profile)
 
     def _jobs(self, files: list[Path]) -> list[Job]:
         from moca_avs.inputs import Job, plan
@@ -135,7 +135,9 @@ def tell(outcome: Outcome, profile: bool = False) -> None:
         empty = "".join(f", {count} {reason}" for reason, count in outcome.empty.items())
         print(f"{job.source}: {outcome.frames} frames{empty} -> {job.folder}")
     if profile and outcome.seconds:
-        print("  " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in outcome.seconds.items()))
+        from moca_avs.stages import stage_table
+
+        print(stage_table(outcome.seconds, outcome.frames, outcome.wall))
 
 
 def _complaint(outcome: Outcome) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from moca_avs.clip import Clip
 from moca_avs.errors import MediaError, UsageError
 from moca_avs.media.frames import Shown, ToRGB, native, sampled, shown_frames
 from moca_avs.media.images import read_image
-from moca_avs.media.opening import MediaWarning, opened
+from moca_avs.media.opening import note, opened
 from moca_avs.media.sounds import NoSoundError, SoundWindows, survey
 
 # A chunk holds at most this many bytes of frames, however large they are (but at least one frame).
@@ -201,7 +200,7 @@ def _noting_end(path: str | Path, frames: Iterator[Shown], sound_end: float) -> 
         trusted = container.format.name in _LENGTH_IN_HEADER
     if trusted and found < stated - _CUT_OFF:
         message = f"{path} ends after {found:.1f} s of the {stated:.1f} s its header states: it was cut off"
-        warnings.warn(message, MediaWarning, stacklevel=2)
+        note(message)
 
 
 def _still(image_path: str | Path, fps: float, seconds: float) -> Frames:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,28 @@ _NOT_FILMS = {"tty"}
 
 class MediaWarning(UserWarning):
     """A file that is damaged or cut off: what could be decoded was kept."""
+
+
+_NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
+
+
+def note(message: str) -> None:
+    """Warn of a file's damage (`MediaWarning`), or tell whoever is `noting`."""
+    notes = _NOTES.get()
+    if notes is None:
+        warnings.warn(message, MediaWarning, stacklevel=3)
+    elif message not in notes:
+        notes.append(message)
+
+
+@contextmanager
+def noting(notes: list[str]) -> Iterator[None]:
+    """Collect what `MediaWarning`s would say, each once; unlike `warnings.catch_warnings`, across threads."""
+    token = _NOTES.set(notes)
+    try:
+        yield
+    finally:
+        _NOTES.reset(token)
 
 
 @dataclass(frozen=True)
@@ -146,4 +169,4 @@ def decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
         yield from frames
     if damaged:
         message = f"{path}: {damaged} damaged pieces of its {stream.type} track; the rest is kept"
-        warnings.warn(message, MediaWarning, stacklevel=2)
+        note(message)

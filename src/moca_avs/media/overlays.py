@@ -19,6 +19,7 @@ from moca_avs.media.opening import opened, video_stream
 from moca_avs.media.pictures import Stencil
 from moca_avs.media.sounds import survey
 from moca_avs.media.soundtracks import source_sound
+from moca_avs.stages import stage
 
 _COARSEST = Fraction(1, 1000)  # a film's clock, in seconds; finer where its own is
 _STILL_BASE = Fraction(1, 90000)
@@ -106,8 +107,9 @@ class OverlayWriter:
 
     def append(self, result: Segmentation) -> None:
         """Every mask of a result, in order."""
-        for time, mask in zip(result.times, result.masks, strict=True):
-            self.add(float(time), mask)
+        with stage("overlay"):
+            for time, mask in zip(result.times, result.masks, strict=True):
+                self.add(float(time), mask)
 
     def _write_until(self, time: float) -> None:
         """Write the source frames that begin before `time`, wearing the mask held now."""
@@ -120,7 +122,7 @@ class OverlayWriter:
             self._next = next(self._pictures, None)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._open:
+        with stage("overlay"), self._open:
             end = math.inf if kind is None else max(self._time, self._start) + 2 * TOLERANCE
             self._write_until(end)
             self._track.finish()

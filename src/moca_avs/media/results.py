@@ -24,6 +24,7 @@ from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
 from moca_avs.media.files import unwritable
 from moca_avs.media.pictures import overlay, resized
+from moca_avs.stages import stage
 
 RESULT, HEATMAPS, OVERLAY = "result.json", "heatmaps.safetensors", "overlay.mp4"
 _PARTIAL = ".partial"
@@ -96,9 +97,10 @@ class SegmentationWriter:
                 f"found {list(masks)} and {list(heat)}"
             )
         try:
-            for index in range(len(result)):
-                self._append(result, index)
-            self._settle(complete=False)
+            with stage("masks"):
+                for index in range(len(result)):
+                    self._append(result, index)
+                self._settle(complete=False)
         except OSError as error:
             raise self._stopped(error) from error
 

@@ -14,6 +14,7 @@ from moca_avs.methods.hearing import Answer, Labeller, answered, versions
 from moca_avs.methods.regions import nothing, painted, together
 from moca_avs.proposals.base import BoxSegmenter, shrunk
 from moca_avs.proposals.shapes import box_masks
+from moca_avs.stages import stage
 from moca_avs.tagging import Tagger
 
 
@@ -71,7 +72,8 @@ class AtGdinoSam:
 
     def _tags(self, sound: np.ndarray, sample_rate: int) -> dict[str, float]:
         """Tags above the threshold with their scores, the likeliest first."""
-        scores = self.tagger(sound, sample_rate)
+        with stage("sound encoder"):
+            scores = self.tagger(sound, sample_rate)
         if self.config.tag_score == "rescaled":
             scores = scores / max(float(scores.max()), 1e-12)
         order = np.argsort(-scores, kind="stable")
@@ -82,11 +84,14 @@ class AtGdinoSam:
     def _answer(self, frame: np.ndarray, tags: dict[str, float]) -> Answer:
         if not tags:
             return nothing(frame, self.grid, "no tag")
-        found = [self.grounder(frame, [tag]) for tag in tags]
+        with stage("proposals"):
+            found = [self.grounder(frame, [tag]) for tag in tags]
         boxes = np.concatenate([boxes for boxes, _ in found])
         if not len(boxes):
             return nothing(frame, self.grid, "no box")
         weights = zip(found, tags.values(), strict=True)
         scores = np.concatenate([tag * scores for (_, scores), tag in weights])
         heat = painted(box_masks(boxes, frame.shape[:2]), scores, self.grid)
-        return together(self.segmenter(frame, boxes), heat, float(scores.max()))
+        with stage("proposals"):
+            masks = self.segmenter(frame, boxes)
+        return together(masks, heat, float(scores.max()))

@@ -17,6 +17,7 @@ from moca_avs.encoders.base import AudioVisualEncoder, SoundStates
 from moca_avs.methods.config import HearingConfig
 from moca_avs.proposals.base import resized_mask, shrunk
 from moca_avs.silence import block_levels, is_silent, noise_floor
+from moca_avs.stages import stage
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,8 @@ def answered(
             if labels is not None and labeller is not None and found.mask.any():
                 window = clip.window(index, config.window)
                 frame = shrunk(clip.frames[index], config.working_side)
-                classes = labeller(frame, found.parts_or_mask, window, clip.sample_rate)
+                with stage("naming"):
+                    classes = labeller(frame, found.parts_or_mask, window, clip.sample_rate)
                 labels[index] = resized_labels(classes, size) * masks[index]
     return Segmentation(masks, heatmaps, scores, tuple(reasons), clip.times, settings, labels)
 
@@ -125,8 +127,9 @@ def encoded(encoder: AudioVisualEncoder, windows: list[np.ndarray], rate: int) -
     """States of windows of sound, one row each; equal windows are encoded once."""
     place = {window.tobytes(): index for index, window in reversed(list(enumerate(windows)))}
     distinct = sorted(place.values())
-    prepared = torch.stack([encoder.prepare_sound(windows[index], rate) for index in distinct])
-    states = encoder.encode_sound(prepared)
+    with stage("sound encoder"):
+        prepared = torch.stack([encoder.prepare_sound(windows[index], rate) for index in distinct])
+        states = encoder.encode_sound(prepared)
     picked = [distinct.index(place[window.tobytes()]) for window in windows]
     return states.index(torch.tensor(picked, device=states.embedding.device))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from moca_avs.methods.hearing import (
     encoder_settings,
     versions,
 )
+from moca_avs.overlap import ahead
 from moca_avs.proposals.base import Proposer, remembering, resized_mask, shrunk
 from moca_avs.proposals.matching import (
     best_proposal,
@@ -34,6 +37,9 @@ from moca_avs.proposals.matching import (
     match_proposals,
 )
 from moca_avs.remembering import REMEMBERED, frame_key
+from moca_avs.stages import stage
+
+AHEAD = 2  # frames whose proposals are looked for ahead; more would only take memory
 
 
 class Moca:
@@ -108,24 +114,48 @@ class Moca:
 
     def _segment(self, clip: Clip, adapter_clip: Clip | None, rows: list[int]) -> Iterator[Answer]:
         frames = clip.frames[rows]
-        sounds = self._sounds(clip, adapter_clip, rows)
-        state = self._state(frames, sounds)
-        joint = self.encoder.joint_map(state)
-        cosine = cosine_map(joint, sounds.embedding)
-        heat = ((1 + cosine) / 2).half().cpu().numpy()
         working = [shrunk(frame, self.config.working_side) for frame in frames]
-        size = working[0].shape[:2]
-        fine = F.interpolate(cosine[:, None], size, mode="bilinear", align_corners=False)[:, 0].cpu().numpy()
-        coarse = self._coarse(state, joint, sounds.embedding, fine)
-        for index, picture in enumerate(working):
-            yield self._decide(picture, heat[index], fine[index], coarse[index])
+        with self._proposing(working) as proposals:
+            sounds = self._sounds(clip, adapter_clip, rows)
+            with stage("image encoder"):
+                state = self._state(frames, sounds)
+                joint = self.encoder.joint_map(state)
+            cosine = cosine_map(joint, sounds.embedding)
+            heat = ((1 + cosine) / 2).half().cpu().numpy()
+            fine = _upsampled(cosine, working[0].shape[:2])
+            coarse = self._coarse(state, joint, sounds.embedding, fine)
+            for index, picture in enumerate(working):
+                with stage("waiting for proposals"):
+                    found = next(proposals)
+                yield self._decide(picture, found, heat[index], fine[index], coarse[index])
+
+    @contextmanager
+    def _proposing(self, working: list[np.ndarray]) -> Iterator[Iterator[np.ndarray | None]]:
+        """Proposals of each frame, found in a thread while the encoder is busy: they don't hear the sound.
+
+        None where they wait for the coarse mask, because it may be empty.
+        """
+        config = self.config
+        if self.proposer is None or (config.masks == "clusters" and config.sounding == "threshold"):
+            yield repeat(None)
+            return
+        with ahead(map(self.proposer, working), AHEAD) as found:
+            yield found
 
     def _decide(
-        self, picture: np.ndarray, heat: np.ndarray, cosine: np.ndarray, coarse: np.ndarray
+        self,
+        picture: np.ndarray,
+        proposals: np.ndarray | None,
+        heat: np.ndarray,
+        cosine: np.ndarray,
+        coarse: np.ndarray,
     ) -> Answer:
         if not coarse.any():
             return Answer(coarse, heat, 0.0, "below threshold")
-        parts = self._refined(picture, cosine, coarse)
+        if proposals is None and self.proposer is not None:
+            proposals = self.proposer(picture)
+        with stage("matching"):
+            parts = self._refined(proposals, cosine, coarse)
         mask: np.ndarray = np.any(parts, axis=0)
         if not mask.any():
             return Answer(mask, heat, 0.0, "no proposal")
@@ -134,12 +164,11 @@ class Moca:
             return Answer(np.zeros_like(mask), heat, score, "below threshold")
         return Answer(mask, heat, score, "", parts)
 
-    def _refined(self, picture: np.ndarray, cosine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+    def _refined(self, proposals: np.ndarray | None, cosine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
         """Masks bool [P, H, W] whose union is the answer."""
         config = self.config
-        if self.proposer is None:
+        if proposals is None:
             return coarse[None]
-        proposals = self.proposer(picture)
         if config.refine == "heat":
             return hottest_proposal(proposals, cosine, coarse, config.area_power)[None]
         parts = connected_parts(coarse, config.max_sources, config.source_share)
@@ -158,9 +187,12 @@ class Moca:
             return [top_share(cosine, config.heat_share) for cosine in fine]
         grid = (joint.shape[2] * config.upsample, joint.shape[3] * config.upsample)
         features = joint if config.cluster_space == "joint" else self.encoder.trunk_map(state)
-        found = spherical_kmeans(features, config.clusters, size=grid, seed=config.seed, starts=config.starts)
-        cosine = cosine_map(joint, embedding, grid)
-        chosen = sounding_clusters(found.labels, cosine, config.sounding, config.sounding_threshold)
+        with stage("clustering"):
+            found = spherical_kmeans(
+                features, config.clusters, size=grid, seed=config.seed, starts=config.starts
+            )
+            cosine = cosine_map(joint, embedding, grid)
+            chosen = sounding_clusters(found.labels, cosine, config.sounding, config.sounding_threshold)
         return [resized_mask(mask, size) for mask in chosen.cpu().numpy()]
 
     def _sounds(self, clip: Clip, adapter_clip: Clip | None, rows: list[int]) -> SoundStates:
@@ -193,6 +225,12 @@ class Moca:
         while len(self._states) > REMEMBERED:
             self._states.popitem(last=False)
         return torch.cat([known[key] for key in keys])  # cat keeps the memory format, stack does not
+
+
+def _upsampled(cosine: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """[B, h, w] -> float32 [B, H, W], bilinear."""
+    fine = F.interpolate(cosine[:, None], size, mode="bilinear", align_corners=False)
+    return fine[:, 0].cpu().numpy()
 
 
 def top_share(heat: np.ndarray, share: float) -> np.ndarray:

@@ -32,6 +32,7 @@ from moca_avs.methods.regions import (
 from moca_avs.proposals.base import BoxDetector, BoxSegmenter
 from moca_avs.proposals.shapes import box_masks
 from moca_avs.remembering import ByFrame
+from moca_avs.stages import stage
 
 
 class OwodBind:
@@ -94,10 +95,13 @@ class OwodBind:
         taken = passing(cosine, self.config)
         if not taken.any():
             return nothing(frame, heat, "below threshold")
-        return together(self.segmenter(frame, boxes[taken]), heat, float(cosine[taken].max()))
+        with stage("proposals"):
+            masks = self.segmenter(frame, boxes[taken])
+        return together(masks, heat, float(cosine[taken].max()))
 
     def _look(self, frame: np.ndarray) -> tuple[np.ndarray, Tensor]:
         """Boxes that look like objects, float32 [P, 4], and what they show, [P, E]."""
-        boxes, scores = self.detector(frame)
+        with stage("proposals"):
+            boxes, scores = self.detector(frame)
         boxes = boxes[scores > self.config.objectness]
         return boxes, embedded(self.encoder, box_crops(frame, boxes), self.config.crop_batch)

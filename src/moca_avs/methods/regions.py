@@ -13,6 +13,7 @@ from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.methods.config import BaselineConfig
 from moca_avs.methods.hearing import Answer
 from moca_avs.proposals.shapes import bounding_boxes, whole_boxes
+from moca_avs.stages import stage
 
 
 def embedded(encoder: AudioVisualEncoder, crops: Iterable[np.ndarray], batch: int) -> Tensor:
@@ -26,9 +27,10 @@ def embedded(encoder: AudioVisualEncoder, crops: Iterable[np.ndarray], batch: in
     Returns:
         float32 [P, E] on the encoder's device.
     """
-    prepared = [encoder.prepare_images(crop[None]) for crop in crops]
-    batches = [torch.cat(prepared[i : i + batch]) for i in range(0, len(prepared), batch)]
-    found = [F.normalize(encoder.embed_images(images).float(), dim=1) for images in batches]
+    with stage("image encoder"):
+        prepared = [encoder.prepare_images(crop[None]) for crop in crops]
+        batches = [torch.cat(prepared[i : i + batch]) for i in range(0, len(prepared), batch)]
+        found = [F.normalize(encoder.embed_images(images).float(), dim=1) for images in batches]
     return torch.cat(found) if found else torch.zeros(0, encoder.joint_dim)
 
 

@@ -16,6 +16,7 @@ from moca_avs.errors import UsageError
 from moca_avs.methods.hearing import versions
 from moca_avs.proposals.saliency import INPUT_SIDE, SaliencyProposer
 from moca_avs.remembering import ByFrame
+from moca_avs.stages import stage
 
 GRID = 80  # positions per side of the heat map: the network's own 320 in means of 4 x 4
 
@@ -57,7 +58,8 @@ class Saliency:
         heatmaps = np.zeros((len(clip), GRID, GRID), np.float16)
         scores = np.zeros(len(clip), np.float32)
         for index, frame in enumerate(clip.frames):
-            salient = self._maps(frame, partial(self.network.saliency, frame))
+            with stage("proposals"):
+                salient = self._maps(frame, partial(self.network.saliency, frame))
             step = INPUT_SIDE // GRID
             heatmaps[index] = salient.reshape(GRID, step, GRID, step).mean((1, 3))
             fine = np.asarray(Image.fromarray(salient).resize(size[::-1], Image.Resampling.BILINEAR))

@@ -10,6 +10,7 @@ from PIL import Image
 
 from moca_avs.proposals.matching import areas, overlaps
 from moca_avs.remembering import REMEMBERED, ByFrame
+from moca_avs.stages import stage
 
 WORKING_SIDE = 384  # pixels; no proposer here sees finer than this
 
@@ -85,8 +86,9 @@ class Remembering:
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> bool [P, H, W]."""
-        bits, shape = self._answers(frame, lambda: self._packed(frame))
-        return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).view(bool)
+        with stage("proposals"):
+            bits, shape = self._answers(frame, lambda: self._packed(frame))
+            return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).view(bool)
 
     def _packed(self, frame: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
         masks = self.proposer(frame)
