@@ -165,8 +165,8 @@ def save_adapters(adapters: AdapterSet, path: Path) -> None:
     write_safetensors(adapters.state_dict(), path, {"moca_avs_adapters": json.dumps(adapters.config)})
 
 
-def load_adapters(path: Path, encoder: AudioVisualEncoder) -> AdapterSet:
-    """Read what `save_adapters` wrote, on the CPU.
+def load_adapters(path: Path, encoder: AudioVisualEncoder, dtype: torch.dtype = torch.float32) -> AdapterSet:
+    """Read what `save_adapters` wrote, on the CPU, as `dtype` (only a float64 run wrote float64).
 
     Raises:
         WeightsError: if the file is missing, damaged, no adapter file, or was trained beside other weights
@@ -175,7 +175,7 @@ def load_adapters(path: Path, encoder: AudioVisualEncoder) -> AdapterSet:
     config, tensors = _read(path)
     _check_encoder(path, config, encoder)
     options = ("placement", "count", "latents", "bottleneck", "share_sites")
-    adapters = AdapterSet(encoder, **{name: config[name] for name in options})
+    adapters = AdapterSet(encoder, **{name: config[name] for name in options}).to(dtype)
     expected = {name: tuple(t.shape) for name, t in adapters.state_dict().items()}
     found = {name: tuple(t.shape) for name, t in tensors.items()}
     if found != expected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint as checkpointed
 
 from moca_avs.adapter import AdapterSet
 from moca_avs.encoders.base import AudioVisualEncoder, SoundStates
@@ -63,15 +64,18 @@ def from_prefix(
     sounds: SoundStates,
     from_block: int,
     space: str = "joint",
+    checkpoint: bool = False,
 ) -> Tensor:
     """The rest of the way: ``enhanced_features`` from what `image_prefix` gave at `from_block`.
+
+    With `checkpoint`, going backwards computes each block again instead of keeping what is inside it.
 
     Raises:
         UsageError: if `space` does not exist, or an adapter stands before `from_block`.
     """
     if space not in SPACES:
         raise UsageError(f"feature space must be one of {', '.join(SPACES)}, found {space!r}")
-    state = last_state(encoder, adapters, state, sounds, from_block)
+    state = last_state(encoder, adapters, state, sounds, from_block, checkpoint)
     return encoder.joint_map(state) if space == "joint" else encoder.trunk_map(state)
 
 
@@ -81,8 +85,11 @@ def last_state(
     state: Tensor,
     sounds: SoundStates,
     from_block: int,
+    checkpoint: bool = False,
 ) -> Tensor:
     """The encoder's own state after its last block, from the one that enters block `from_block`.
+
+    `checkpoint` as in `from_prefix`.
 
     Raises:
         UsageError: if an adapter stands before `from_block`.
@@ -93,5 +100,10 @@ def last_state(
         )
     for index in range(from_block, encoder.image_blocks):
         added = None if adapters is None else adapters.at(index, sounds)
-        state = encoder.image_block(index, state, added)
+        if checkpoint and torch.is_grad_enabled():  # nothing in a block is random: no state to restore
+            state = checkpointed(
+                encoder.image_block, index, state, added, use_reentrant=False, preserve_rng_state=False
+            )
+        else:
+            state = encoder.image_block(index, state, added)
     return state

@@ -17,7 +17,7 @@ import io
 import json
 import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ from moca_avs.errors import MocaError, UsageError, WeightsError
 
 _STATE = "state.pt"
 _PARTIAL = ".part"
-_COMPARED = ("training", "encoder", "data")
+_COMPARED = ("training", "encoder", "data", "arithmetic")
+_BEFORE: Mapping[str, dict[str, Any]] = {"arithmetic": {"precision": "float32"}}  # runs that do not say
 
 
 class RunFolder:
@@ -39,8 +40,8 @@ class RunFolder:
 
     Args:
         path: the folder; made by `open`.
-        identity: what `config.json` says. Its "training", "encoder" and "data" decide the result, so a
-            resumed run must have the same; the rest is only told.
+        identity: what `config.json` says. Its "training", "encoder", "data" and "arithmetic" decide the
+            result, so a resumed run must have the same; the rest is only told.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
@@ -92,7 +93,7 @@ class RunFolder:
     def _check_same(self, config: Path) -> None:
         try:
             found = json.loads(config.read_text(encoding="utf-8"))
-            parts = {part: dict(found[part]) for part in _COMPARED}
+            parts = {part: dict((_BEFORE | found)[part]) for part in _COMPARED}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{config} is not the config of a training run ({error!r})") from error
         for part in _COMPARED:
@@ -106,13 +107,19 @@ class RunFolder:
                     f"{self.path} holds a run with other {part} settings ({was}); choose another folder"
                 )
 
-    def save(self, step: int, adapters: AdapterSet, optimiser: torch.optim.Optimizer) -> None:
-        """Write the checkpoint after `step` steps beside its place, then rename it there."""
+    def save(
+        self, step: int, adapters: AdapterSet, optimiser: torch.optim.Optimizer, scaler: dict[str, Any]
+    ) -> None:
+        """Write the checkpoint after `step` steps beside its place, then rename it there.
+
+        `scaler` is the state of a float16 run's gradient scaler, else {}.
+        """
         target = self._checkpoint(step)
         if target.exists():
             return
         kept, buffer = optimiser.state_dict(), io.BytesIO()
-        torch.save({"step": step, "optimiser": kept, "digest": _digest(adapters, kept)}, buffer)
+        state = {"step": step, "optimiser": kept, "digest": _digest(adapters, kept)}
+        torch.save(state | ({"scaler": scaler} if scaler else {}), buffer)
         partial = target.with_name(f".{target.name}{_PARTIAL}")
         with writing(target):
             shutil.rmtree(partial, ignore_errors=True)
@@ -126,8 +133,12 @@ class RunFolder:
         with writing(self.path / ADAPTERS):
             save_adapters(adapters, self.path / ADAPTERS)
 
-    def restore(self, encoder: AudioVisualEncoder) -> tuple[int, AdapterSet, dict[str, Any]] | None:
-        """Step, adapters (on the CPU) and optimiser state of the last checkpoint; None where there is none.
+    def restore(
+        self, encoder: AudioVisualEncoder, dtype: torch.dtype = torch.float32
+    ) -> tuple[int, AdapterSet, dict[str, Any], dict[str, Any]] | None:
+        """Step, adapters (on the CPU, as `dtype`), optimiser's and scaler's state of the last checkpoint.
+
+        None where there is no checkpoint.
 
         Raises:
             WeightsError: if that checkpoint is damaged.
@@ -136,9 +147,10 @@ class RunFolder:
         if folder is None:
             return None
         try:
-            adapters = load_adapters(folder / ADAPTERS, encoder)
+            adapters = load_adapters(folder / ADAPTERS, encoder, dtype)
             state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
             step, optimiser, digest = state["step"], state["optimiser"], state["digest"]
+            scaler = dict(state.get("scaler", {}))
             intact = digest == _digest(adapters, optimiser)
         except (WeightsError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             raise _damaged(folder, (str(error) or repr(error)).splitlines()[0]) from error
@@ -150,7 +162,7 @@ class RunFolder:
             raise _damaged(
                 folder, f"{ADAPTERS} and {_STATE} are not, byte for byte, what was written together"
             )
-        return step, adapters, optimiser
+        return step, adapters, optimiser, scaler
 
     def log(self, entry: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""

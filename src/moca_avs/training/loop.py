@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 import moca_avs
 from moca_avs.adapter import AdapterSet
 from moca_avs.datasets.base import TrainingSet
+from moca_avs.devices import choose_precision, own_device
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import DataError, MocaError, UsageError
 from moca_avs.fetch.foundation import Places
 from moca_avs.pairing import NeighbourTable, sample_pairs
-from moca_avs.training.cache import StateMaker, States, open_states
+from moca_avs.training.arithmetic import Arithmetic
+from moca_avs.training.cache import open_states
 from moca_avs.training.checkpoint import RunFolder
 from moca_avs.training.config import TrainConfig
-from moca_avs.training.objectives import Batch, training_loss
+from moca_avs.training.objectives import COUPLED, Batch, training_loss
 from moca_avs.training.pairs import ENCODER, pairing_features, run_table, with_pairing
+from moca_avs.training.parallel import World, world
+from moca_avs.training.running import deterministic, generator_of, interrupts, say
+from moca_avs.training.speed import Speed
+from moca_avs.training.states import StateMaker, States
 
 CACHE_LIMIT = 8 * 10**9
 
@@ -46,12 +47,16 @@ def train(
     places: Places | None = None,
     cache: str | Path | None = None,
     cache_limit: int = CACHE_LIMIT,
+    speed: Speed | None = None,
 ) -> Path:
     """Train adapters; the encoder itself never changes.
 
     Equal encoder, data, config and machine (with its number of threads) give bit-equal adapters, also when
     the run was killed and resumed on the way. Ctrl-C ends the step, writes a checkpoint and raises
     KeyboardInterrupt.
+
+    Under ``torchrun`` several processes make each step together, a part of the batch each: the same run up to
+    rounding. ``config.batch`` stays the whole batch; `device` "cuda" is each process's own GPU.
 
     Args:
         encoder: frozen; moved to `device`.
@@ -65,6 +70,7 @@ def train(
         cache: where the constant states are kept for this and later runs; None keeps them in the run folder
             until it is done.
         cache_limit: most bytes they may take; beyond it they are computed at every step.
+        speed: arithmetic and other choices of speed; None is `Speed()`.
 
     Returns:
         The run folder; its ``adapters.safetensors`` and ``config.json`` are what one publishes.
@@ -80,46 +86,77 @@ def train(
             f"the config asks for images of {config.image_size} px, but the encoder was built for "
             f"{encoder.image_size} px; build it with that size"
         )
-    config = with_pairing(config, encoder.name)
-    run = RunFolder(Path(out), _identity(encoder, data, config))
-    run.open(resume)
-    if run.finished:
-        _say(f"{run.path} is finished: {config.steps} steps are done", progress)
-        return run.path
-    encoder.to(device)
-    with _deterministic(config.deterministic):
-        features = pairing_features(config, places or Places(), device)  # may be missing: find out first
-        trainer = _Trainer(encoder, config, run, device)
-        own_cache = run.path / "cache"
-        states = open_states(
-            _maker(trainer, data, progress), own_cache if cache is None else Path(cache), cache_limit
-        )
-        trainer.fit(states, run_table(run, data, config, states, features, progress), progress)
-    run.finish(trainer.adapters)
-    shutil.rmtree(own_cache, ignore_errors=True)
+    config, device = with_pairing(config, encoder.name), own_device(device)
+    chosen = speed or Speed()
+    dtype, why = choose_precision(chosen.precision, device)
+    how = Arithmetic.of(chosen, dtype, device)
+    with world(device) as here:
+        _check_world(here, config, data)
+        progress = progress and here.first
+        run = RunFolder(Path(out), _identity(encoder, data, config, how, here))
+        here.on_first(lambda: run.open(resume))
+        if here.on_first(lambda: run.finished):
+            say(f"{run.path} is finished: {config.steps} steps are done", progress)
+            return run.path
+        say(f"precision: {how.name} ({why})", progress)
+        encoder.to(device)
+        with deterministic(config.deterministic):
+            features = pairing_features(config, places or Places(), device)  # may be missing: find out first
+            trainer = _Trainer(encoder, config, run, how, here)
+            with how.widened(encoder):
+                folder = run.path / "cache" if cache is None else Path(cache)
+                states = open_states(_maker(trainer, data, progress), folder, cache_limit)
+                trainer.fit(states, run_table(run, data, config, states, features, progress, here), progress)
+        here.on_first(lambda: _finish(run, trainer.adapters))
     return run.path
+
+
+def _finish(run: RunFolder, adapters: AdapterSet) -> None:
+    run.finish(adapters)
+    shutil.rmtree(run.path / "cache", ignore_errors=True)
+
+
+def _check_world(here: World, config: TrainConfig, data: TrainingSet) -> None:
+    if here.size == 1:
+        return
+    if config.objective in COUPLED:
+        raise UsageError(
+            f"objective={config.objective!r} compares all anchors of a batch with each other, so {here.size} "
+            "processes can't share it; train it in one process, without torchrun"
+        )
+    if min(config.batch, len(data)) < here.size:
+        raise UsageError(
+            f"each of {here.size} processes needs at least one of the batch's rows: batch is {config.batch}, "
+            f"the data has {len(data)} frames; start fewer processes or raise batch"
+        )
 
 
 class _Trainer:
     """Adapters, their optimiser, and the steps between two checkpoints."""
 
-    def __init__(self, encoder: AudioVisualEncoder, config: TrainConfig, run: RunFolder, device: str) -> None:
+    def __init__(
+        self, encoder: AudioVisualEncoder, config: TrainConfig, run: RunFolder, how: Arithmetic, here: World
+    ) -> None:
         self.encoder = encoder
         self.config = config
         self.run = run
-        self.device = device
-        found = run.restore(encoder)
-        self.step, adapters, state = found or (0, _new_adapters(encoder, config), None)
-        self.adapters = adapters.to(device)
+        self.how = how
+        self.world = here
+        found = here.on_first(lambda: run.restore(encoder, how.wide))
+        self.step, adapters, state, scaler = found or (0, _new_adapters(encoder, config), None, {})
+        self.adapters = adapters.to(how.device, how.wide)
         self._learning = list(self.adapters.parameters())
         self.optimiser = torch.optim.Adam(self._learning, lr=config.lr)
+        self.scaler = how.scaler()
         if state is not None:
             self.optimiser.load_state_dict(state)
+        if scaler:
+            self.scaler.load_state_dict(scaler)
 
     def fit(self, states: States, table: NeighbourTable, progress: bool) -> None:
         """Run the remaining steps; checkpoints and log lines on the way."""
         config, run = self.config, self.run
-        run.cut_log(self.step)
+        self.world.on_first(lambda: run.cut_log(self.step))
         bar = tqdm(
             desc="training",
             total=config.steps,
@@ -127,63 +164,101 @@ class _Trainer:
             unit="step",
             disable=None if progress else True,
         )
-        with bar, _interrupts() as interrupted:
+        with bar, interrupts() as interrupted:
             while self.step < config.steps:
-                entry = self._advance(states, table)
+                entry, stop = self._advance(states, table, interrupted())
                 bar.update()
                 bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
-                if self.step % config.log_every == 0 or self.step == config.steps:
+                last = self.step == config.steps
+                if self.world.first and (last or self.step % config.log_every == 0):
                     run.log(entry)
-                stop = interrupted()
-                if stop or self.step % config.checkpoint_every == 0 or self.step == config.steps:
-                    run.save(self.step, self.adapters, self.optimiser)
-                if stop and self.step < config.steps:
+                stop = stop or (self.world.size == 1 and interrupted())
+                if stop or last or self.step % config.checkpoint_every == 0:
+                    self._save()
+                if stop and not last:
                     raise KeyboardInterrupt
 
-    def _advance(self, states: States, table: NeighbourTable) -> dict[str, Any]:
-        """One optimiser step; returns its line for the log."""
+    def _save(self) -> None:
+        kept = self.scaler.state_dict()
+        self.world.on_first(lambda: self.run.save(self.step, self.adapters, self.optimiser, kept))
+
+    def _advance(self, states: States, table: NeighbourTable, stop: bool) -> tuple[dict[str, Any], bool]:
+        """One optimiser step; returns its line for the log, and whether any process was asked to stop."""
         start = time.perf_counter()
         rate = self.config.lr * (1 + math.cos(math.pi * self.step / self.config.steps)) / 2
         self.optimiser.param_groups[0]["lr"] = rate
-        loss, stats = training_loss(self._batch(states, table))
+        batch, share = self._batch(states, table)
+        loss, stats = training_loss(batch)
         self.optimiser.zero_grad()
-        loss.backward()
-        gradient = float(torch.stack([p.grad.norm() for p in self._learning if p.grad is not None]).norm())
-        value = float(loss.detach())
-        if not math.isfinite(value) or not math.isfinite(gradient):
-            raise MocaError(
-                f"step {self.step + 1}: loss and gradient must be finite, found {value} and {gradient}; the "
-                f"last checkpoint in {self.run.path} is kept; try a lower lr than {self.config.lr}"
-            )
-        self.optimiser.step()
+        self.scaler.scale(loss if self.world.size == 1 else loss * share).backward()
+        told = {"loss": float(loss.detach()), **stats}
+        if self.world.size > 1:
+            told, stop = self._meet(told, share, stop)
+        self.scaler.unscale_(self.optimiser)
+        gradient = float(torch.stack([g.norm() for g in self._gradients()]).norm())
+        self._check_finite(told["loss"], gradient)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.step += 1
         gates = torch.stack(
             [p.detach().abs() for n, p in self.adapters.named_parameters() if n.endswith("gate")]
         )
         return {
             "step": self.step,
-            "loss": value,
-            **stats,
+            **told,
             "gate_mean": float(gates.mean()),
             "gate_max": float(gates.max()),
-            "gradient": gradient,
+            "gradient": gradient if math.isfinite(gradient) else None,
             "lr": rate,
             "seconds": round(time.perf_counter() - start, 4),
-        }
+        }, stop
 
-    def _batch(self, states: States, table: NeighbourTable) -> Batch:
-        generator = _generator(self.config.seed, self.step)
-        anchors = torch.randperm(len(table), generator=generator)[: self.config.batch]
-        positives, negatives = sample_pairs(table, anchors, generator)
-        return Batch(
-            self.encoder, self.adapters, states, self.config, anchors, positives, negatives, generator
+    def _meet(self, told: dict[str, float], share: float, stop: bool) -> tuple[dict[str, float], bool]:
+        """Sum gradients, the log's means and the wish to stop over all processes, in one message."""
+        gradients = self._gradients()
+        said = torch.tensor([share * value for value in told.values()] + [float(stop)]).to(gradients[0])
+        flat = self.world.summed(torch.cat([*(g.flatten() for g in gradients), said]))
+        sizes = [g.numel() for g in gradients]
+        *parts, said = flat.split([*sizes, len(said)])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+        *means, stopping = said.tolist()
+        return dict(zip(told, means, strict=True)), stopping > 0
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self._learning if p.grad is not None]
+
+    def _check_finite(self, loss: float, gradient: float) -> None:
+        # In float16 a gradient may overflow: the scaler leaves that step out and scales less.
+        if math.isfinite(loss) and (math.isfinite(gradient) or self.scaler.is_enabled()):
+            return
+        raise MocaError(
+            f"step {self.step + 1}: loss and gradient must be finite, found {loss} and {gradient}; the "
+            f"last checkpoint in {self.run.path} is kept; try a lower lr than {self.config.lr}"
         )
 
-
-def _generator(seed: int, step: int) -> torch.Generator:
-    """A CPU generator of one step alone, so that resuming needs no replay; -1 is the adapters' start."""
-    drawn = np.random.SeedSequence([seed, step + 1]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(drawn >> np.uint64(1)))
+    def _batch(self, states: States, table: NeighbourTable) -> tuple[Batch, float]:
+        """This process's part of the step's batch, and what part of it that is."""
+        generator = generator_of(self.config.seed, self.step)
+        anchors = torch.randperm(len(table), generator=generator)[: self.config.batch]
+        positives, negatives = sample_pairs(table, anchors, generator)
+        total = len(anchors)
+        rows = self.world.share(total)
+        anchors, positives, negatives = (
+            part[rows.start : rows.stop] for part in (anchors, positives, negatives)
+        )
+        batch = Batch(
+            self.encoder,
+            self.adapters,
+            states,
+            self.config,
+            anchors,
+            positives,
+            negatives,
+            generator,
+            self.how,
+        )
+        return batch, len(rows) / total
 
 
 def _new_adapters(encoder: AudioVisualEncoder, config: TrainConfig) -> AdapterSet:
@@ -194,7 +269,7 @@ def _new_adapters(encoder: AudioVisualEncoder, config: TrainConfig) -> AdapterSe
         latents=config.latents,
         bottleneck=config.bottleneck,
         share_sites=config.share_sites,
-        generator=_generator(config.seed, -1),
+        generator=generator_of(config.seed, -1),
     )
 
 
@@ -206,13 +281,17 @@ def _maker(trainer: _Trainer, data: TrainingSet, progress: bool) -> StateMaker:
         until_block=trainer.adapters.first_block,
         sites=tuple((layer, site) for layer in layers for site in trainer.encoder.sites),
         dtype=trainer.config.cache_dtype,
-        device=trainer.device,
+        device=trainer.how.device,
         progress=progress,
         keep_features=trainer.config.pairing == ENCODER,
+        how=trainer.how,
+        world=trainer.world,
     )
 
 
-def _identity(encoder: AudioVisualEncoder, data: TrainingSet, config: TrainConfig) -> dict[str, Any]:
+def _identity(
+    encoder: AudioVisualEncoder, data: TrainingSet, config: TrainConfig, how: Arithmetic, here: World
+) -> dict[str, Any]:
     if len(data) == 0:
         raise DataError("the training set is empty; give a folder with videos, or check its layout")
     return {
@@ -225,49 +304,13 @@ def _identity(encoder: AudioVisualEncoder, data: TrainingSet, config: TrainConfi
         },
         "data": {"fingerprint": data.fingerprint(), "frames": len(data)},
         "training": config.to_dict(),
+        "arithmetic": {"precision": how.name},
         "machine": {
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
+            "processes": here.size,
+            "checkpoint_activations": how.checkpoint,
+            "compile": how.compiled,
             "platform": platform.platform(),
         },
     }
-
-
-@contextmanager
-def _deterministic(wanted: bool) -> Iterator[None]:
-    """Switch torch's deterministic kernels on, and back to what they were."""
-    before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        os.environ.setdefault(
-            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-        )  # what cuBLAS asks for to be deterministic
-    torch.use_deterministic_algorithms(wanted or before)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait for the end of a step (half a step can't be resumed); a second one does not wait."""
-    asked = threading.Event()
-
-    def ask(signum: int, frame: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # signals only reach the main thread
-        return
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _say(message: str, progress: bool) -> None:
-    if progress:
-        tqdm.write(message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,8 +20,9 @@ from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import UsageError
 from moca_avs.fusion import from_prefix
 from moca_avs.matching import audio_weights, matching_cost, pool_cost
-from moca_avs.training.cache import States
+from moca_avs.training.arithmetic import Arithmetic
 from moca_avs.training.config import TrainConfig
+from moca_avs.training.states import States
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Batch:
         positives: int64 [B], a visual neighbour of each anchor.
         negatives: int64 [B], a row far from each anchor.
         generator: for whatever else the objective draws; seeded by (seed, step).
+        how: the arithmetic of the blocks and adapters; costs and losses never sink below float32.
     """
 
     encoder: AudioVisualEncoder
@@ -47,6 +49,7 @@ class Batch:
     positives: Tensor
     negatives: Tensor
     generator: torch.Generator
+    how: Arithmetic = field(default_factory=Arithmetic)
 
     def fuse(self, images: Tensor, sounds: Tensor) -> Tensor:
         """Features of pictures as sounds change them; one pass is cheaper than several.
@@ -65,14 +68,17 @@ class Batch:
         if pictures.ndim == 4:  # a convolutional state: a step in this layout takes 2/3 of the time
             pictures = pictures.contiguous(memory_format=torch.channels_last)
         heard = self.states.sounds(sound_rows)
-        return from_prefix(
-            self.encoder,
-            self.adapters,
-            pictures,
-            heard.index(sound_places.to(heard.embedding.device)),
-            self.adapters.first_block,
-            self.config.feature_space,
-        )
+        with self.how.autocast():
+            fused = self.how.ready(from_prefix)(
+                self.encoder,
+                self.adapters,
+                pictures,
+                heard.index(sound_places.to(heard.embedding.device)),
+                self.adapters.first_block,
+                self.config.feature_space,
+                self.how.checkpoint,
+            )
+        return fused.to(self.how.wide)
 
     def cost(self, f: Tensor, g: Tensor, sounds: Tensor) -> Tensor:
         """Matching cost of two maps [B, C, h, w], as the run's settings say: [B].
@@ -86,7 +92,7 @@ class Batch:
         if c.aggregation == "pool":
             return pool_cost(f, g, ssd_weight=c.ssd, ncc_weight=c.ncc, ncc=c.ncc_form)
         heard = self.states.sounds(sounds).embedding if c.weighting == "audio" else None
-        return matching_cost(
+        return self.how.ready(matching_cost)(
             f,
             g,
             window=c.window,
@@ -110,7 +116,7 @@ class Batch:
 
 
 Objective = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
-"""Returns the loss, a scalar, and what to log: scalars by name."""
+"""Returns the loss, a scalar and a mean over the anchors, and what to log: such scalars by name."""
 
 SHARPNESS = 0.07
 """Of the soft maximum over positions, in units of a cosine."""
@@ -159,6 +165,8 @@ def listening(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 OBJECTIVES: dict[str, Objective] = {"paper": paper, "mismatched": mismatched, "listening": listening}
+COUPLED = frozenset({"listening"})
+"""Objectives that compare anchors with each other: processes that see a part of the batch can't."""
 
 
 def training_loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:

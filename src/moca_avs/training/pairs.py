@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,10 +15,11 @@ from tqdm import tqdm
 
 from moca_avs.datasets.base import TrainingSet
 from moca_avs.fetch.foundation import Places
-from moca_avs.pairing import NeighbourTable, neighbour_table
-from moca_avs.training.cache import States
+from moca_avs.pairing import NeighbourTable, nearest_rows, table_of_rows
 from moca_avs.training.checkpoint import RunFolder, writing
 from moca_avs.training.config import TrainConfig
+from moca_avs.training.parallel import World
+from moca_avs.training.states import States
 
 if TYPE_CHECKING:
     from moca_avs.features.dino import DinoFeatures
@@ -57,36 +59,55 @@ def run_table(
     states: States,
     features: DinoFeatures | None,
     progress: bool,
+    world: World,
 ) -> NeighbourTable:
-    """Read the run's table, or build it and store it there.
+    """Read the run's table, or build it and store it there; every process finds some rows' neighbours.
 
     Raises:
         DataError: if it was made from something else, or there are too few clips.
     """
     fingerprint = _fingerprint(run.identity, config, features)
     path = run.path / "pairs.safetensors"
-    if path.exists():
-        return NeighbourTable.load(path, fingerprint)
-    table = neighbour_table(
-        states.features() if features is None else embed_rows(features, data, progress),
-        [data.clip_id(row) for row in range(len(data))],
+    if world.on_first(path.exists):
+        return world.on_first(lambda: NeighbourTable.load(path, fingerprint))
+    clips = [data.clip_id(row) for row in range(len(data))]
+    own = world.share(len(data))
+    vectors = states.features() if features is None else embed_rows(features, data, own, progress, world)
+    found = nearest_rows(
+        vectors,
+        clips,
+        rows=own,
+        neighbours=config.neighbours,
+        same_clip=config.allow_same_clip,
+        engine=config.neighbour_search,
+    )
+    table = table_of_rows(
+        world.gathered(found, len(data)),
+        clips,
         neighbours=config.neighbours,
         same_clip=config.allow_same_clip,
         fingerprint=fingerprint,
-        engine=config.neighbour_search,
     )
-    with writing(path):
-        table.save(path)
+    world.on_first(lambda: _save(table, path))
     return table
 
 
-def embed_rows(features: DinoFeatures, data: TrainingSet, progress: bool) -> Tensor:
-    """float32 [N, F] of all frames of a training set, on the CPU; a few pictures are in memory at once."""
-    starts = range(0, len(data), BATCH)
+def _save(table: NeighbourTable, path: Path) -> None:
+    with writing(path):
+        table.save(path)
+
+
+def embed_rows(
+    features: DinoFeatures, data: TrainingSet, rows: range, progress: bool, world: World
+) -> Tensor:
+    """float32 [N, F] of all frames of a training set, on the CPU; a few pictures are in memory at once.
+
+    `rows` are this process's part of them.
+    """
+    starts = range(rows.start, rows.stop, BATCH)
     bar = tqdm(starts, desc="features for pairing", disable=None if progress else True, leave=False)
-    return torch.cat(
-        [features([data.frame(row) for row in range(low, min(low + BATCH, len(data)))]) for low in bar]
-    )
+    mine = [features([data.frame(row) for row in range(low, min(low + BATCH, rows.stop))]) for low in bar]
+    return world.gathered(torch.cat(mine), len(data))
 
 
 def _fingerprint(identity: dict[str, Any], config: TrainConfig, features: DinoFeatures | None) -> str:

@@ -17,5 +17,5 @@ class Speed:
     """Forget what is inside adapted blocks and compute it again going backwards: less memory, more time,
     the same result."""
     compile: bool = False
-    """Let torch compile the adapted blocks and the matching: slow to start, then faster; needs a C++ compiler.
+    """Let torch compile the adapted blocks and the matching: a slow start, then faster; needs a C++ compiler.
     Sums may be ordered otherwise, so results differ by rounding (relative 1e-5 in float32)."""
