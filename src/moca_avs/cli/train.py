@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -10,7 +12,9 @@ from tyro.conf import arg
 
 from moca_avs.cli.choices import Device
 from moca_avs.cli.sources import Model, Weights, parse_places
+from moca_avs.errors import UsageError
 from moca_avs.training.config import TrainConfig
+from moca_avs.training.speed import Speed
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,7 @@ class Train:
     """Teach adapters from unlabelled films. The defaults are the paper's; Ctrl-C leaves a run to resume.
 
     Example: moca train --data films --out run --steps 500
+    On several GPUs: torchrun --nproc-per-node 2 -m moca_avs train --data films --out run
     """
 
     data: Annotated[
@@ -36,25 +41,51 @@ class Train:
     model: Model = ()
     device: Device = "auto"
     resume: Annotated[bool, arg(help="Go on from the run's newest checkpoint, bit for bit.")] = False
+    cache: Annotated[
+        str | None,
+        arg(metavar="DIR", help="Keep what never changes there, for later runs too; else in the run folder."),
+    ] = None
+    cache_limit: Annotated[
+        float,
+        arg(metavar="GB", help="Most it may take; beyond it, it is computed at every step. 0: never kept."),
+    ] = 8.0
+    speed: Annotated[Speed, arg(name="")] = field(default_factory=Speed)
     config: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
 
     def run(self) -> int:
         """Train, then print where the adapters lie."""
         from moca_avs.datasets import open_training_set
-        from moca_avs.devices import choose_device
+        from moca_avs.devices import choose_device, own_device
         from moca_avs.encoders import build_encoder
         from moca_avs.training import train
 
+        if not 0 <= self.cache_limit < math.inf:
+            raise UsageError(f"--cache-limit must be a number of GB of at least 0, found {self.cache_limit}")
         data = open_training_set(self.data, self.root)
-        for path, why in getattr(data, "skipped", ()):
+        tells = os.environ.get("RANK", "0") == "0"  # under torchrun one process speaks for all
+        for path, why in getattr(data, "skipped", ()) if tells else ():
             print(f"moca: note: {path} is left out: {why}", file=sys.stderr)
         device, why = choose_device(self.device)
-        print(f"device: {device} ({why})")
-        print(f"data: {len(data)} frames")
+        device = own_device(device)
+        if tells:
+            print(f"device: {device} ({why})")
+            print(f"data: {len(data)} frames")
+            print(f"config: {self.config.to_dict()}")
         options = {} if self.config.image_size is None else {"image_size": self.config.image_size}
         places = parse_places(self.weights, self.model)
         encoder = build_encoder(self.preset, device, places, **options)
-        print(f"config: {self.config.to_dict()}")
-        run = train(encoder, data, self.config, self.out, self.resume, device=device, places=places)
-        print(f"adapters -> {run / 'adapters.safetensors'}")
+        run = train(
+            encoder,
+            data,
+            self.config,
+            self.out,
+            self.resume,
+            device=device,
+            places=places,
+            cache=self.cache,
+            cache_limit=round(self.cache_limit * 1e9),
+            speed=self.speed,
+        )
+        if tells:
+            print(f"adapters -> {run / 'adapters.safetensors'}")
         return 0

@@ -167,6 +167,11 @@ class LiteEncoder(nn.Module):
         state = self.image_stem(images)
         for index in range(self.image_blocks):
             state = self.image_block(index, state)
+        return self.last_feature(state)
+
+    @torch.no_grad()
+    def last_feature(self, state: Tensor) -> Tensor:
+        """`image_feature` from the state after the last block: [B, 320, h, w] -> [B, 1280]."""
         return self.image_net.head(state).mean((2, 3))
 
     @torch.no_grad()

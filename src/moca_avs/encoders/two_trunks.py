@@ -162,7 +162,12 @@ class TwoTrunks(nn.Module):
     @torch.no_grad()
     def image_feature(self, images: Tensor) -> Tensor:
         """[B, 3, S, S] -> [B, width]: the mean patch token, for pairing where there is no DINO."""
-        return self._last(images)[:, 1:].mean(1)
+        return self.last_feature(self._last(images))
+
+    @torch.no_grad()
+    def last_feature(self, state: Tensor) -> Tensor:
+        """`image_feature` of a picture whose state after the last block is known: [B, 1 + n, width]."""
+        return state[:, 1:].mean(1)
 
     def _last(self, images: Tensor) -> Tensor:
         state = self.image_stem(images)
