@@ -80,7 +80,8 @@ def staged_sleep():
 
 def test_a_gpu_is_waited_for_at_both_ends():
     waited = []
-    stages = Stages(lambda: waited.append(threading.current_thread()))
+    stages = Stages()
+    stages.wait = lambda: waited.append(threading.current_thread())
     with stages.gathering(), stage("a"), stage("b"):
         pass
     assert len(waited) == 4

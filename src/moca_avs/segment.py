@@ -144,7 +144,7 @@ def segment_file(
         MediaError: an input that can't be read, or a place that can't be written.
         UsageError: options that make no sense for this input.
     """
-    stages = Stages(wait_for_gpu if options.profile else None)
+    stages = Stages()
     outcome.seconds = stages.seconds
     begin = time.perf_counter()
     with noting(outcome.notes), stages.gathering(), at_hand(job) as job, ExitStack() as stack:
@@ -153,6 +153,7 @@ def segment_file(
         clips = stack.enter_context(ahead(staged("read", _clips(job, options, end))))
         clip = next(clips, None)  # before anything is written: an input that can't be read leaves nothing
         method = load()
+        stages.wait = wait_for_gpu if options.profile else None
         settings = {**method.settings, "input": _described(job, options)}
         writer = stack.enter_context(SegmentationWriter(job.folder, settings))
         stack.callback(lambda: setattr(outcome, "frames", writer.frames))

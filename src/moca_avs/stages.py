@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -22,17 +21,15 @@ WAITING = ("waiting for frames", "waiting for proposals", "waiting for writing")
 class Stages:
     """Seconds by stage; a stage inside another counts for itself only.
 
-    Args:
-        wait: called at the ends of every stage (`wait_for_gpu`); None: a GPU's work is counted where its
-            result is first needed.
-
     Attributes:
         seconds: by name.
+        wait: called at both ends of every stage (`wait_for_gpu`); None: a GPU's work is counted where its
+            result is first needed.
     """
 
-    def __init__(self, wait: Callable[[], None] | None = None) -> None:
+    def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._wait = wait or (lambda: None)
+        self.wait: Callable[[], None] | None = None
         self._adding, self._here = threading.Lock(), threading.local()
 
     @contextmanager
@@ -48,12 +45,14 @@ class Stages:
     def _counted(self, name: str) -> Iterator[None]:
         outer: float = getattr(self._here, "inner", 0.0)
         self._here.inner = 0.0
-        self._wait()
+        if self.wait is not None:
+            self.wait()
         begin = time.perf_counter()
         try:
             yield
         finally:
-            self._wait()
+            if self.wait is not None:
+                self.wait()
             took = time.perf_counter() - begin
             with self._adding:
                 self.seconds[name] += took - self._here.inner
@@ -87,8 +86,9 @@ def staged(name: str, items: Iterable[T]) -> Iterator[T]:
 
 def wait_for_gpu() -> None:
     """Until what was asked of the GPU is done; nothing where none is in use."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
+    import torch
+
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
