@@ -14,7 +14,7 @@ export ORT_DISABLE_TELEMETRY := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test lint format install clean help
+.PHONY: demo test bench lint format install clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/'
@@ -24,6 +24,10 @@ demo: $(INSTALLED)  ## segment three composed clips and ten seconds of a real fi
 
 test: lint  ## lint, then every test
 	$(BIN)/python -m pytest
+
+# BENCH: options, as in make bench BENCH="--only matching neighbours" or BENCH=--quick
+bench: $(INSTALLED)  ## measure speed and memory, into out/bench (hours; BENCH=--quick: minutes)
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 lint: $(INSTALLED)  ## style, format and types
 	$(BIN)/ruff check .

@@ -1,17 +1,18 @@
 """Peak memory of an evaluation over 10 and over 1,000 synthetic videos; each is a source file of its own.
 
-python benchmarks/evaluation_memory.py
+    python benchmarks/evaluation_memory.py
+    python benchmarks/evaluation_memory.py --quick    # 100 videos in place of 1,000
+
+Memory is the whole process's, torch and all; what the clips hold does not count up.
 """
 
 from __future__ import annotations
 
-import argparse
-import resource
 import subprocess
 import sys
-import time
 
 import numpy as np
+from measuring import finish, machine, options, peak_mib, table
 
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.datasets.base import Sample
@@ -83,31 +84,31 @@ def guess(clip: Clip) -> Segmentation:
     )
 
 
-def peak_mib(kind: str, videos: int) -> float:
+def in_own_process(kind: str, videos: int) -> float:
     """MiB at most held by a new process that evaluates so many videos of one kind of dataset."""
     command = [sys.executable, __file__, "--kind", kind, "--videos", str(videos)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def main() -> None:
-    """Print a table; or, given --videos, one number for `peak_mib`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Print a table and the figures; or, given --videos, one number for `in_own_process`."""
+    parser = options(__doc__)
     parser.add_argument("--kind", choices=KINDS, default="s4")
     parser.add_argument("--videos", type=int)
     arguments = parser.parse_args()
     if arguments.videos is not None:
         report = evaluate(guess, Synthetic(arguments.kind, arguments.videos))
-        assert report.tiers["all"].samples == arguments.videos
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        if report.tiers["all"].samples != arguments.videos:
+            sys.exit(f"evaluated {report.tiers['all'].samples} videos, expected {arguments.videos}")
+        print(peak_mib())
         return
-    print("| kind | 10 videos, MiB | 1,000 videos, MiB | ratio | seconds |\n|---|---|---|---|---|")
-    for kind in KINDS:
-        start = time.perf_counter()
-        few, many = (peak_mib(kind, videos) for videos in (10, 1000))
-        seconds = time.perf_counter() - start
-        print(f"| {kind} | {few:.1f} | {many:.1f} | {many / few:.3f} | {seconds:.0f} |")
+    about, many = machine(), 100 if arguments.quick else 1000
+    found = {kind: [in_own_process(kind, videos) for videos in (10, many)] for kind in KINDS}
+    rows = [[kind, f"{a:.1f}", f"{b:.1f}", f"{b / a:.3f}"] for kind, (a, b) in found.items()]
+    print(table(["kind", "10 videos, MiB", f"{many:,} videos, MiB", "ratio"], rows))
+    grown = {kind: few_many[1] / few_many[0] for kind, few_many in found.items()}
+    figures = {"evaluation_memory_many_over_few": max(grown.values()), "videos": many, "mib": found}
+    finish(figures, about, arguments.out)
 
 
 if __name__ == "__main__":
