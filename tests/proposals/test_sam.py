@@ -63,6 +63,19 @@ def test_a_frame_is_embedded_once(places, frame):
     assert len(seen) == 1
     assert segment(frame, BOXES[:0]).shape == (0, 48, 80)
     assert len(seen) == 1  # no box, no work
+    segment(frame.copy(), BOXES[1:])  # the same picture under another sound
+    assert len(seen) == 1
+    segment(frame[::-1].copy(), BOXES)
+    assert len(seen) == 2
+
+
+def test_a_grid_of_many_chunks_embeds_its_frame_once(places, frame):
+    propose = SamPointGrid(places, chunk=2, **EVERYTHING)
+    seen, decoded = [], []
+    propose._sam._model.vision_encoder.register_forward_hook(lambda *_: seen.append(1))
+    propose._sam._model.mask_decoder.register_forward_hook(lambda *_: decoded.append(1))
+    propose(frame)
+    assert (len(seen), len(decoded)) == (1, 13)
 
 
 @pytest.mark.parametrize("boxes", [np.zeros((2, 3)), np.zeros(4), np.full((1, 4), np.nan)])

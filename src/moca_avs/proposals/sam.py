@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from moca_avs.errors import UsageError
 from moca_avs.fetch.foundation import Places, origin, pretrained
 from moca_avs.proposals.mask_nms import NMS_IOU, mask_nms
+from moca_avs.remembering import ByFrame
 
 POINTS_PER_SIDE = 32
 PREDICTED_IOU = 0.88
@@ -29,6 +30,10 @@ MIN_AREA = 0.0005
 CHUNK = 64
 PIXELS = 2**26
 """Pixels of upsampled masks that are in memory at once, as float32."""
+
+
+ENCODED = 4
+"""Frames whose embeddings are kept, 4 MB each."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,14 @@ class Sam:
         self._processor = pretrained(SamImageProcessorPil, "sam", places)
         self.side = int(self._model.config.vision_config.image_size)
         self.settings: dict[str, Any] = origin("sam", places)
+        self._encoded: ByFrame[EncodedFrame] = ByFrame(ENCODED)
+
+    def encode(self, frame: np.ndarray) -> EncodedFrame:
+        """uint8 [H, W, 3] -> its embedding; the last frames' are remembered."""
+        return self._encoded(frame, lambda: self._encode(frame))
 
     @torch.no_grad()
-    def encode(self, frame: np.ndarray) -> EncodedFrame:
-        """uint8 [H, W, 3] -> its embedding."""
+    def _encode(self, frame: np.ndarray) -> EncodedFrame:
         inputs = self._processor(frame, return_tensors="pt")
         embedding = self._model.get_image_embeddings(inputs["pixel_values"].to(self.device))
         height, width = inputs["reshaped_input_sizes"][0].tolist()
