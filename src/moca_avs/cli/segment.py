@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,7 +14,9 @@ from moca_avs.cli.sources import Model, Weights, parse_models
 from moca_avs.errors import UsageError
 
 if TYPE_CHECKING:
-    from moca_avs.inputs import Job
+    from collections.abc import Iterator
+
+    from moca_avs.inputs import Job, Source
     from moca_avs.methods.base import Method
     from moca_avs.segment import Options, Outcome
 
@@ -29,9 +31,14 @@ class Segment:
     Example: moca segment band.mp4 films/ -o out
     """
 
-    out: Annotated[str, arg(aliases=["-o"], metavar="OUT", help="Folder for the results.")]
+    out: Annotated[str, arg(aliases=["-o"], metavar="OUT", help="Folder for the results, or its URL.")]
     inputs: Annotated[
-        Positional[tuple[str, ...]], arg(metavar="[INPUT ...]", help="Films, folders of films, or globs.")
+        Positional[tuple[str, ...]],
+        arg(
+            metavar="[INPUT ...]",
+            help="Films, folders of films, globs, URLs (s3://, gs://, https://), @LIST with one of "
+            "these per line, or - for such a list on stdin.",
+        ),
     ] = ()
     preset: PresetName = "lite"
     weights: Weights = None
@@ -54,11 +61,25 @@ class Segment:
     )
     overwrite: Annotated[bool, arg(help="Do finished results again instead of skipping them.")] = False
     profile: Annotated[bool, arg(help="Print the milliseconds per frame of each stage.")] = False
+    engine: Annotated[
+        Literal["local", "ray"],
+        arg(help="local: one input after the other; ray: side by side on Ray (moca-avs[ray])."),
+    ] = "local"
+    workers: Annotated[int | None, arg(metavar="N", help="Of ray; else one per GPU or processor.")] = None
+    cpus_per_worker: Annotated[int | None, arg(metavar="N", help="Of ray; else an equal share.")] = None
+    gpus_per_worker: Annotated[float | None, arg(metavar="N", help="Of ray; else 1 where there are any.")] = (
+        None
+    )
+    retries: Annotated[
+        int, arg(metavar="N", help="Of ray: begin an input again after its worker died or its disk failed.")
+    ] = 2
+    ray_address: Annotated[
+        str | None, arg(metavar="HOST:PORT", help="Of a running Ray cluster; else RAY_ADDRESS, else none.")
+    ] = None
 
     def run(self) -> int:
         """Segment everything, naming what was done, skipped and failed."""
         from moca_avs.inputs import find_inputs
-        from moca_avs.segment import segment_all
 
         options = self._options()
         files, missing = find_inputs(self.inputs)
@@ -66,7 +87,7 @@ class Segment:
         failed = [f"{name}: {why}" for name, why in missing]
         for complaint in failed:
             print(f"moca: {complaint}", file=sys.stderr)
-        for outcome in segment_all(jobs, self._load, options):
+        for outcome in self._outcomes(jobs, options):
             tell(outcome, self.profile)
             if outcome.state == "failed":
                 failed.append(_complaint(outcome))
@@ -74,6 +95,17 @@ class Segment:
         if failed and total > 1:
             print(f"moca: {len(failed)} of {total} inputs failed:", *failed, sep="\n  ", file=sys.stderr)
         return 1 if failed else 0
+
+    def _outcomes(self, jobs: list[Job], options: Options) -> Iterator[Outcome]:
+        if self.engine == "local":
+            from moca_avs.segment import segment_all
+
+            return segment_all(jobs, self._load, options)
+        from moca_avs.engines.ray import RayConfig, segment_on_ray
+
+        gpus = 0.0 if self.device == "cpu" else self.gpus_per_worker
+        config = RayConfig(self.workers, self.cpus_per_worker, gpus, self.retries, self.ray_address)
+        return segment_on_ray(jobs, self._load, options, config)
 
     def _options(self) -> Options:
         from moca_avs.segment import Options
@@ -86,23 +118,23 @@ class Segment:
                 raise UsageError(f"--fps must be a number or native, found {self.fps!r}") from error
         return Options(fps, self.start, self.end, self.limit, self.overwrite, self.profile)
 
-    def _jobs(self, files: list[Path]) -> list[Job]:
-        from moca_avs.inputs import Job, plan
+    def _jobs(self, files: list[Source]) -> list[Job]:
+        from moca_avs.inputs import is_url, plan
 
-        out = Path(self.out)
+        out = self.out if is_url(self.out) else Path(self.out)
         if self.image is not None:
             if self.sound is None or self.inputs:
                 raise UsageError(
                     "--image takes one --sound and no other input: moca segment --image F --sound S -o OUT"
                 )
-            return [Job(Path(self.image), out / Path(self.image).stem, Path(self.sound), still=True)]
+            return [replace(plan([Path(self.image)], out)[0], sound=Path(self.sound), still=True)]
         if not self.inputs:
             raise UsageError("give at least one film, folder or glob, or --image and --sound")
         if self.sound is None:
             return plan(files, out)
         if len(files) != 1:
             raise UsageError(f"--sound goes with one input, found {len(files)}")
-        return [Job(files[0], out / files[0].stem, Path(self.sound))]
+        return [replace(plan(files, out)[0], sound=Path(self.sound))]
 
     def _load(self) -> Method:
         from moca_avs import load
@@ -123,17 +155,22 @@ def tell(outcome: Outcome, profile: bool = False) -> None:
     for note in outcome.notes:
         print(f"moca: note: {note}", file=sys.stderr)
     if outcome.state == "skipped":
-        print(f"{job.source}: skipped, {job.folder} is finished (--overwrite does it again)")
+        print(f"{job.name}: skipped, {job.result} is finished (--overwrite does it again)")
     elif outcome.state == "failed":
         print(f"moca: {_complaint(outcome)}", file=sys.stderr)
     elif outcome.state == "stopped":
         print(
-            f"moca: {job.source}: stopped; {outcome.frames} finished frames are kept in {job.folder}",
+            f"moca: {job.name}: stopped; "
+            + (
+                f"{outcome.frames} finished frames are kept in {job.folder}"
+                if job.upload is None
+                else "nothing kept"
+            ),
             file=sys.stderr,
         )
     else:
         empty = "".join(f", {count} {reason}" for reason, count in outcome.empty.items())
-        print(f"{job.source}: {outcome.frames} frames{empty} -> {job.folder}")
+        print(f"{job.name}: {outcome.frames} frames{empty} -> {job.result}")
     if profile and outcome.seconds:
         from moca_avs.stages import stage_table
 
@@ -142,5 +179,5 @@ def tell(outcome: Outcome, profile: bool = False) -> None:
 
 def _complaint(outcome: Outcome) -> str:
     """The reason, naming the input unless it does so itself."""
-    source = str(outcome.job.source)
+    source = outcome.job.name
     return outcome.message if source in outcome.message else f"{source}: {outcome.message}"
