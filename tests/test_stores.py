@@ -134,10 +134,13 @@ def test_a_finished_result_is_uploaded_and_then_known(memory, room):
 
 
 def test_what_was_broken_off_is_not_uploaded(memory, room):
-    job = Job(Path("x.mp4"), Path("x"), upload="memory://out/x")
-    with pytest.raises(ZeroDivisionError), at_hand(job) as here:
-        write(here.folder)
-        1 / 0  # noqa: B018
+    def broken_off():
+        with at_hand(Job(Path("x.mp4"), Path("x"), upload="memory://out/x")) as here:
+            write(here.folder)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken_off()
     assert not memory.exists("/out/x")
 
 
