@@ -1,0 +1,175 @@
+"""Seconds of segmenting a film against the sum of the bare forwards of the frozen models it needs.
+
+    python benchmarks/segmenting.py --out segmenting.json
+    python benchmarks/segmenting.py --quick
+
+The film is 360p at 25 frames a second, looked at once a second by the default method (moca, lite). Bare
+forwards: sound trunk, image trunk and U2-Netp on what that film gives them, each as the method calls it, one
+after the other. Superpixels are no network, but nobody could do without them either: both shares are given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from film import make_film
+
+from moca_avs import load, read_clip
+from moca_avs.fetch import cache_dir
+from moca_avs.fusion import image_prefix, last_state
+from moca_avs.inputs import Job
+from moca_avs.methods.hearing import encoded
+from moca_avs.methods.moca import Moca
+from moca_avs.proposals.base import shrunk
+from moca_avs.proposals.saliency import SaliencyProposer
+from moca_avs.proposals.superpixels import SuperpixelProposer
+from moca_avs.segment import CHUNK_FRAMES, Options, Outcome, segment_file
+
+SECONDS, HEIGHT = 40, 360
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def fresh() -> Moca:
+    """The default method, remembering nothing yet."""
+    method = load("lite", "moca", "cpu")
+    if not isinstance(method, Moca):
+        raise TypeError(f"expected the method moca, found {type(method).__name__}")
+    return method
+
+
+def segmented(film: Path, limit: int, folder: Path, method: Moca) -> float:
+    """Seconds of `segment_file`; the method is loaded before."""
+    shutil.rmtree(folder, ignore_errors=True)
+    job = Job(film, folder)
+    options = Options(fps=1.0, limit=limit)
+    return seconds_of(lambda: segment_file(job, lambda: method, options, Outcome(job), progress=False))
+
+
+def forwards(film: Path, limit: int, method: Moca) -> dict[str, Callable[[], object]]:
+    """The bare work of each model for the same frames and windows, in the same batches."""
+    clip = read_clip(film, 1.0, end=float(limit))
+    encoder, adapters, config = method.encoder, method.adapters, method.config
+    if adapters is None:
+        raise TypeError("the default method has adapters")
+    chunks = [range(i, min(i + CHUNK_FRAMES, len(clip))) for i in range(0, len(clip), CHUNK_FRAMES)]
+    windows = [[clip.window(i, config.window) for i in chunk] for chunk in chunks]
+    sounds = [encoded(encoder, some, clip.sample_rate) for some in windows]
+    images = [encoder.prepare_images(clip.frames[list(chunk)]) for chunk in chunks]
+    waves = [torch.stack([encoder.prepare_sound(w, clip.sample_rate) for w in some]) for some in windows]
+    small = [shrunk(frame, config.working_side) for frame in clip.frames]
+    network, superpixels = SaliencyProposer(), SuperpixelProposer()
+    first = adapters.first_block
+
+    def image_trunk() -> None:
+        for batch, heard in zip(images, sounds, strict=True):
+            state = last_state(encoder, adapters, image_prefix(encoder, batch, first), heard, first)
+            encoder.joint_map(state)
+
+    return {
+        "sound trunk": lambda: [encoder.encode_sound(wave) for wave in waves],
+        "image trunk": image_trunk,
+        "u2netp": lambda: [network.saliency(frame) for frame in small],
+        "superpixels": lambda: [superpixels(frame) for frame in small],
+    }
+
+
+@torch.inference_mode()
+def against_models(film: Path, limit: int, repeats: int, folder: Path) -> dict[str, object]:
+    """The share of a segmentation that is not the frozen models'; A B A B, medians."""
+    whole: list[float] = []
+    bare: dict[str, list[float]] = {}
+    segmented(film, 2, folder, fresh())  # what is slow only once
+    for _ in range(repeats):
+        whole.append(segmented(film, limit, folder, fresh()))
+        for name, work in forwards(film, limit, fresh()).items():
+            bare.setdefault(name, []).append(seconds_of(work))
+    total = median(whole)
+    each = {name: median(found) for name, found in bare.items()}
+    frozen = sum(seconds for name, seconds in each.items() if name != "superpixels")
+    return {
+        "frames": limit,
+        "n": repeats,
+        "segment_seconds": [round(min(whole), 3), round(total, 3), round(max(whole), 3)],
+        "bare_seconds": {name: round(seconds, 3) for name, seconds in each.items()},
+        "frames_per_second": round(limit / total, 3),
+        "segment_overhead_share": round((total - frozen) / total, 4),
+        "segment_overhead_share_superpixels_as_model": round(
+            (total - frozen - each["superpixels"]) / total, 4
+        ),
+    }
+
+
+def growth(films: dict[int, Path], limits: list[int], repeats: int, folder: Path) -> dict[str, object]:
+    """Milliseconds per frame at other lengths (360p) and other heights."""
+    cases = [(films[HEIGHT], HEIGHT, limit) for limit in limits]
+    cases += [(film, height, limits[0]) for height, film in films.items() if height != HEIGHT]
+    found: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for film, height, limit in cases:
+            seconds = segmented(film, limit, folder, fresh())
+            found.setdefault(f"{height}p, {limit} frames", []).append(1e3 * seconds / limit)
+    return {"growth_ms_per_frame": {name: round(median(each), 1) for name, each in found.items()}}
+
+
+def machine() -> dict[str, object]:
+    """What it ran on."""
+    ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "ram_gib": round(ram, 1),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def table(found: dict[str, object]) -> str:
+    """Readable."""
+    lines = ["| what | figure |", "|---|---|"]
+    for name, value in found.items():
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        lines += [f"| {name} {key} | {figure} |" for key, figure in inner]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--quick", action="store_true", help="a few frames, once")
+    options = parser.parse_args(arguments)
+    heights = (HEIGHT,) if options.quick else (HEIGHT, 180, 720)
+    seconds = 10 if options.quick else SECONDS
+    place = cache_dir() / "benchmarks"
+    films = {height: make_film(place / f"film_{height}p_{seconds}s.mp4", seconds, height) for height in heights}
+    limits = [4, 8] if options.quick else [SECONDS // 4, SECONDS // 2, SECONDS]
+    repeats = 1 if options.quick else 5
+    with tempfile.TemporaryDirectory() as folder:
+        found = against_models(films[HEIGHT], limits[-1], repeats, Path(folder) / "out")
+        found |= growth(films, limits, min(repeats, 3), Path(folder) / "out")
+    found |= machine()
+    print(table(found))
+    line = json.dumps(found)
+    if options.out is not None:
+        options.out.write_text(line + "\n", encoding="utf-8")
+    print(line)
+
+
+if __name__ == "__main__":
+    main()
