@@ -4,9 +4,9 @@
     python benchmarks/bench.py --quick                  # all of it small: whether it works
     python benchmarks/bench.py --only matching neighbours
 
-Writes OUT/NAME.json (figures and machine) and OUT/RESULTS.md (all tables). One that fails or takes too long is
-named and the others go on; the exit code is then 1. The last line is one JSON object: every figure that is a
-single number.
+Writes OUT/NAME.json (figures and machine) and OUT/RESULTS.md (all tables). One that fails or takes too long
+is named and the others go on; the exit code is then 1. The last line is one JSON object: every figure that is
+a single number.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def page(outcomes: Sequence[Outcome], about: Mapping[str, Any], quick: bool) -> 
         lines += ["`--quick`: sizes at which the figures mean little.", ""]
     load = ", ".join(map(str, about["load_at_start"]))
     lines += [
-        f"{about['cpu']}, {about['cores']} cores, {about['ram_gib']} GiB, GPU: {about['gpu'] or 'none'}; Python "
-        f"{about['python']}, torch {about['torch']}, {about['threads']} threads. Load average at the start (1, "
-        f"5, 15 minutes): {load}; above the idle machine's, seconds are upper bounds and ratios are rougher.",
+        f"{about['cpu']}, {about['cores']} cores, {about['ram_gib']} GiB, GPU: {about['gpu'] or 'none'}; "
+        f"Python {about['python']}, torch {about['torch']}, {about['threads']} threads. Load average at the "
+        f"start (1, 5, 15 minutes): {load}. Where others worked beside, seconds are upper bounds.",
         "",
         table(["benchmark", "minutes", ""], [[o.name, f"{o.seconds / 60:.1f}", o.trouble] for o in outcomes]),
     ]

@@ -1,29 +1,29 @@
 """ImageBind at full size with random weights: seconds and peak memory of training and of segmenting.
 
-    python benchmarks/imagebind_full_size.py --out benchmarks/imagebind_full_size.jsonl
-    python benchmarks/imagebind_full_size.py --device cuda --dtype bf16 --steps 20 --out ...
+    python benchmarks/imagebind_full_size.py
+    python benchmarks/imagebind_full_size.py --device cuda --dtype bf16 --steps 20
+    python benchmarks/imagebind_full_size.py --quick    # a tiny trunk: whether it works
 
 One training step is what `moca train` does once the states below the first adapter are cached: the six last
 blocks with adapters P, on a batch of anchors with a positive and a negative each, backwards, Adam. One
 segmentation is one 720p frame with two seconds of sound, from pixels to the mask, without proposals. The
-weights' values change neither. Appends one JSON line.
+weights' values change neither.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
+from measuring import finish, machine, options, peak_mib, table
 from torch import Tensor
 
 from moca_avs.adapter import AdapterSet
@@ -116,14 +116,14 @@ def one_frame() -> Clip:
     return Clip(frames, np.array([1.0]), sound, 44_100)
 
 
-def measure(options: argparse.Namespace) -> dict[str, object]:
+def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """Everything, as one JSON-able record; memory is the process's peak so far, in GiB."""
-    device: str = options.device
-    sizes = HUGE if options.size == "huge" else TINY
+    device: str = asked.device
+    sizes = HUGE if asked.size == "huge" else TINY
     seconds: dict[str, float] = {}
     start = time.perf_counter()
     encoder = ImageBindEncoder.random(sizes, device=device)
-    encoder.set_precision(DTYPES[options.dtype])
+    encoder.set_precision(DTYPES[asked.dtype])
     adapters = AdapterSet(encoder, "last", 6, generator=torch.Generator().manual_seed(0)).to(device)
     seconds["building"] = time.perf_counter() - start
     peaks = {"after_building": peak(device)}
@@ -134,20 +134,20 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     seconds["segmenting"] = seconds_of(lambda: method(clip), device)
     peaks["after_segmenting"] = peak(device)
     start = time.perf_counter()
-    states = material(encoder, adapters, options.batch)
+    states = material(encoder, adapters, asked.batch)
     seconds["states_of_a_batch"] = time.perf_counter() - start
-    step = training_step(encoder, adapters, states, options.batch)
-    steps = [seconds_of(step, device) for _ in range(options.steps)]
+    step = training_step(encoder, adapters, states, asked.batch)
+    steps = [seconds_of(step, device) for _ in range(asked.steps)]
     seconds["step_first"], seconds["step"] = steps[0], median(steps[1:] or steps)
     peaks["after_training"] = peak(device)
     return {
-        "what": f"ImageBind {options.size}, random weights, adapters P (last 6)",
+        "what": f"ImageBind {asked.size}, random weights, adapters P (last 6)",
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "dtype": options.dtype,
-        "batch": options.batch,
-        "steps": options.steps,
+        "dtype": asked.dtype,
+        "batch": asked.batch,
+        "steps": asked.steps,
         "parameters": sum(weight.numel() for weight in encoder.parameters()),
         "adapter_parameters": sum(weight.numel() for weight in adapters.parameters()),
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
@@ -156,16 +156,16 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
 
 
 def peak(device: str) -> dict[str, float]:
-    """Most memory held so far: of the process, and what torch allocated on the GPU."""
-    found = {"process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB, 3)}
+    """Most memory held so far, in GiB: of the process, and what torch allocated on the GPU."""
+    found = {"process": round(peak_mib() / 1024, 3)}
     if device.startswith("cuda"):
         found["gpu"] = round(torch.cuda.max_memory_allocated(device) / GIB, 3)
     return found
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse, measure, print, append."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    """Parse, measure, print, write."""
+    parser = options(__doc__)
     parser.add_argument("--size", choices=("huge", "tiny"), default="huge")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
@@ -173,18 +173,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--steps", type=int, default=1, help="training steps; the median is of all but the first"
     )
-    parser.add_argument("--out", type=Path, help="JSON lines, appended to")
-    options = parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
+    if asked.quick:
+        asked.size = "tiny"
+    about = machine()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)  # as `moca train` does by default
     try:
-        line = json.dumps(measure(options))
+        found = measure(asked)
     finally:
         torch.use_deterministic_algorithms(False)
-    print(line)
-    if options.out is not None:
-        with options.out.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    print(table(["stage", "seconds"], [[stage, f"{value:.3g}"] for stage, value in found["seconds"].items()]))
+    print(
+        "\n" + table(["peak memory", "GiB"], [[when, f"{held}"] for when, held in found["peak_gib"].items()])
+    )
+    finish(found, about, asked.out)
 
 
 if __name__ == "__main__":

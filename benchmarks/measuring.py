@@ -14,8 +14,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
 MIB = 2**20
 
 
@@ -66,6 +64,8 @@ def peak_mib() -> float:
 
 def machine() -> dict[str, Any]:
     """The machine and how busy it is now."""
+    import torch  # not above: some benchmarks measure memory without it
+
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
