@@ -1,6 +1,6 @@
 """What torchrun starts in the tests: one training run of the tiny encoder, its settings as JSON.
 
-    torchrun --nproc-per-node 2 parallel_run.py OUT '{"batch": 5}' '{"cache_limit": 0}'
+torchrun --nproc-per-node 2 parallel_run.py OUT '{"batch": 5}' '{"cache_limit": 0}'
 """
 
 import json
@@ -13,7 +13,7 @@ import torch
 from tiny_training import TinyData, TinyEncoder, config
 
 from moca_avs.errors import MocaError
-from moca_avs.training import train
+from moca_avs.training import loop, train
 from moca_avs.training.speed import Speed
 
 
@@ -35,6 +35,9 @@ def main(out: str, settings: str, options: str = "{}") -> int:
     given = json.loads(options)
     speed = Speed(**given.pop("speed", {"precision": "float64"}))
     resume, killed_at = given.pop("resume", False), given.pop("killed_at", None)
+    if given.pop("unweighted", False):  # the mistake the test must notice: a plain average over processes
+        weighted = loop._Trainer._batch
+        loop._Trainer._batch = lambda *now: (weighted(*now)[0], 1 / int(os.environ["WORLD_SIZE"]))
     data = TinyData() if killed_at is None else Failing(killed_at)
     chosen = config(**json.loads(settings))
     try:

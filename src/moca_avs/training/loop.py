@@ -91,7 +91,7 @@ def train(
     dtype, why = choose_precision(chosen.precision, device)
     how = Arithmetic.of(chosen, dtype, device)
     with world(device) as here:
-        _check_world(here, config, data)
+        check_world(here, config, data)
         progress = progress and here.first
         run = RunFolder(Path(out), _identity(encoder, data, config, how, here))
         here.on_first(lambda: run.open(resume))
@@ -116,7 +116,12 @@ def _finish(run: RunFolder, adapters: AdapterSet) -> None:
     shutil.rmtree(run.path / "cache", ignore_errors=True)
 
 
-def _check_world(here: World, config: TrainConfig, data: TrainingSet) -> None:
+def check_world(here: World, config: TrainConfig, data: TrainingSet) -> None:
+    """See that so many processes can share a batch.
+
+    Raises:
+        UsageError: if the objective compares the batch's anchors with each other, or a process gets none.
+    """
     if here.size == 1:
         return
     if config.objective in COUPLED:
@@ -216,7 +221,7 @@ class _Trainer:
     def _meet(self, told: dict[str, float], share: float, stop: bool) -> tuple[dict[str, float], bool]:
         """Sum gradients, the log's means and the wish to stop over all processes, in one message."""
         gradients = self._gradients()
-        said = torch.tensor([share * value for value in told.values()] + [float(stop)]).to(gradients[0])
+        said = gradients[0].new_tensor([*(share * value for value in told.values()), float(stop)])
         flat = self.world.summed(torch.cat([*(g.flatten() for g in gradients), said]))
         sizes = [g.numel() for g in gradients]
         *parts, said = flat.split([*sizes, len(said)])
