@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from moca_avs.clustering import cosine_map, sounding_clusters, spherical_kmeans
+from moca_avs.clustering import _nearest, cosine_map, sounding_clusters, spherical_kmeans
 from moca_avs.errors import UsageError
 
 
@@ -128,6 +128,14 @@ def test_an_empty_cluster_is_given_a_stray_point():
     for seed in range(8):
         labels = spherical_kmeans(features, 3, seed=seed, starts=1).labels.flatten()
         assert labels.tolist() == [0] * 8 + [1] * 8 + [2]
+
+
+@pytest.mark.parametrize("clusters", [1, 2, 8])
+def test_the_nearest_centre_is_the_first_of_the_best(clusters):
+    rng = torch.Generator().manual_seed(0)
+    cosines = torch.randint(-2, 3, (2, 3, clusters, 5, 4), generator=rng) / 2  # full of ties
+    expected = np.argmax(cosines.numpy(), axis=2)  # numpy promises the first
+    assert np.array_equal(_nearest(cosines).numpy(), expected)
 
 
 def test_heat_is_the_cosine_of_upsampled_features():
