@@ -157,7 +157,9 @@ def main(arguments: list[str] | None = None) -> None:
     heights = (HEIGHT,) if options.quick else (HEIGHT, 180, 720)
     seconds = 10 if options.quick else SECONDS
     place = cache_dir() / "benchmarks"
-    films = {height: make_film(place / f"film_{height}p_{seconds}s.mp4", seconds, height) for height in heights}
+    films = {
+        height: make_film(place / f"film_{height}p_{seconds}s.mp4", seconds, height) for height in heights
+    }
     limits = [4, 8] if options.quick else [SECONDS // 4, SECONDS // 2, SECONDS]
     repeats = 1 if options.quick else 5
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,150 @@
+"""The cost of a clip: milliseconds per frame by stage, for each method; and of ImageBind's and SAM's size.
+
+    python benchmarks/cost_of_a_clip.py --out cost.json
+    python benchmarks/cost_of_a_clip.py --preset imagebind --random      # one forward of each full-size model
+    python benchmarks/cost_of_a_clip.py --quick
+
+`lite` runs `moca segment --profile` on a 360p film at one frame a second. Stages overlap, so the stages' sum
+is more than the wall time, which is given too. `--random`: weights' values don't change the time; models are
+built one after the other, those that would need more memory than there is are left out and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from film import make_film
+from segmenting import SECONDS, machine
+
+from moca_avs import load
+from moca_avs.fetch import cache_dir
+from moca_avs.inputs import Job
+from moca_avs.methods import METHODS
+from moca_avs.segment import Options, Outcome, segment_file
+from moca_avs.stages import stage_table
+
+Forward = Callable[[], object]
+
+
+def by_stage(method: str, film: Path, limit: int) -> dict[str, float]:
+    """Milliseconds per frame by stage; a first frame warms up."""
+    found = load("lite", method, "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, frames in (("warm", 1), ("out", limit)):
+            job = Job(film, Path(folder) / name)
+            outcome = Outcome(job)
+            options = Options(fps=1.0, start=float(frames > 1), limit=frames, profile=True)
+            segment_file(job, lambda: found, options, outcome, progress=False)
+    print(f"\n### {method}, lite, {outcome.frames} frames of 360p\n")
+    print(stage_table(outcome.seconds, outcome.frames, outcome.wall))
+    costs = {**outcome.seconds, "from beginning to end": outcome.wall}
+    return {name: round(1e3 * seconds / outcome.frames, 2) for name, seconds in costs.items()}
+
+
+def imagebind() -> dict[str, Forward]:
+    """Both trunks on one picture and one window of sound."""
+    from moca_avs.encoders.imagebind import ImageBindEncoder
+    from moca_avs.encoders.imagebind_trunks import HUGE
+
+    encoder = ImageBindEncoder.random(HUGE)
+    image = encoder.prepare_images(np.zeros((1, 360, 640, 3), np.uint8))
+    sound = encoder.prepare_sound(np.zeros(32_000, np.float32), 16_000)[None]
+    return {
+        "imagebind image trunk": lambda: encoder.embed_images(image),
+        "imagebind sound trunk": lambda: encoder.encode_sound(sound),
+    }
+
+
+def sam() -> dict[str, Forward]:
+    """SAM ViT-H: the picture once, then 64 prompts."""
+    from transformers import SamConfig, SamModel, SamVisionConfig
+
+    vision = SamVisionConfig(
+        hidden_size=1280,
+        num_hidden_layers=32,
+        num_attention_heads=16,
+        global_attn_indexes=[7, 15, 23, 31],
+    )
+    model = SamModel(SamConfig(vision_config=vision.to_dict())).eval()
+    pixels, points = torch.zeros(1, 3, 1024, 1024), torch.full((1, 64, 1, 2), 512.0)
+    embedding = torch.zeros(1, 256, 64, 64)
+    return {
+        "sam-h picture": lambda: model.get_image_embeddings(pixels),
+        "sam-h 64 prompts": lambda: model(image_embeddings=embedding, input_points=points),
+    }
+
+
+def ast() -> dict[str, Forward]:
+    """The tagger on its 10 s of spectrogram."""
+    from transformers import ASTConfig, ASTForAudioClassification
+
+    model = ASTForAudioClassification(ASTConfig(num_labels=527)).eval()
+    sound = torch.zeros(1, 1024, 128)
+    return {"ast": lambda: model(sound)}
+
+
+MODELS: dict[str, tuple[float, Callable[[], dict[str, Forward]]]] = {
+    "imagebind": (3.0, imagebind),
+    "sam": (8.0, sam),
+    "ast": (1.0, ast),
+}
+"""Name -> (GiB it needs, weights and activations; what builds it)."""
+
+
+@torch.inference_mode()
+def full_size(memory: float, repeats: int) -> dict[str, float]:
+    """Milliseconds of one forward of each model that fits."""
+    costs: dict[str, float] = {}
+    for name, (needed, build) in MODELS.items():
+        if needed > memory:
+            print(f"{name} is left out: it needs {needed:g} GiB")
+            continue
+        forwards = build()
+        for what, forward in forwards.items():
+            taken = []
+            for _ in range(repeats + 1):
+                begin = time.perf_counter()
+                forward()
+                taken.append(1e3 * (time.perf_counter() - begin))
+            costs[what] = round(median(taken[1:]), 1)
+            print(f"| {what} | {costs[what]} ms |")
+        del forwards, forward
+        gc.collect()
+    return costs
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--preset", choices=("lite", "imagebind"), default="lite")
+    parser.add_argument("--random", action="store_true", help="random weights; imagebind only")
+    parser.add_argument("--memory", type=float, default=24.0, help="GiB there are")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(arguments)
+    if (options.preset == "imagebind") != options.random:
+        parser.error("--preset imagebind goes with --random: its weights don't ship")
+    costs: dict[str, object] = {}
+    if options.random:
+        costs |= full_size(options.memory, 1 if options.quick else 3)
+    else:
+        seconds = 10 if options.quick else SECONDS
+        film = make_film(cache_dir() / "benchmarks" / f"film_360p_{seconds}s.mp4", seconds)
+        costs |= {name: by_stage(name, film, 2 if options.quick else seconds - 2) for name in METHODS}
+    line = json.dumps({"cost_of_a_clip_ms": {options.preset: costs}, **machine()})
+    if options.out is not None:
+        options.out.write_text(line + "\n", encoding="utf-8")
+    print(line)
+
+
+if __name__ == "__main__":
+    main()

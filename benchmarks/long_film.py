@@ -1,0 +1,103 @@
+"""Peak memory of segmenting an hour against a minute, each in a process of its own.
+
+    python benchmarks/long_film.py --out long_film.json
+    python benchmarks/long_film.py --quick
+
+Both films are 360p at 5 frames a second, look alike, and are heard in a tenth of their scenes, so that the
+hour takes minutes: memory does not ask whether a frame was silent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FPS, HEIGHT, HEARD = 5, 360, 0.1
+
+
+def write_long(path: Path, seconds: int) -> Path:
+    """Write minutes of the same picture drifting, with noise bursts in every tenth scene of five seconds."""
+    import numpy as np
+
+    from moca_avs.media import write_video
+
+    if path.is_file():
+        return path
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 256, (HEIGHT // 8, 1280 // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    rate = 16000
+    heard = np.arange(seconds) // 5 % 10 < round(10 * HEARD)
+    loud = np.where(heard, 0.2, 0.0005).astype(np.float32).repeat(rate)
+    sound = rng.standard_normal(seconds * rate, np.float32) * loud
+    frames = (wide[:, index % 640 : index % 640 + 640] for index in range(seconds * FPS))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_video(path, frames, np.arange(seconds * FPS) / FPS, sound, rate)
+
+
+def segment(film: Path, out: Path) -> dict[str, float]:
+    """What a process of its own does: segment, tell frames, seconds and the peak of its memory."""
+    from moca_avs import load
+    from moca_avs.inputs import Job
+    from moca_avs.segment import Options, Outcome, segment_file
+
+    job = Job(film, out)
+    outcome = Outcome(job)
+    begin = time.perf_counter()
+    segment_file(job, lambda: load("lite", "moca", "cpu"), Options(fps=1.0), outcome, progress=False)
+    return {
+        "frames": outcome.frames,
+        "silent": outcome.empty["silent"],
+        "seconds": round(time.perf_counter() - begin, 1),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+
+
+def in_its_own_process(film: Path, out: Path) -> dict[str, float]:
+    """`segment` in a new Python."""
+    command = [sys.executable, __file__, "--film", str(film), "--folder", str(out)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--quick", action="store_true", help="two minutes instead of an hour")
+    parser.add_argument("--film", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.film is not None:
+        print(json.dumps(segment(options.film, options.folder)))
+        return
+    from moca_avs.fetch import cache_dir
+
+    place, lengths = cache_dir() / "benchmarks", {"short": 60, "long": 120 if options.quick else 3600}
+    found: dict[str, object] = {}
+    peaks = {}
+    for name, seconds in lengths.items():
+        film = write_long(place / f"long_film_{seconds}s.mp4", seconds)
+        with tempfile.TemporaryDirectory() as folder:
+            measured = in_its_own_process(film, Path(folder) / "out")
+        found[name] = measured
+        peaks[name] = measured["peak_mib"]
+        print(f"| {seconds} s | " + " | ".join(f"{key} {value}" for key, value in measured.items()) + " |")
+    found["long_film_growth_mib"] = round(peaks["long"] - peaks["short"], 1)
+    found |= {"machine": platform.machine(), "cores": os.cpu_count()}
+    line = json.dumps(found)
+    if options.out is not None:
+        options.out.write_text(line + "\n", encoding="utf-8")
+    print(line)
+
+
+if __name__ == "__main__":
+    main()
