@@ -74,7 +74,10 @@ class Stencil:
         if self._box is None:
             return frame
         frame = frame.copy()
-        frame[self._box] = (frame[self._box] * self._keep + self._paint) >> 8
+        mixed = frame[self._box] * self._keep
+        mixed += self._paint
+        mixed >>= 8
+        frame[self._box] = mixed
         return frame
 
 
