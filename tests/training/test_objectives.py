@@ -8,9 +8,9 @@ from moca_avs.adapter import AdapterSet
 from moca_avs.errors import UsageError
 from moca_avs.fusion import enhanced_features
 from moca_avs.matching import audio_weights, matching_cost, pool_cost
-from moca_avs.training.cache import StateMaker
 from moca_avs.training.config import TrainConfig
 from moca_avs.training.objectives import OBJECTIVES, Batch, training_loss
+from moca_avs.training.states import StateMaker
 
 ANCHORS, POSITIVES, NEGATIVES = torch.tensor([[3, 0, 8], [5, 7, 9], [9, 3, 1]])
 

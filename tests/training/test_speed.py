@@ -102,14 +102,6 @@ def test_a_run_from_before_there_was_a_choice_goes_on(plain, tmp_path) -> None:
     assert (out / "adapters.safetensors").read_bytes() == (plain / "adapters.safetensors").read_bytes()
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's own, on importing its compiler
-def test_compiled_is_near(plain, tmp_path) -> None:
-    out = run(tmp_path / "run", steps=10, compile=True)
-    for name, expected in weights(plain).items():
-        torch.testing.assert_close(weights(out)[name], expected, rtol=1e-3, atol=1e-4)
-    assert log(out)[0]["loss"] == pytest.approx(log(plain)[0]["loss"], rel=1e-5)
-
-
 def test_without_a_compiler_it_says_so(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(arithmetic.shutil, "which", lambda name: None)
     with pytest.raises(UsageError, match=r"C\+\+ compiler"):

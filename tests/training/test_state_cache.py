@@ -7,7 +7,11 @@ import pytest
 import torch
 from tiny_training import TinyData, TinyEncoder
 
-from moca_avs.training.cache import CachedStates, StateMaker, States, open_states
+from moca_avs.encoders import build_encoder
+from moca_avs.fetch.foundation import Places
+from moca_avs.training.cache import CachedStates, open_states
+from moca_avs.training.states import StateMaker, States
+from tiny_imagebind import write_tiny_imagebind
 
 ROWS = torch.tensor([5, 0, 5, 11])
 SITES = ((0, "attention"), (1, "mlp"))
@@ -60,6 +64,84 @@ def test_float16_is_close_and_takes_half_the_room(tmp_path) -> None:
     assert half_size * 2 == full_size
 
 
+def test_float16_rounds_by_no_more_than_the_docstring_says(tmp_path) -> None:
+    """2^-11 of a value's size, 3e-8 near zero, and nothing becomes infinite."""
+
+    class Wide(TinyEncoder):
+        def image_stem(self, images):
+            sizes = torch.logspace(-9, 9, self.stem.shape[0])  # far below and far above what float16 holds
+            return super().image_stem(images) * sizes
+
+    exact, half = (maker(encoder=Wide(), until_block=0, dtype=dtype) for dtype in ("float32", "float16"))
+    found, expected = half.images(ROWS), exact.images(ROWS)
+    assert expected.abs().max() > 65504
+    assert found.isfinite().all()
+    expected = expected.clamp(-65504, 65504)
+    assert ((found - expected).abs() <= expected.abs() * 2**-11 + 2**-25).all()
+    assert torch.equal(open_states(half, tmp_path, PLENTY).images(ROWS), found)
+
+
+class Counting(TinyEncoder):
+    """Counts what it is asked to compute, and can end a pass that another began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stems = self.sounds = self.features = 0
+
+    def image_stem(self, images):
+        self.stems += 1
+        return super().image_stem(images)
+
+    def encode_sound(self, sounds):
+        self.sounds += 1
+        return super().encode_sound(sounds)
+
+    def image_feature(self, images):
+        state = self.image_stem(images)
+        for index in range(self.image_blocks):
+            state = self.image_block(index, state)
+        return self.last_feature(state)
+
+    def last_feature(self, state):
+        self.features += 1
+        return state.mean(1)
+
+
+class Still(TinyData):
+    """Clips of two equal frames; each third row repeats the sound before it."""
+
+    def frame(self, index: int) -> np.ndarray:
+        return super().frame(index // 2 * 2)
+
+    def sound(self, index: int) -> tuple[np.ndarray, int]:
+        return super().sound(index - (index % 3 == 1))
+
+
+def test_equal_frames_and_sounds_are_encoded_once_in_one_pass(tmp_path) -> None:
+    encoder = Counting()
+    states = maker(Still(12), encoder=encoder)
+    cached = open_states(states, tmp_path, PLENTY)
+    assert (encoder.stems, encoder.features, encoder.sounds) == (6, 6, 8)
+    assert_equal(cached, states)
+
+
+def test_the_feature_from_the_cached_pass_is_image_feature(tmp_path) -> None:
+    write_tiny_imagebind(tmp_path / "imagebind")
+    encoder = build_encoder("imagebind", places=Places(tmp_path), image_size=56)
+    states = maker(encoder=encoder, sites=((5, "mlp"),), until_block=3)
+    for row in (0, 5):
+        model_input = encoder.prepare_images(states.data.frame(row)[None])
+        assert torch.equal(
+            torch.from_numpy(states.row(row)["feature"]), encoder.image_feature(model_input)[0]
+        )
+
+
+def test_the_size_is_told_before_it_is_filled(tmp_path, capsys) -> None:
+    open_states(maker(progress=True), tmp_path, 3 * 10**9)
+    said = "".join(capsys.readouterr())
+    assert "state cache: 0.000 GB for 12 frames in float32; it may take 3.0 GB (the limit)" in said
+
+
 def test_a_cache_is_made_once_and_never_for_something_else(tmp_path) -> None:
     data = TinyData(12)
     open_states(maker(data), tmp_path, PLENTY)
@@ -80,16 +162,9 @@ def test_a_cache_is_made_once_and_never_for_something_else(tmp_path) -> None:
 
 
 def test_features_nobody_asks_for_are_not_computed(tmp_path) -> None:
-    class Counting(TinyEncoder):
-        asked = 0
-
-        def image_feature(self, images):
-            Counting.asked += 1
-            return super().image_feature(images)
-
-    states = maker(encoder=Counting(), keep_features=False)
-    without = open_states(states, tmp_path, PLENTY)
-    assert Counting.asked == 0
+    encoder = Counting()
+    without = open_states(maker(encoder=encoder, keep_features=False), tmp_path, PLENTY)
+    assert encoder.features == 0
     assert torch.equal(without.images(ROWS), maker().images(ROWS))
     with_features = open_states(maker(), tmp_path, PLENTY)  # not the same cache
     assert torch.equal(with_features.features(), maker().features())
