@@ -10,12 +10,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from moca_avs.engines.ray_worker import Worker, as_row, from_row
+from moca_avs.engines.ray_worker import Tally, Worker, as_row, from_row
 from moca_avs.errors import MocaError, UsageError
 from moca_avs.inputs import Job
 from moca_avs.media import is_complete
@@ -118,7 +117,7 @@ def segment_on_ray(
         say(f"engine: ray, {share.workers} workers with {share.threads} threads{gpus} each")
         bar = tqdm(desc="inputs", total=len(left), unit="input", disable=not progress)
         with bar:
-            for outcome in _outcomes(_dataset(left, load, options, config, share), left, config, say):
+            for outcome in _outcomes(_dataset(left, load, options, config, share), left, say):
                 bar.clear()  # the line below it is not ours
                 yield outcome
                 bar.update()
@@ -132,22 +131,21 @@ def _dataset(
 
     rows = [as_row(index, job) for index, job in jobs.items()]
     # A block per row: each outcome comes at once, and a worker's death concerns one input.
+    tally = ray.remote(num_cpus=0)(Tally).remote()
+    actor: Any = Worker  # Ray's annotation knows functions only
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        Worker,
-        fn_constructor_args=(load, options, share.threads, os.getcwd(), config.retries),  # noqa: PTH109
+        actor,
+        fn_constructor_args=(load, options, share.threads, os.getcwd(), config.retries, tally),  # noqa: PTH109
         compute=ray.data.ActorPoolStrategy(size=share.workers, max_tasks_in_flight_per_actor=1),
         num_cpus=share.threads,
         num_gpus=share.gpus,
-        ray_remote_args_fn=partial(dict, max_restarts=-1, max_task_retries=config.retries),
     )
-    dataset.context.max_errored_blocks = -1  # an input that keeps killing its worker stops no other
+    dataset.context.max_errored_blocks = -1  # what nobody foresaw of one input stops no other
     dataset.context.execution_no_progress_timeout_s = -1  # a long film takes hours
     return dataset
 
 
-def _outcomes(
-    dataset: Dataset, jobs: dict[int, Job], config: RayConfig, say: Callable[[str], None]
-) -> Iterator[Outcome]:
+def _outcomes(dataset: Dataset, jobs: dict[int, Job], say: Callable[[str], None]) -> Iterator[Outcome]:
     """Run it: outcomes as they come, and failures for inputs of which none came."""
     from ray.exceptions import RayError
 
@@ -165,10 +163,7 @@ def _outcomes(
         ) from error
     for job in waiting.values():
         yield Outcome(
-            job,
-            "failed",
-            f"its worker died {config.retries + 1} times, of too little memory or a crash; try it alone with "
-            "--engine local, or with fewer --workers",
+            job, "failed", "its worker met an error nobody foresaw; /tmp/ray/session_latest/logs has it"
         )
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import fields
@@ -19,7 +20,23 @@ from moca_avs.methods.base import Method
 from moca_avs.segment import Options, Outcome, segment_file
 from moca_avs.stores import is_finished
 
+DEADLY = (
+    "its worker died {} times, of too little memory or a crash; try it alone with --engine local, or with "
+    "fewer --workers"
+)
 PAUSE = 0.5  # seconds before an input is tried again, doubled each time
+
+
+class Tally:
+    """An actor of its own, which lives on when workers die: counts how often each input was begun."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+
+    def begin(self, index: int) -> int:
+        """Count one more; returns how many there are now."""
+        self._begun[index] += 1
+        return self._begun[index]
 
 
 class Worker:
@@ -30,32 +47,47 @@ class Worker:
         options: which frames, and whether to overwrite.
         threads: of torch and of what counts on it.
         folder: what relative names are relative to, if it is there on this machine.
-        retries: after errors that may pass.
+        retries: after errors that may pass, and after the death of a worker.
+        tally: handle of a `Tally`; Ray itself would begin an input that kills its worker for ever.
     """
 
     def __init__(
-        self, load: Callable[[], Method], options: Options, threads: int, folder: str, retries: int
+        self,
+        load: Callable[[], Method],
+        options: Options,
+        threads: int,
+        folder: str,
+        retries: int,
+        tally: Any,
     ) -> None:
         import torch
 
         torch.set_num_threads(threads)
         if Path(folder).is_dir():
             os.chdir(folder)
-        self._load, self._options, self._retries = load, options, retries
+        self._load, self._options, self._retries, self._tally = load, options, retries, tally
         self._method: Method | None = None
         self._loaded = ""
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Segment one input: its row (`as_row`) -> the row of its outcome (`from_row`)."""
-        job = _job(row)
+        outcome, error = self._done(row["index"], _job(row))
+        kept = {field.name: getattr(outcome, field.name) for field in fields(outcome) if field.name != "job"}
+        fatal = type(error).__name__ if isinstance(error, UsageError | WeightsError) else ""
+        return {"index": row["index"], "outcome": json.dumps(kept), "loaded": self._loaded, "fatal": fatal}
+
+    def _done(self, index: int, job: Job) -> tuple[Outcome, MocaError | OSError | None]:
+        import ray
+
+        begun = ray.get(self._tally.begin.remote(index))
+        if begun > self._retries + 1:
+            return Outcome(job, "failed", DEADLY.format(begun - 1)), None
         for attempt in range(self._retries + 1):
             time.sleep(attempt and PAUSE * 2**attempt)
             outcome, error = self._attempt(job)
             if not isinstance(error, OSError):
                 break
-        kept = {field.name: getattr(outcome, field.name) for field in fields(outcome) if field.name != "job"}
-        fatal = type(error).__name__ if isinstance(error, UsageError | WeightsError) else ""
-        return {"index": row["index"], "outcome": json.dumps(kept), "loaded": self._loaded, "fatal": fatal}
+        return outcome, error
 
     def _attempt(self, job: Job) -> tuple[Outcome, MocaError | OSError | None]:
         outcome = Outcome(job)
