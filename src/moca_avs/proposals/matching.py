@@ -32,7 +32,7 @@ def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def overlaps(masks: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Pixels that each of bool [P, H, W] shares with bool [H, W]: float64 [P], whole numbers."""
-    # One mask after the other stays in the processor's cache; a product of matrices takes five times as long.
+    # Against one mask a matrix product takes six times as long; against ninety, half as long.
     return np.array([np.count_nonzero(one & mask) for one in masks], np.float64)
 
 
