@@ -14,6 +14,7 @@ from moca_avs.fetch.foundation import Places
 from moca_avs.pairing import NeighbourTable, neighbour_table
 from moca_avs.training import TrainConfig, train
 from moca_avs.training.pairs import BATCH, embed_rows, with_pairing
+from moca_avs.training.parallel import World
 from tiny_foundations import write_tiny_dino
 
 
@@ -59,7 +60,7 @@ def test_few_pictures_are_in_memory_at_once(places):
         seen.append(len(frames))
         return features(frames)
 
-    found = embed_rows(watched, data, progress=False)
+    found = embed_rows(watched, data, range(36), progress=False, world=World())
     assert found.shape == (36, 16)
     assert seen == [BATCH, BATCH, 36 - 2 * BATCH]
     assert data.reads == 36

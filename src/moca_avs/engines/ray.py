@@ -205,14 +205,20 @@ def _start(config: RayConfig) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address in (None, "local"):
         cores = max(len(os.sched_getaffinity(0)), (config.workers or 1) * (config.cpus_per_worker or 1))
-        ray.init(
-            "local",
-            num_cpus=cores,
-            object_store_memory=STORE,
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
+        try:
+            ray.init(
+                "local",
+                num_cpus=cores,
+                object_store_memory=STORE,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+        except Exception as error:  # Ray raises no narrower one where its own processes start too slowly
+            raise MocaError(
+                f"Ray could not start its processes here ({_last_line(error)}); on a busy machine try again, "
+                "or leave --engine ray out"
+            ) from error
         return
     try:
         ray.init(address, **quiet)
