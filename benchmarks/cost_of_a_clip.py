@@ -11,19 +11,18 @@ built one after the other, those that would need more memory than there is are l
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import measuring
 import numpy as np
 import torch
 from film import make_film
-from segmenting import SECONDS, machine
+from segmenting import SECONDS
 
 from moca_avs import load
 from moca_avs.fetch import cache_dir
@@ -124,26 +123,21 @@ def full_size(memory: float, repeats: int) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = measuring.options(__doc__)
     parser.add_argument("--preset", choices=("lite", "imagebind"), default="lite")
     parser.add_argument("--random", action="store_true", help="random weights; imagebind only")
     parser.add_argument("--memory", type=float, default=24.0, help="GiB there are")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     if (options.preset == "imagebind") != options.random:
         parser.error("--preset imagebind goes with --random: its weights don't ship")
-    costs: dict[str, object] = {}
+    about, costs = measuring.machine(), dict[str, object]()
     if options.random:
         costs |= full_size(options.memory, 1 if options.quick else 3)
     else:
         seconds = 10 if options.quick else SECONDS
         film = make_film(cache_dir() / "benchmarks" / f"film_360p_{seconds}s.mp4", seconds)
         costs |= {name: by_stage(name, film, 2 if options.quick else seconds - 2) for name in METHODS}
-    line = json.dumps({"cost_of_a_clip_ms": {options.preset: costs}, **machine()})
-    if options.out is not None:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    measuring.finish({"cost_of_a_clip_ms": {options.preset: costs}}, about, options.out)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import measuring
 import torch
 from training_step import GB, Noise
 
@@ -97,13 +97,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         },
         "ddp2_over_1": round(seconds[1, total] / seconds[2, total // 2], 3),
         "ddp2_over_1_one_thread_each": round(seconds[1, 1] / seconds[2, 1], 3),
-        "machine": {
-            "cores": os.cpu_count(),
-            "ram_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GB, 1),
-            "torch": torch.__version__,
-            "threads": total,
-            "platform": platform.platform(),
-        },
     }
 
 
@@ -118,9 +111,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, help="a JSON file for the figures and the machine")
-    parser.add_argument("--quick", action="store_true")
+    parser = measuring.options(__doc__)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repetitions", type=int, default=3)
@@ -131,13 +122,12 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if options.quick:
         options.steps, options.batch, options.repetitions = WARM + 1, 2, 1
+    about = measuring.machine()
     result = measure(options)
     print(table(result))
     print(f"\n2 processes over 1: {result['ddp2_over_1']} times as fast with the same threads in all, "
           f"{result['ddp2_over_1_one_thread_each']} with one thread each")  # fmt: skip
-    if options.out is not None:
-        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    measuring.finish(result, about, options.out)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import measuring
 
 FPS, HEIGHT, HEARD = 5, 360, 0.1
 
@@ -70,9 +70,7 @@ def in_its_own_process(film: Path, out: Path) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--quick", action="store_true", help="two minutes instead of an hour")
+    parser = measuring.options(__doc__)
     parser.add_argument("--film", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -81,6 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     from moca_avs.fetch import cache_dir
 
+    about = measuring.machine()
     place, lengths = cache_dir() / "benchmarks", {"short": 60, "long": 120 if options.quick else 3600}
     found: dict[str, object] = {}
     peaks = {}
@@ -92,11 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         peaks[name] = measured["peak_mib"]
         print(f"| {seconds} s | " + " | ".join(f"{key} {value}" for key, value in measured.items()) + " |")
     found["long_film_growth_mib"] = round(peaks["long"] - peaks["short"], 1)
-    found |= {"machine": platform.machine(), "cores": os.cpu_count()}
-    line = json.dumps(found)
-    if options.out is not None:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    measuring.finish(found, about, options.out)
 
 
 if __name__ == "__main__":

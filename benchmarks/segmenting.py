@@ -10,10 +10,6 @@ after the other. Superpixels are no network, but nobody could do without them ei
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import shutil
 import tempfile
 import time
@@ -21,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import measuring
 import torch
 from film import make_film
 
@@ -127,18 +124,6 @@ def growth(films: dict[int, Path], limits: list[int], repeats: int, folder: Path
     return {"growth_ms_per_frame": {name: round(median(each), 1) for name, each in found.items()}}
 
 
-def machine() -> dict[str, object]:
-    """What it ran on."""
-    ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "ram_gib": round(ram, 1),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
-
-
 def table(found: dict[str, object]) -> str:
     """Readable."""
     lines = ["| what | figure |", "|---|---|"]
@@ -150,10 +135,7 @@ def table(found: dict[str, object]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--quick", action="store_true", help="a few frames, once")
-    options = parser.parse_args(arguments)
+    options, about = measuring.options(__doc__).parse_args(arguments), measuring.machine()
     heights = (HEIGHT,) if options.quick else (HEIGHT, 180, 720)
     seconds = 10 if options.quick else SECONDS
     place = cache_dir() / "benchmarks"
@@ -165,12 +147,8 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = against_models(films[HEIGHT], limits[-1], repeats, Path(folder) / "out")
         found |= growth(films, limits, min(repeats, 3), Path(folder) / "out")
-    found |= machine()
     print(table(found))
-    line = json.dumps(found)
-    if options.out is not None:
-        options.out.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    measuring.finish(found, about, options.out)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,6 @@ batch: both kinds of step grow in proportion to the batch.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -29,6 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import measuring
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -304,21 +302,9 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def machine(options: argparse.Namespace) -> dict[str, Any]:
-    """Where it ran."""
-    ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    gpu = torch.cuda.get_device_name() if options.device.startswith("cuda") else None
-    return {
-        "cores": os.cpu_count(), "ram_gb": round(ram / GB, 1), "torch": torch.__version__,
-        "threads": torch.get_num_threads(), "platform": platform.platform(), "gpu": gpu,
-    }  # fmt: skip
-
-
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The options; `--quick` is a try-out whose figures mean little."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, help="a JSON file for the figures and the machine")
-    parser.add_argument("--quick", action="store_true")
+    parser = measuring.options(__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--batch", type=int, default=8, help="anchors of lite's step")
@@ -341,6 +327,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.peak:
         print_peak(*options.peak, options)
         return
+    about = measuring.machine()
     results = {which: measure(which, options) for which in options.encoders}
     print(table(results))
     line: dict[str, Any] = {"benchmark": "training_step", "repetitions": options.repetitions} | results
@@ -354,10 +341,7 @@ def main(arguments: list[str] | None = None) -> None:
         line["imagebind_pma_share_of_step"] = results["imagebind"]["pma_share_of_step"]
         line["imagebind_at_full_size"] = at_full_size(results["imagebind"], options)
         print(f"\nImageBind at full size, by arithmetic: {line['imagebind_at_full_size']}")
-    line["machine"] = machine(options)
-    if options.out is not None:
-        options.out.write_text(json.dumps(line, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(line))
+    measuring.finish(line, about, options.out)
 
 
 if __name__ == "__main__":
