@@ -2,7 +2,10 @@
 
 import json
 import math
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,6 +103,30 @@ def test_a_run_from_before_there_was_a_choice_goes_on(plain, tmp_path) -> None:
     (out / "config.json").write_text(json.dumps(told))
     run(out, resume=True)
     assert (out / "adapters.safetensors").read_bytes() == (plain / "adapters.safetensors").read_bytes()
+
+
+COMPILED = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from test_speed import run
+run(Path(sys.argv[1]), steps=2, compile=True)
+"""
+
+
+def test_compiled_steps_are_the_same_up_to_rounding(tmp_path) -> None:
+    try:
+        check_compiler()
+    except UsageError as error:  # a machine without one: nothing else may happen
+        with pytest.raises(UsageError, match=re.escape(str(error))):
+            run(tmp_path / "run", compile=True)
+        return
+    # In a process of its own: torch's compiler warns of its own inner workings, and here warnings are errors.
+    here = Path(__file__).parent
+    subprocess.run([sys.executable, "-c", COMPILED, tmp_path / "run", here, here.parent], check=True)
+    found, expected = log(tmp_path / "run"), log(run(tmp_path / "plain", steps=2))
+    for name in ("loss", "gradient", "gate_max"):
+        assert [line[name] for line in found] == pytest.approx([line[name] for line in expected], rel=1e-4)
 
 
 def test_without_a_compiler_it_says_so(monkeypatch, tmp_path) -> None:
