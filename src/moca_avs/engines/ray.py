@@ -186,7 +186,8 @@ def _cluster(config: RayConfig) -> Iterator[None]:
     except ImportError as error:
         raise UsageError(f"--engine ray needs Ray ({error}): pip install 'moca-avs[ray]'") from error
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):  # its log file is kept
+        # Its log file is kept, and so are handlers that are not its own.
+        if isinstance(handler, logging.StreamHandler) and type(handler).__module__.startswith("ray."):
             handler.setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield
