@@ -135,7 +135,9 @@ def table(found: dict[str, object]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, print."""
-    options, about = measuring.options(__doc__).parse_args(arguments), measuring.machine()
+    parser, about = measuring.options(__doc__), measuring.machine()
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args(arguments)
     heights = (HEIGHT,) if options.quick else (HEIGHT, 180, 720)
     seconds = 10 if options.quick else SECONDS
     place = cache_dir() / "benchmarks"
@@ -143,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
         height: make_film(place / f"film_{height}p_{seconds}s.mp4", seconds, height) for height in heights
     }
     limits = [4, 8] if options.quick else [SECONDS // 4, SECONDS // 2, SECONDS]
-    repeats = 1 if options.quick else 5
+    repeats = 1 if options.quick else options.repeats
     with tempfile.TemporaryDirectory() as folder:
         found = against_models(films[HEIGHT], limits[-1], repeats, Path(folder) / "out")
         found |= growth(films, limits, min(repeats, 3), Path(folder) / "out")
