@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -39,7 +38,7 @@ def child(folder: Path, threads: int, steps: int, batch: int) -> None:
     data = Noise(FRAMES, encoder.image_size)
     out = folder / os.environ.get("MOCA_RUN", "run")
     train(encoder, data, config, out, progress=False, cache=folder / "cache")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GB
+    peak = measuring.peak_mib() * measuring.MIB / GB
     if os.environ.get("RANK", "0") == "0":
         print(f"peak {peak:.3f}")
 

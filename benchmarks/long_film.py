@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -56,7 +55,7 @@ def segment(film: Path, out: Path) -> dict[str, float]:
         "frames": outcome.frames,
         "silent": outcome.empty["silent"],
         "seconds": round(time.perf_counter() - begin, 1),
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_mib": round(measuring.peak_mib(), 1),
     }
 
 

@@ -83,7 +83,7 @@ def main() -> None:
         taken = Timing(tuple(run["seconds"] for run in runs))
         work, last = 2 * images**2 * FEATURES, runs[-1]
         rate = work / taken.median / 1e9
-        figures[str(images)] = {"seconds": taken.figures(), "gflops": rate, **last}
+        figures[str(images)] = {**last, "seconds": taken.figures(), "gflops": rate}
         rows.append(
             [f"{images:,}", f"{taken:1}", f"{work / 1e12:.2f}", f"{rate:.0f}", f"{last['bare_gflops']:.0f}",
              f"{last['features_mib']:.0f}", f"{last['beyond_mib']:.0f}"]

@@ -15,7 +15,6 @@ batch: both kinds of step grow in proportion to the batch.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -257,7 +256,7 @@ def print_peak(which: str, kind: str, options: argparse.Namespace) -> None:
     if options.device.startswith("cuda"):
         peak = float(torch.cuda.max_memory_allocated())
     else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+        peak = measuring.peak_mib() * measuring.MIB
     print(round(peak / GB, 3))
 
 
