@@ -59,9 +59,7 @@ def in_turn(
 def peak_mib() -> float:
     """Most memory this process has held so far, in MiB."""
     status = Path("/proc/self/status")
-    if (
-        status.exists()
-    ):  # Linux; getrusage would begin with the memory of the process that started this one
+    if status.exists():  # Linux; getrusage would begin with the memory of the process that started this one
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1024
     scale = MIB if platform.system() == "Darwin" else 1024
