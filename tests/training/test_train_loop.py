@@ -173,7 +173,7 @@ def test_kill_and_resume_ends_bit_equal(tmp_path, one_thread) -> None:
             time.sleep(0.001)
         process.kill()
         assert process.wait() == -signal.SIGKILL, f"the run ended before it was killed at step {after}"
-    (killed / "steps" / ".000777.part").mkdir(parents=True)  # as a kill in the middle of a checkpoint leaves it
+    (killed / "steps" / ".000777.part").mkdir(parents=True)  # what a kill may leave
     with (killed / "log.jsonl").open("a") as file:
         file.write('{"step": 119, "lo')
     run(killed, resume=True, **settings)
