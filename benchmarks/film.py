@@ -18,7 +18,7 @@ from moca_avs.media import write_video
 SCENE = 5  # seconds; the two things of a scene take turns every second
 
 
-def make_film(path: Path, seconds: int, height: int = 360, fps: int = 25, heard: float = 1.0) -> Path:
+def make_film(path: Path, seconds: int, height: int = 360, fps: int = 25) -> Path:
     """Write a 16:9 film in H.264 and AAC; one that is there already is kept.
 
     Args:
@@ -26,15 +26,13 @@ def make_film(path: Path, seconds: int, height: int = 360, fps: int = 25, heard:
         seconds: its length, a multiple of 5.
         height: in pixels.
         fps: frames per second.
-        heard: share of the scenes, from the start of each ten on, in which something is heard.
     """
     if path.is_file():
         return path
     debian.unpacked_all(PACKAGES)
     pool, scenes = unseen_media(), seconds // SCENE
-    sounding = [index % 10 < round(10 * heard) for index in range(scenes)]
     drawn = [_scene(pool, index, height, 1) for index in range(scenes)]
-    sound = np.concatenate([_sound(scene, index, sounding[index]) for index, scene in enumerate(drawn)])
+    sound = np.concatenate([_sound(scene, index) for index, scene in enumerate(drawn)])
     path.parent.mkdir(parents=True, exist_ok=True)
     times = np.arange(scenes * SCENE * fps) / fps
     return write_video(path, _pictures(pool, scenes, height, fps), times, sound, HERTZ)
@@ -57,7 +55,7 @@ def _pictures(pool: Pool, scenes: int, height: int, fps: int) -> Iterator[np.nda
         yield from frames[:, top : top + height]
 
 
-def _sound(scene: Scene, index: int, heard: bool) -> np.ndarray:
+def _sound(scene: Scene, index: int) -> np.ndarray:
     turns = np.arange(SCENE) % 2
-    events = [Event(one.samples(), (turns == turn) & heard) for turn, one in enumerate(scene.sounds)]
+    events = [Event(one.samples(), turns == turn) for turn, one in enumerate(scene.sounds)]
     return compose_sound(events, SCENE, np.random.default_rng([1, index])).sound

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import finish, machine, options, peak_mib, table
+from measuring import finish, machine, options, peak_mib, seconds_of, table
 from torch import Tensor
 
 from moca_avs.adapter import AdapterSet
@@ -63,16 +63,6 @@ class InMemory:
     def features(self) -> Tensor:
         """See `moca_avs.training.cache.States`."""
         return self.prefix.mean(1)
-
-
-def seconds_of(work: Callable[[], object], device: str) -> float:
-    """Run it; the GPU's queue is emptied before and after."""
-    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-    wait()
-    start = time.perf_counter()
-    work()
-    wait()
-    return time.perf_counter() - start
 
 
 def material(encoder: ImageBindEncoder, adapters: AdapterSet, batch: int) -> InMemory:
@@ -129,15 +119,15 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     peaks = {"after_building": peak(device)}
     method = Moca(encoder, None, None, MocaConfig(refine="none"))
     clip = one_frame()
-    seconds["segmenting_first"] = seconds_of(lambda: method(clip), device)
+    seconds["segmenting_first"] = seconds_of(lambda: method(clip))
     method = Moca(encoder, None, None, MocaConfig(refine="none"))  # remembers no frame
-    seconds["segmenting"] = seconds_of(lambda: method(clip), device)
+    seconds["segmenting"] = seconds_of(lambda: method(clip))
     peaks["after_segmenting"] = peak(device)
     start = time.perf_counter()
     states = material(encoder, adapters, asked.batch)
     seconds["states_of_a_batch"] = time.perf_counter() - start
     step = training_step(encoder, adapters, states, asked.batch)
-    steps = [seconds_of(step, device) for _ in range(asked.steps)]
+    steps = [seconds_of(step) for _ in range(asked.steps)]
     seconds["step_first"], seconds["step"] = steps[0], median(steps[1:] or steps)
     peaks["after_training"] = peak(device)
     return {

@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from moca_avs.stages import wait_for_gpu
+
 MIB = 2**20
 
 
@@ -40,6 +42,15 @@ class Timing:
         return "{} ({}–{})".format(*(f"{value * factor:.3g}" for value in values))
 
 
+def seconds_of(work: Callable[[], object]) -> float:
+    """Run it; a GPU's queue is emptied before and after."""
+    wait_for_gpu()
+    start = time.perf_counter()
+    work()
+    wait_for_gpu()
+    return time.perf_counter() - start
+
+
 def in_turn(
     works: Mapping[str, Callable[[], object]], repetitions: int, warm: bool = True
 ) -> dict[str, Timing]:
@@ -50,9 +61,7 @@ def in_turn(
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repetitions):
         for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(seconds_of(work))
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 

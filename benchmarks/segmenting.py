@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -35,13 +34,6 @@ from moca_avs.segment import CHUNK_FRAMES, Options, Outcome, segment_file
 SECONDS, HEIGHT = 40, 360
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
-
-
 def fresh() -> Moca:
     """The default method, remembering nothing yet."""
     method = load("lite", "moca", "cpu")
@@ -55,7 +47,9 @@ def segmented(film: Path, limit: int, folder: Path, method: Moca) -> float:
     shutil.rmtree(folder, ignore_errors=True)
     job = Job(film, folder)
     options = Options(fps=1.0, limit=limit)
-    return seconds_of(lambda: segment_file(job, lambda: method, options, Outcome(job), progress=False))
+    return measuring.seconds_of(
+        lambda: segment_file(job, lambda: method, options, Outcome(job), progress=False)
+    )
 
 
 def forwards(film: Path, limit: int, method: Moca) -> dict[str, Callable[[], object]]:
@@ -95,7 +89,7 @@ def against_models(film: Path, limit: int, repeats: int, folder: Path) -> dict[s
     for _ in range(repeats):
         whole.append(segmented(film, limit, folder, fresh()))
         for name, work in forwards(film, limit, fresh()).items():
-            bare.setdefault(name, []).append(seconds_of(work))
+            bare.setdefault(name, []).append(measuring.seconds_of(work))
     total = median(whole)
     each = {name: median(found) for name, found in bare.items()}
     frozen = sum(seconds for name, seconds in each.items() if name != "superpixels")

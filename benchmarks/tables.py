@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 MARKER = "<!-- measured: python benchmarks/tables.py writes what follows -->"
-MOCA = (sys.executable, "-c", "from moca_avs.cli import main; main()", "table")
+MOCA = (sys.executable, "-m", "moca_avs", "table")
 
 
 def main() -> None:

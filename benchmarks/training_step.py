@@ -149,16 +149,6 @@ class Bench:
         return work
 
 
-def seconds_of(work: Callable[[], object], device: str) -> float:
-    """Run it; a GPU's queue is emptied before and after."""
-    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-    wait()
-    start = time.perf_counter()
-    work()
-    wait()
-    return time.perf_counter() - start
-
-
 def kept_bytes(work: Callable[[], object]) -> int:
     """Bytes autograd keeps for going backwards, each storage once, weights left out."""
     kept: dict[int, int] = {}
@@ -197,7 +187,7 @@ def build(which: str, options: argparse.Namespace) -> Bench:
 
 def measure(which: str, options: argparse.Namespace) -> dict[str, Any]:
     """Every figure of one encoder."""
-    bench, device = build(which, options), options.device
+    bench = build(which, options)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         states = open_states(bench.maker(), Path(folder), 10**12)
@@ -209,10 +199,8 @@ def measure(which: str, options: argparse.Namespace) -> dict[str, Any]:
         }  # fmt: skip
         flops = {name: operations(work) for name, work in works.items()}  # also warms up
         kept = kept_bytes(lambda: training_loss(cached))
-        seconds: dict[str, list[float]] = {name: [] for name in works}
-        for _ in range(options.repetitions):
-            for name, work in works.items():
-                seconds[name].append(seconds_of(work, device))
+        timed = measuring.in_turn(works, options.repetitions, warm=False)
+        seconds = {name: timing.seconds for name, timing in timed.items()}
     middle = {name: median(values) for name, values in seconds.items()}
     saved = middle["naive"] - middle["cached"]
     per_frame = filling / len(bench.data)

@@ -8,10 +8,10 @@ from moca_avs.pairing import (
     NeighbourTable,
     nearest_rows,
     neighbour_table,
-    rows_of_rank,
     sample_pairs,
     table_of_rows,
 )
+from moca_avs.training.parallel import World
 
 
 def slow_neighbours(features, clips, count, same_clip):
@@ -52,7 +52,7 @@ def test_ties_go_to_the_lower_index():
 def test_shares_put_together_are_the_whole(ranks, same_clip):
     features, clips = world()
     options = {"neighbours": 5, "same_clip": same_clip}
-    rows = [rows_of_rank(40, rank, ranks) for rank in range(ranks)]
+    rows = [World(rank, ranks).share(40) for rank in range(ranks)]
     assert [row for share in rows for row in share] == list(range(40))
     assert max(map(len, rows)) - min(map(len, rows)) <= 1
     shares = [nearest_rows(features, clips, share, **options) for share in rows]

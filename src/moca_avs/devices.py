@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from moca_avs.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16", "float64")
+Precision = Literal["auto", "float32", "bfloat16", "float16", "float64"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
 def choose_device(name: str = "auto") -> tuple[str, str]:

@@ -109,11 +109,6 @@ def neighbour_table(
     return table_of_rows(found, clip_ids, neighbours=neighbours, same_clip=same_clip, fingerprint=fingerprint)
 
 
-def rows_of_rank(total: int, rank: int, ranks: int) -> range:
-    """The images that process `rank` of `ranks` searches for: contiguous; together, each image once."""
-    return range(total * rank // ranks, total * (rank + 1) // ranks)
-
-
 @torch.no_grad()
 def nearest_rows(
     features: Tensor,
@@ -127,8 +122,8 @@ def nearest_rows(
 ) -> Tensor:
     """The neighbours of some images among all, nearest first: one process's share of a table.
 
-    With several processes, each searches ``rows_of_rank(N, rank, ranks)``; the results concatenated in the
-    order of the ranks are what one process finds, and go into `table_of_rows`.
+    With several processes, each searches its share (`moca_avs.training.parallel.World.share`); the results
+    concatenated in the order of the ranks are what one process finds, and go into `table_of_rows`.
 
     The exact engine's cosine of two images is the inner product, without any rounding, of their unit vectors
     rounded to multiples of 2^-26. Its order therefore depends on no block size, thread count, device or

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -123,7 +124,10 @@ def test_compiled_steps_are_the_same_up_to_rounding(tmp_path) -> None:
         return
     # In a process of its own: torch's compiler warns of its own inner workings, and here warnings are errors.
     here = Path(__file__).parent
-    subprocess.run([sys.executable, "-c", COMPILED, tmp_path / "run", here, here.parent], check=True)
+    # Nor in the machine's cache of compiled code, where a killed process may have left half a file.
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiled")}
+    command = [sys.executable, "-c", COMPILED, tmp_path / "run", here, here.parent]
+    subprocess.run(command, check=True, env=environment)
     found, expected = log(tmp_path / "run"), log(run(tmp_path / "plain", steps=2))
     for name in ("loss", "gradient", "gate_max"):
         assert [line[name] for line in found] == pytest.approx([line[name] for line in expected], rel=1e-4)

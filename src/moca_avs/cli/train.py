@@ -14,7 +14,7 @@ from moca_avs.cli.choices import Device
 from moca_avs.cli.sources import Model, Weights, parse_places
 from moca_avs.errors import UsageError
 from moca_avs.training.config import TrainConfig
-from moca_avs.training.speed import Speed
+from moca_avs.training.speed import CACHE_LIMIT, Speed
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Train:
     cache_limit: Annotated[
         float,
         arg(metavar="GB", help="Most it may take; beyond it, it is computed at every step. 0: never kept."),
-    ] = 8.0
+    ] = CACHE_LIMIT / 1e9
     speed: Annotated[Speed, arg(name="")] = field(default_factory=Speed)
     config: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
 

@@ -29,10 +29,8 @@ from moca_avs.training.objectives import COUPLED, Batch, training_loss
 from moca_avs.training.pairs import ENCODER, pairing_features, run_table, with_pairing
 from moca_avs.training.parallel import World, world
 from moca_avs.training.running import deterministic, generator_of, interrupts, say
-from moca_avs.training.speed import Speed
+from moca_avs.training.speed import CACHE_LIMIT, Speed
 from moca_avs.training.states import StateMaker, States
-
-CACHE_LIMIT = 8 * 10**9
 
 
 def train(
