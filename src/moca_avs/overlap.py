@@ -1,8 +1,8 @@
 """Work beside other work: items made ahead of whoever needs them, and things done behind whoever gave them.
 
-One thread each, few items at once, everything in order. An error in the thread is raised where its item is
-asked for, or where the next thing is given or the block is left. The thread sees the context variables of
-whoever started it (`moca_avs.stages`, `moca_avs.media.opening.noting`), and is gone when the block is left.
+Few items at once, everything in order. An error in a thread is raised where its item is asked for, or where
+the next thing is given or the block is left. Threads see the context variables of whoever started them
+(`moca_avs.stages`, `moca_avs.media.opening.noting`), and are gone when the block is left.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
+from itertools import islice
 from typing import Any, TypeVar, cast
 
+S = TypeVar("S")
 T = TypeVar("T")
 _END: Any = object()
+_SHARING: ContextVar[int] = ContextVar("sharing", default=1)
 
 
 @contextmanager
@@ -40,6 +43,45 @@ def ahead(items: Iterable[T], depth: int = 1) -> Iterator[Iterator[T]]:
         pool.shutdown(cancel_futures=True)
         if isinstance(iterator, Generator):
             iterator.close()
+
+
+@contextmanager
+def side_by_side(work: Callable[[S], T], items: Iterable[S], workers: int = 1) -> Iterator[Iterator[T]]:
+    """Do the same to several items at once, ahead of who needs the results; they come in the items' order.
+
+    When the block is left the items in work are waited for, the others are not begun.
+
+    Args:
+        work: asked from `workers` threads at once.
+        items: walked in this thread.
+        workers: at least 1; up to twice as many results are in memory.
+    """
+    pool, waiting = ThreadPoolExecutor(workers, "moca-beside"), iter(items)
+    sharing = _SHARING.get() * workers
+
+    def begin(item: S) -> Future[T]:
+        context = copy_context()  # one can't be entered by two threads
+        context.run(_SHARING.set, sharing)
+        return pool.submit(context.run, work, item)
+
+    def results() -> Iterator[T]:
+        while coming:
+            result = coming.popleft().result()
+            coming.extend(map(begin, islice(waiting, 1)))
+            yield result
+
+    try:
+        coming = deque(map(begin, islice(waiting, 2 * workers)))
+        yield results()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def threads_here() -> int:
+    """Threads that work in this thread may use: its share of torch's where `side_by_side` divides them."""
+    import torch
+
+    return max(1, torch.get_num_threads() // _SHARING.get())
 
 
 def _asked(coming: deque[Future[T]], ask: Callable[[], Future[T]]) -> Iterator[T]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -15,7 +17,7 @@ T = TypeVar("T")
 
 
 class ByFrame(Generic[T]):
-    """What was found in each of the last frames, by their pixels.
+    """What was found in each of the last frames, by their pixels; threads may ask side by side.
 
     Args:
         frames: how many are kept.
@@ -23,17 +25,27 @@ class ByFrame(Generic[T]):
 
     def __init__(self, frames: int = REMEMBERED) -> None:
         self.frames = frames
-        self._found: OrderedDict[bytes, T] = OrderedDict()
+        self._found: OrderedDict[bytes, Future[T]] = OrderedDict()
+        self._changing = threading.Lock()
 
     def __call__(self, frame: np.ndarray, find: Callable[[], T]) -> T:
-        """What `find` gives for this frame, asked only where the frame is new."""
+        """What `find` gives for this frame, asked only where it is new; what it raises is forgotten."""
         key = frame_key(frame)
-        if key not in self._found:
-            self._found[key] = find()
+        with self._changing:
+            new = key not in self._found
+            found = self._found.setdefault(key, Future())
+            self._found.move_to_end(key)
             if len(self._found) > self.frames:
                 self._found.popitem(last=False)
-        self._found.move_to_end(key)
-        return self._found[key]
+        if new:
+            try:
+                found.set_result(find())
+            except BaseException as error:  # whoever waits for this frame must hear of it too
+                found.set_exception(error)
+                with self._changing:
+                    self._found.pop(key, None)
+                raise
+        return found.result()
 
 
 def frame_key(frame: np.ndarray) -> bytes:

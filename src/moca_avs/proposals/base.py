@@ -29,6 +29,11 @@ class Proposer(Protocol):
         ...
 
 
+def is_parallel(proposer: Proposer) -> bool:
+    """Whether a proposer may be asked for several frames side by side: it says so by ``parallel = True``."""
+    return getattr(proposer, "parallel", False)
+
+
 class BoxDetector(Protocol):
     """Finds boxes around things, whatever they are (an open-world detector)."""
 
@@ -60,6 +65,7 @@ class Joined:
     def __init__(self, proposers: Sequence[Proposer], max_iou: float = 0.9) -> None:
         self.proposers = tuple(proposers)
         self.max_iou = max_iou
+        self.parallel = all(map(is_parallel, proposers))
         self.settings: dict[str, Any] = {
             "name": "joined",
             "max_iou": max_iou,
@@ -81,7 +87,7 @@ class Remembering:
 
     def __init__(self, proposer: Proposer, frames: int = REMEMBERED) -> None:
         self.proposer = proposer
-        self.settings = proposer.settings
+        self.settings, self.parallel = proposer.settings, is_parallel(proposer)
         self._answers: ByFrame[tuple[np.ndarray, tuple[int, ...]]] = ByFrame(frames)
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:

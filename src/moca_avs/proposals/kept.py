@@ -13,7 +13,7 @@ import numpy as np
 
 from moca_avs.media.files import replacing
 from moca_avs.proposals import PROPOSERS
-from moca_avs.proposals.base import Proposer
+from moca_avs.proposals.base import Proposer, is_parallel
 
 if TYPE_CHECKING:
     from moca_avs.fetch.foundation import Places
@@ -31,6 +31,7 @@ class Kept:
 
     def __init__(self, proposer: Proposer, folder: Path) -> None:
         self.proposer, self.settings = proposer, proposer.settings
+        self.parallel = is_parallel(proposer)
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
         self.folder = folder / digest[:16]
 

