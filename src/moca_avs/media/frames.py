@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from moca_avs.errors import MediaError
 from moca_avs.media.opening import decoded, opened, origin, video_stream
@@ -20,6 +20,9 @@ from moca_avs.media.opening import decoded, opened, origin, video_stream
 TOLERANCE = 0.6e-3
 # Where a seek lands after the wanted time, it is tried again from this much earlier; then from the start.
 _SEEK_BACK = (0.0, 10.0)
+
+Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""A picture in yuv420p, BT.709, limited range: Y uint8 [H, W], U and V uint8 [ceil(H / 2), ceil(W / 2)]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,52 @@ class ToRGB:
         return upright
 
 
+class ToPlanes:
+    """Turns decoded frames into upright `Planes`; all get the size of the first.
+
+    The planes may be the decoder's own memory, which later frames are predicted from: never write to them.
+    """
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+        self._size: tuple[int, int] | None = None
+
+    def __call__(self, frame: Any) -> Planes:
+        """Views where the frame is such a picture already, else converted."""
+        if self._size is None:
+            self._size = (frame.width, frame.height)
+        width, height = self._size
+        converted = to_bt709(self._reformatter, frame, width, height)
+        matrix = display_matrix(frame)
+        y, u, v = (_turned(plane, matrix) for plane in planes_of(converted))
+        return y, u, v
+
+
+def to_bt709(reformatter: VideoReformatter, frame: Any, width: int, height: int) -> Any:
+    """The frame in yuv420p, BT.709, limited range; itself where it is that already."""
+    return reformatter.reformat(
+        frame,
+        width=width,
+        height=height,
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+        threads=1,
+    )
+
+
+def planes_of(frame: Any) -> Planes:
+    """Views into the memory of a yuv420p frame, without what pads its lines."""
+    y, u, v = (
+        # Where lines are stored from the bottom up, their distance is negative.
+        np.frombuffer(plane, np.uint8).reshape(-1, abs(plane.line_size))[
+            :: -1 if plane.line_size < 0 else 1, : plane.width
+        ]
+        for plane in frame.planes
+    )
+    return y, u, v
+
+
 def display_matrix(frame: Any) -> tuple[int, int, int, int]:
     """(a, b, c, d) of the display matrix: a pixel (x, y) is shown at (ax + cy, bx + dy)."""
     data = frame.side_data.get("DISPLAYMATRIX")
@@ -63,10 +112,15 @@ def display_matrix(frame: Any) -> tuple[int, int, int, int]:
 
 def turned_upright(picture: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     """Turn and mirror [H, W, 3] as the display matrix says (to the nearest quarter turn)."""
+    return np.ascontiguousarray(_turned(picture, matrix))
+
+
+def _turned(picture: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """A view of [H, W, ...], upright."""
     a, b, c, d = matrix
     if abs(a) + abs(d) < abs(b) + abs(c):
         picture, a, d = picture.swapaxes(0, 1), c, b
-    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def shown_frames(path: str | Path, start: float = 0.0) -> Iterator[Shown]:

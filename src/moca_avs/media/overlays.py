@@ -8,15 +8,16 @@ from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
 from moca_avs.media.encode import VideoTrack, mp4, usual_rate
-from moca_avs.media.frames import TOLERANCE, ToRGB, native, shown_frames
+from moca_avs.media.frames import TOLERANCE, Planes, ToPlanes, native, shown_frames
 from moca_avs.media.images import read_image
 from moca_avs.media.opening import opened, video_stream
-from moca_avs.media.pictures import Stencil
+from moca_avs.media.pictures import PlaneStencil
 from moca_avs.media.sounds import survey
 from moca_avs.media.soundtracks import source_sound
 from moca_avs.stages import stage
@@ -57,7 +58,7 @@ class OverlayWriter:
         self._path, self._source, self._sound = Path(path), Path(source), sound
         self._start, self._end = start, math.inf if end is None else end
         self._still_fps = still_fps
-        self._stencil: Stencil | None = None
+        self._stencil: PlaneStencil | None = None
         self._time = -math.inf
 
     def __enter__(self) -> OverlayWriter:
@@ -71,10 +72,10 @@ class OverlayWriter:
         self._next = next(pictures, None)
         if self._next is None:
             raise MediaError(f"{self._source} has no frame in the stretch to show; choose an earlier one")
-        self._size = self._next[2].shape[:2]
+        self._size = self._next[2][0].shape
         with ExitStack() as stack:
             container = stack.enter_context(mp4(self._path))
-            self._track = VideoTrack(container, self._size[0], self._size[1], rate, base)
+            self._track = VideoTrack(container, self._size[0], self._size[1], rate, base, quick=True)
             self._heard = source_sound(container, self._sound or self._source, self._start, self._end)
             if self._heard is not None:
                 stack.callback(self._heard.close)
@@ -89,10 +90,11 @@ class OverlayWriter:
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             return usual_rate(float(1 / rate)), min(stream.time_base, _COARSEST)
 
-    def _still_pictures(self, fps: float) -> Iterator[tuple[float, float, np.ndarray]]:
+    def _still_pictures(self, fps: float) -> Iterator[tuple[float, float, Planes]]:
         if self._sound is None:
             raise MediaError(f"{self._source} is a picture: it needs a sound to go with it")
-        picture, seconds = read_image(self._source), survey(self._sound).seconds
+        picture = ToPlanes()(av.VideoFrame.from_ndarray(read_image(self._source), format="rgb24"))
+        seconds = survey(self._sound).seconds
         for step in range(max(math.ceil(seconds * fps), 1)):
             yield step / fps, min(1 / fps, max(seconds - step / fps, 1e-3)), picture
 
@@ -103,7 +105,7 @@ class OverlayWriter:
         if time <= self._time:
             raise MediaError(f"masks must come in time order, found {time:g} s after {self._time:g} s")
         self._write_until(time)
-        self._stencil, self._time = Stencil(mask), time
+        self._stencil, self._time = PlaneStencil(mask), time
 
     def append(self, result: Segmentation) -> None:
         """Every mask of a result, in order."""
@@ -115,8 +117,8 @@ class OverlayWriter:
         """Write the source frames that begin before `time`, wearing the mask held now."""
         while self._next is not None and self._next[0] < time - TOLERANCE:
             shown, duration, picture = self._next
-            drawn = picture if self._stencil is None else self._stencil.drawn(picture)
-            self._track.add(drawn, shown - self._start, duration)
+            paint = None if self._stencil is None else self._stencil.paint
+            self._track.add_planes(picture, shown - self._start, duration, paint)
             if self._heard is not None:
                 self._heard.feed(shown - self._start)
             self._next = next(self._pictures, None)
@@ -130,7 +132,7 @@ class OverlayWriter:
                 self._heard.feed(end - self._start)
 
 
-def _film_pictures(source: Path, start: float, end: float) -> Iterator[tuple[float, float, np.ndarray]]:
-    convert = ToRGB()
+def _film_pictures(source: Path, start: float, end: float) -> Iterator[tuple[float, float, Planes]]:
+    convert = ToPlanes()
     for shown in native(shown_frames(source, start), start, end):
         yield shown.time, shown.duration, convert(shown.raw)

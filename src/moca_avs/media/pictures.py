@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from moca_avs.errors import MediaError
+from moca_avs.media.frames import Planes
 
 MASK_COLOUR = (0, 200, 255)
 _FILL, _EDGE = 96, 255  # opacity of a mask's inside and contour, of 256
@@ -54,20 +55,12 @@ class Stencil:
     """One mask made ready to be drawn on many frames: bool [H, W]."""
 
     def __init__(self, mask: np.ndarray) -> None:
-        from scipy.ndimage import minimum_filter
-
-        self._box: tuple[slice, slice] | None = None
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if rows.size == 0:
+        self._box = _box(mask)
+        if self._box is None:
             return
-        self._box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        reach = max(1, round(min(mask.shape) / 240))
-        # The picture's own border is no contour: outside counts as inside.
-        around = np.pad(mask, reach, mode="edge")
-        inside = minimum_filter(around.view(np.uint8), size=2 * reach + 1)[reach:-reach, reach:-reach]
-        opacity = np.where(inside, _FILL, _EDGE) * mask
-        self._keep = (256 - opacity[self._box]).astype(np.uint16)[..., None]
-        self._paint = (opacity[self._box][..., None] * np.array(MASK_COLOUR)).astype(np.uint16)
+        opacity = _opacity(mask)[self._box][..., None]
+        self._keep = 256 - opacity
+        self._paint = opacity * np.array(MASK_COLOUR, np.uint16)
 
     def drawn(self, frame: np.ndarray) -> np.ndarray:
         """A copy of uint8 [H, W, 3] with the mask coloured in; the frame itself where the mask is empty."""
@@ -79,6 +72,60 @@ class Stencil:
         mixed >>= 8
         frame[self._box] = mixed
         return frame
+
+
+class PlaneStencil:
+    """`Stencil` for the planes of yuv420p: bool [H, W]."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self._parts: list[tuple[tuple[slice, slice], np.ndarray, np.ndarray]] = []
+        height, width = mask.shape
+        opacity = np.pad(_opacity(mask), ((0, height % 2), (0, width % 2)), mode="edge")
+        fours = opacity.reshape(opacity.shape[0] // 2, 2, opacity.shape[1] // 2, 2)
+        average = (fours.sum((1, 3), dtype=np.uint16) + 2) >> 2
+        box = _box(average > 0)
+        if box is None:
+            return
+        rows, columns = box
+        twice = (slice(2 * rows.start, 2 * rows.stop), slice(2 * columns.start, 2 * columns.stop))
+        luma, *chroma = _bt709(MASK_COLOUR)
+        for where, part, value in ((twice, opacity, luma), *((box, average, value) for value in chroma)):
+            inside = part[where]
+            self._parts.append((where, 256 - inside, np.round(inside * value + 128).astype(np.uint16)))
+
+    def paint(self, planes: Planes) -> None:
+        """Colour the mask in on planes of its size, made even; an empty mask changes nothing."""
+        for plane, (where, keep, paint) in zip(planes, self._parts, strict=False):
+            mixed = plane[where] * keep
+            mixed += paint
+            mixed >>= 8
+            plane[where] = mixed
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """What of bool [H, W] holds every True; None without one."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if rows.size == 0:
+        return None
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _opacity(mask: np.ndarray) -> np.ndarray:
+    """Of 256, uint16 [H, W]: of a mask's inside, of its contour, 0 elsewhere."""
+    reach = max(1, round(min(mask.shape) / 240))
+    # The picture's own border is no contour: outside counts as inside.
+    inside = np.pad(mask, reach, mode="edge")
+    for _ in range(2):  # the least of every (2 reach + 1)² pixels, first along columns, then along rows
+        length = len(inside) - 2 * reach
+        inside = np.logical_and.reduce([inside[step : step + length] for step in range(2 * reach + 1)]).T
+    return np.where(inside, np.uint16(_FILL), np.uint16(_EDGE)) * mask
+
+
+def _bt709(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    """Y, U, V of limited range (ITU-R BT.709) of an RGB colour 0..255."""
+    red, green, blue = (value / 255 for value in colour)
+    y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return 16 + 219 * y, 128 + 224 * (blue - y) / 1.8556, 128 + 224 * (red - y) / 1.5748
 
 
 def overlay(frame: np.ndarray, mask: np.ndarray | None, heat: np.ndarray | None = None) -> np.ndarray:
