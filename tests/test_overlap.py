@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from moca_avs.overlap import Behind, ahead
+from moca_avs.overlap import Behind, ahead, side_by_side, threads_here
 
 HERE = ContextVar("here", default="nowhere")
 
@@ -181,3 +181,53 @@ def test_ctrl_c_stays_ctrl_c_and_what_was_given_is_done():
     with pytest.raises(KeyboardInterrupt):
         give([partial(time.sleep, 0.05), partial(done.append, 1), fail], depth=3, then=KeyboardInterrupt)
     assert done == [1]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_side_by_side_gives_results_in_order_and_runs_that_many_at_once(workers):
+    together = threading.Barrier(workers, timeout=20)
+
+    def work(item):
+        together.wait()
+        return item * 10, HERE.get()
+
+    token = HERE.set("here")
+    with side_by_side(work, range(2 * workers), workers) as results:
+        assert list(results) == [(item * 10, "here") for item in range(2 * workers)]
+    HERE.reset(token)
+
+
+def test_side_by_side_begins_before_anything_is_asked_for_and_not_too_much():
+    begun = []
+    with side_by_side(begun.append, range(100), 3) as results:
+        wait_until(lambda: len(begun) == 6)
+        next(results)
+        wait_until(lambda: len(begun) == 7)
+    assert len(begun) == 7
+
+
+def test_side_by_side_raises_where_the_broken_item_is_asked_for():
+    def work(item):
+        return 6 // item
+
+    with side_by_side(work, [3, 0, 2], 2) as results:
+        assert next(results) == 2
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+
+
+def test_threads_are_divided_among_those_who_work_side_by_side(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 12)
+    assert threads_here() == 12
+    with side_by_side(lambda _: threads_here(), range(4), 4) as results:
+        assert list(results) == [3] * 4
+        assert threads_here() == 12
+
+    def inner(_):
+        with side_by_side(lambda _: threads_here(), range(2), 2) as results:
+            return list(results)
+
+    with side_by_side(inner, range(4), 4) as results:
+        assert list(results) == [[1, 1]] * 4
+    with side_by_side(lambda _: threads_here(), range(20), 20) as results:
+        assert set(results) == {1}

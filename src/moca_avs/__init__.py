@@ -14,6 +14,10 @@ __version__ = "0.1.0"
 
 # onnxruntime >= 1.31 reports to its maker, and writes into the home folder, from its import on.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# GNU's OpenMP threads (torch's) spin for milliseconds after each piece of work and so take the cores from
+# decoding, proposals and writing beside them; a fraction of a millisecond serves the work itself as well.
+# Read when torch is first imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 if TYPE_CHECKING:
     from moca_avs.clip import Clip as Clip
