@@ -1,131 +1,61 @@
-"""Files in, folders out: films stream through a method, finished results are skipped, failures are listed."""
+"""Files in, folders out: films stream through a method, finished results are skipped, failures are listed.
+
+Inputs are walked in order, as pieces: an input's chunks, then its end. The method answers them in groups.
+Without a batch a group is a piece, so one input is in work at a time. With one, it has as many frames as
+asked for, of as many inputs as that takes, and is read while the group before is answered; inputs are closed
+while the next is.
+"""
 
 from __future__ import annotations
 
-import itertools
-import math
-import sys
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import cache, partial
-from typing import Any, Literal
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from tqdm import tqdm
 
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.errors import MocaError, UsageError, WeightsError
 from moca_avs.inputs import Job
-from moca_avs.media import (
-    OverlayWriter,
-    SegmentationWriter,
-    probe,
-    stream_clips,
-    stream_pair,
-)
-from moca_avs.media.opening import noting
-from moca_avs.methods.base import Method
-from moca_avs.overlap import Behind, ahead
-from moca_avs.stages import Stages, stage, staged, wait_for_gpu
-from moca_avs.stores import at_hand, is_finished
+from moca_avs.methods.base import Batched, Method
+from moca_avs.overlap import ahead
+from moca_avs.segmenting import SOUND_MARGIN, Options, Outcome, Work
+from moca_avs.stages import Stages, stage, wait_for_gpu
 
-OVERLAY = "overlay.mp4"
-CHUNK_FRAMES = 4  # frames a method sees at once: few enough for a lively bar and a prompt Ctrl-C
-SOUND_MARGIN = 5.0  # seconds of sound kept around a chunk, so that windows of up to 10 s are whole
+__all__ = ["CHUNK_FRAMES", "SOUND_MARGIN", "Options", "Outcome", "segment_all", "segment_file"]
 
+CHUNK_FRAMES = 4  # frames read at once: few enough for a lively bar and a prompt Ctrl-C
+GPU_FRAMES = 16  # frames a method on a GPU is given at once: fewer leave it idle
 
-@dataclass(frozen=True)
-class Options:
-    """Which frames of each input are looked at, and what happens to results that are there already.
-
-    Attributes:
-        fps: frames looked at per second, or "native": every frame.
-        start: seconds.
-        end: seconds; None means the film's end.
-        limit: at most this many frames of each input; None means all.
-        overwrite: do finished results again.
-        profile: wait for a GPU at the end of every stage, so that `Outcome.seconds` tells them apart.
-
-    Raises:
-        UsageError: on a limit below 1.
-    """
-
-    fps: float | Literal["native"] = 1.0
-    start: float = 0.0
-    end: float | None = None
-    limit: int | None = None
-    overwrite: bool = False
-    profile: bool = False
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"limit must be at least 1 frame, found {self.limit}")
-
-
-@dataclass
-class Outcome:
-    """What became of one input.
-
-    Attributes:
-        job: the input.
-        state: "skipped" where its result was there already; "failed" with the reason in `message`; "stopped"
-            by Ctrl-C.
-        message: why it failed.
-        frames: finished and kept, also where it failed or was stopped.
-        empty: how many of those have an empty mask, by reason.
-        notes: what should be known of a result all the same (a film that was cut off, ...).
-        seconds: by stage (`moca_avs.stages`); reading and writing overlap with the method.
-        wall: seconds from beginning to end.
-    """
-
-    job: Job
-    state: Literal["done", "skipped", "failed", "stopped"] = "done"
-    message: str = ""
-    frames: int = 0
-    empty: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    wall: float = 0.0
+Piece = tuple[Work, Clip | None]
+"""A chunk of an input; None: that was all of it."""
 
 
 def segment_all(
     jobs: Sequence[Job], load: Callable[[], Method], options: Options, progress: bool = True
 ) -> Iterator[Outcome]:
-    """Segment one input after the other; one that fails doesn't stop the others.
+    """Segment inputs in order; one that fails doesn't stop the others.
 
     Args:
         jobs: inputs and their folders.
         load: builds the method; called once, and only when an input that can be read is there to be done.
-        options: which frames, and whether to overwrite.
-        progress: show a bar with the time left on stderr.
+        options: which frames, whether to overwrite, how many frames at once.
+        progress: show a bar with the time left on stderr: over an input's frames, or over inputs where
+            several are in work at once.
 
     Yields:
-        An outcome per job, as soon as it is known.
+        An outcome per job, in their order, as soon as it is known.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C, after the outcome of the input that it stopped.
+        KeyboardInterrupt: on Ctrl-C, after the outcomes of the inputs that it stopped.
         UsageError: options that make no sense.
         WeightsError: where the method can't be loaded.
     """
-    load = cache(load)
-    for job in jobs:
-        outcome = Outcome(job)
-        try:
-            if not options.overwrite and is_finished(job):
-                yield Outcome(job, "skipped")
-                continue
-            segment_file(job, load, options, outcome, progress)
-        except (UsageError, WeightsError):  # wrong for every input
-            raise
-        except (MocaError, OSError) as error:
-            outcome.state, outcome.message = "failed", str(error)
-        except KeyboardInterrupt:
-            outcome.state = "stopped"
-            yield outcome
-            raise
-        yield outcome
+    works = (Work(job, Outcome(job), options, skip=not options.overwrite) for job in jobs)
+    for work in _ended(works, load, options, _Shown(len(jobs), progress)):
+        yield work.outcome
 
 
 def segment_file(
@@ -137,95 +67,195 @@ def segment_file(
         job: the input and its folder.
         load: gives the method; asked once the input has shown that it can be read.
         options: which frames.
-        outcome: filled in as frames are finished.
+        outcome: of this job; filled in as frames are finished.
         progress: show a bar.
 
     Raises:
         MediaError: an input that can't be read, or a place that can't be written.
         UsageError: options that make no sense for this input.
     """
-    stages = Stages()
-    outcome.seconds = stages.seconds
-    begin = time.perf_counter()
-    with noting(outcome.notes), stages.gathering(), at_hand(job) as job, ExitStack() as stack:
-        stack.callback(lambda: setattr(outcome, "wall", time.perf_counter() - begin))
-        end = _end(job, options)
-        clips = stack.enter_context(ahead(staged("read", _clips(job, options, end))))
-        clip = next(clips, None)  # before anything is written: an input that can't be read leaves nothing
-        method = load()
-        stages.wait = wait_for_gpu if options.profile else None
-        settings = {**method.settings, "input": _described(job, options)}
-        writer = stack.enter_context(SegmentationWriter(job.folder, settings))
-        stack.callback(lambda: setattr(outcome, "frames", writer.frames))
-        overlay = stack.enter_context(_overlay(job, options, end))
-        bar = stack.enter_context(_bar(job, options, end, progress))
-        later = stack.enter_context(Behind())
-        while clip is not None:
+    for work in _ended([Work(job, outcome, options)], load, options, _Shown(1, progress)):
+        if work.error is not None:
+            raise work.error
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """How many inputs there are, and whether bars are shown."""
+
+    inputs: int
+    progress: bool
+
+    def over_inputs(self, most: int | None) -> bool:
+        """Whether the one bar is over inputs, because several are in work at once."""
+        return self.progress and most is not None and self.inputs > 1
+
+
+class _Line(deque[Work]):
+    """Inputs that were opened and not yet ended, in order."""
+
+    halted = False  # whoever still reads shall not go on
+
+    def pieces(self, works: Iterable[Work], frames: int) -> Generator[Piece]:
+        """Chunks of at most so many frames, and the ends."""
+        for work in works:
+            self.append(work)
+            with closing(work.read(frames)) as clips:
+                for clip in clips:
+                    yield work, clip
+                    if self.halted:
+                        return
+            yield work, None
+
+    def ended(self, number: int) -> Iterator[Work]:
+        """Close the first ones.
+
+        Raises:
+            UsageError, WeightsError: an error of one of them that is wrong for every input.
+        """
+        for _ in range(number):
+            work = self[0]  # until it is closed, so that Ctrl-C finds it here
+            work.end()
+            self.popleft()
+            if isinstance(work.error, UsageError | WeightsError):
+                raise work.error
+            yield work
+
+    def stopped(self) -> Iterator[Work]:
+        """Close all as they are; only the first and those that were begun are worth a word."""
+        first = True
+        while self:
+            work = self.popleft()
+            work.stop()
+            if first or work.begun:
+                yield work
+            first = False
+
+
+def _ended(
+    works: Iterable[Work], load: Callable[[], Method], options: Options, shown: _Shown
+) -> Iterator[Work]:
+    """Each input once it is closed, in order; by Ctrl-C the stopped ones too."""
+    line = _Line()
+    try:
+        with closing(line.pieces(works, options.batch or CHUNK_FRAMES)) as pieces:
+            for piece in pieces:
+                if piece[1] is not None:  # one that can be read
+                    yield from _answered(chain([piece], pieces), line, load(), options, shown)
+                else:
+                    yield from line.ended(1)
+    except KeyboardInterrupt:
+        yield from line.stopped()
+        raise
+    finally:
+        for _ in line.stopped():
+            pass
+
+
+def _answered(
+    pieces: Iterator[Piece], line: _Line, method: Method, options: Options, shown: _Shown
+) -> Iterator[Work]:
+    """Have all pieces answered, a group at a time."""
+    most = options.batch
+    if most is None and isinstance(method, Batched) and method.device.type == "cuda":
+        most = GPU_FRAMES
+    over_inputs = shown.over_inputs(most)
+    with ExitStack() as stack:
+        groups: Iterator[list[Piece]] = ([piece] for piece in pieces)
+        if most is not None:
+            groups = stack.enter_context(ahead(_groups(pieces, most)))
+            stack.callback(setattr, line, "halted", True)
+        bar = stack.enter_context(tqdm(total=shown.inputs, unit="input", disable=not over_inputs))
+        over = 0  # inputs at their end; in groups they are closed one later, for they are still being written
+        for group, stages in _awaited(groups, options.profile):
+            _answer(method, group, stages, shown.progress and not over_inputs)
+            ends = sum(clip is None for _, clip in group)
+            over, now = (ends, over) if most is not None else (0, ends)
+            yield from _beside(bar, line.ended(now))
+        yield from _beside(bar, line.ended(over))
+
+
+def _beside(bar: tqdm, works: Iterator[Work]) -> Iterator[Work]:
+    for work in works:
+        bar.clear()  # the line below it is not ours
+        yield work
+        bar.update()
+
+
+def _groups(pieces: Iterable[Piece], most: int) -> Iterator[list[Piece]]:
+    """Pieces with exactly `most` frames together, but for the last; a chunk that is too long is cut."""
+    group: list[Piece] = []
+    room = most
+    for work, clip in pieces:
+        while clip is not None and len(clip) > room:
+            yield [*group, (work, _part(clip, slice(room)))]
+            group, clip, room = [], _part(clip, slice(room, None)), most
+        group.append((work, clip))
+        room -= 0 if clip is None else len(clip)
+        if not room or len(group) >= 2 * most:  # the latter where many fail or are skipped
+            yield group
+            group, room = [], most
+    if group:
+        yield group
+
+
+def _part(clip: Clip, rows: slice) -> Clip:
+    """Some of its frames, with all of its sound."""
+    heard = None if clip.sound_times is None else clip.sound_times[rows]
+    return replace(clip, frames=clip.frames[rows], times=clip.times[rows], sound_times=heard)
+
+
+def _awaited(groups: Iterator[list[Piece]], profile: bool) -> Iterator[tuple[list[Piece], Stages]]:
+    """Each group, and stages that have counted the wait for it."""
+    while True:
+        stages = Stages()
+        stages.wait = wait_for_gpu if profile else None
+        with stages.gathering(), stage("waiting for frames"):
+            group = next(groups, None)
+        if group is None:
+            return
+        yield group, stages
+
+
+def _answer(method: Method, group: list[Piece], stages: Stages, progress: bool) -> None:
+    """Give a group to the method, and each result to its input's writer."""
+    begun = [
+        (work, clip) for work, clip in group if clip is not None and work.begin(method.settings, progress)
+    ]
+    try:
+        with stages.gathering():
+            results = _results(method, [clip for _, clip in begun])
+            for (work, _), result in zip(begun, results, strict=True):
+                if isinstance(result, Segmentation):
+                    work.write(result)
+                else:
+                    work.fail(result)
+    finally:
+        frames = sum(len(clip) for _, clip in begun)
+        for work, clip in begun:
+            work.count(stages.seconds, len(clip) / frames)
+
+
+def _results(method: Method, clips: Sequence[Clip]) -> Iterator[Segmentation | MocaError | OSError]:
+    """A result or an error for each clip, together where the method can."""
+    if len(clips) > 1 and isinstance(method, Batched):
+        try:
             with stage("decide"):
-                result = method(clip)
-            with stage("waiting for writing"):
-                later(partial(_write, result, writer, overlay, outcome, bar))
-            with stage("waiting for frames"):
-                clip = next(clips, None)
+                together = method.many(clips)
+        except (MocaError, OSError):
+            pass  # whose it is shows when each is asked about alone
+        else:
+            yield from together
+            return
+    for clip in clips:
+        yield _result(method, clip)
 
 
-def _write(
-    result: Segmentation, writer: SegmentationWriter, overlay: OverlayWriter, outcome: Outcome, bar: tqdm
-) -> None:
-    writer.append(result)
-    overlay.append(result)
-    outcome.empty.update(reason for reason in result.reasons if reason)
-    bar.update(len(result))
-
-
-def _clips(job: Job, options: Options, end: float | None) -> Iterator[Clip]:
-    if not job.still:
-        return stream_clips(
-            job.source, options.fps, CHUNK_FRAMES, SOUND_MARGIN, options.start, end, sound=job.sound
-        )
-    if job.sound is None:
-        raise UsageError(f"{job.source} is a picture: it needs a sound to go with it")
-    if options.fps == "native" or options.start or options.end is not None or options.limit is not None:
-        raise UsageError("a picture is shown for as long as its sound lasts: leave start, end, limit out")
-    return stream_pair(job.source, job.sound, options.fps, CHUNK_FRAMES, SOUND_MARGIN)
-
-
-def _overlay(job: Job, options: Options, end: float | None) -> OverlayWriter:
-    still_fps = float(options.fps) if job.still else None
-    return OverlayWriter(job.folder / OVERLAY, job.source, job.sound, options.start, end, still_fps)
-
-
-def _end(job: Job, options: Options) -> float | None:
-    """Where to stop, in seconds, so that there are no more frames than the limit."""
-    if options.limit is None or job.still:
-        return options.end
-    if options.fps != "native":
-        stop = options.start + options.limit / float(options.fps)
-        return stop if options.end is None else min(stop, options.end)
-    clips = stream_clips(job.source, "native", 1, 0.0, options.start, options.end, sound=job.sound)
-    beyond = next(itertools.islice(clips, options.limit, None), None)
-    return options.end if beyond is None else float(beyond.times[0])
-
-
-def _bar(job: Job, options: Options, end: float | None, progress: bool) -> tqdm:
-    """A bar over frames; on a log file it speaks up every few seconds only."""
-    return tqdm(
-        desc=job.source.name,
-        total=_expected(job, options, end) if progress else None,
-        unit="frame",
-        mininterval=0.1 if sys.stderr.isatty() else 5.0,
-        disable=not progress,
-    )
-
-
-def _expected(job: Job, options: Options, end: float | None) -> int:
-    """About how many frames there will be, by what the file's header says."""
-    info = probe(job.sound if job.still and job.sound else job.source)
-    fps = info.fps if options.fps == "native" else float(options.fps)
-    last = info.duration if end is None else min(info.duration, end)
-    return max(1, math.ceil((last - options.start) * fps - 1e-3))
-
-
-def _described(job: Job, options: Options) -> dict[str, Any]:
-    chosen = {"fps": options.fps, "start": options.start, "end": options.end, "limit": options.limit}
-    return {"source": job.name, "sound": None if job.sound is None else str(job.sound), **chosen}
+def _result(method: Method, clip: Clip) -> Segmentation | MocaError | OSError:
+    try:
+        with stage("decide"):
+            return method(clip)
+    except (UsageError, WeightsError):  # wrong for every input
+        raise
+    except (MocaError, OSError) as error:
+        return error

@@ -145,7 +145,7 @@ def test_a_film_that_breaks_midway_keeps_the_chunks_before(film, tmp_path, monke
                 raise MediaError("the disk is gone")
             yield clip
 
-    monkeypatch.setattr("moca_avs.segment.stream_clips", broken)
+    monkeypatch.setattr("moca_avs.segmenting.stream_clips", broken)
     job = Job(film, tmp_path / "a")
     (outcome,) = segment_all([job], method, NATIVE, progress=False)
     assert (outcome.state, outcome.message, outcome.frames) == ("failed", "the disk is gone", 8)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from moca_avs.clip import Clip, Segmentation
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Method(Protocol):
@@ -18,4 +22,23 @@ class Method(Protocol):
 
     def __call__(self, clip: Clip) -> Segmentation:
         """Masks of what sounds, at source size, one per frame."""
+        ...
+
+
+@runtime_checkable
+class Batched(Method, Protocol):
+    """A method whose networks take frames of several clips at once."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    def many(self, clips: Sequence[Clip]) -> list[Segmentation]:
+        """A result per clip, as from asking about each alone up to the rounding of batched arithmetic.
+
+        Args:
+            clips: with pictures of any sizes and sounds of any sample rates; pieces of one film may be among
+                them.
+        """
         ...

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.methods.config import MocaConfig
@@ -36,3 +40,12 @@ class Frozen:
     def __call__(self, clip: Clip) -> Segmentation:
         """Segment every frame of a clip; see `Moca`."""
         return self._moca(clip)
+
+    def many(self, clips: Sequence[Clip]) -> list[Segmentation]:
+        """Segment several clips, their frames in common batches; see `moca_avs.methods.base.Batched`."""
+        return self._moca.many(clips)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder computes."""
+        return self._moca.device

@@ -1,9 +1,10 @@
-"""What every method does with a clip: leave out frames where nothing is heard, answer the rest in batches."""
+"""What every method does with clips: leave out frames where nothing is heard, answer the rest in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,9 @@ from moca_avs.methods.config import HearingConfig
 from moca_avs.proposals.base import resized_mask, shrunk
 from moca_avs.silence import block_levels, is_silent, noise_floor
 from moca_avs.stages import stage
+
+Row = tuple[Clip, int]
+"""A frame: its clip, and its index there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,25 +85,60 @@ def answered(
     Returns:
         Masks at source size; the reasons "no sound" and "silent" come from here, heat is 0 there.
     """
-    reasons = unheard(clip, config)
-    heard = [index for index, reason in enumerate(reasons) if not reason]
-    size = clip.frames.shape[1:3]
-    masks = np.zeros((len(clip), *size), bool)
-    heatmaps = np.zeros((len(clip), grid, grid), np.float16)
-    scores = np.zeros(len(clip), np.float32)
-    labels = None if labeller is None else np.zeros((len(clip), *size), np.uint8)
+
+    def of_rows(rows: list[Row]) -> Iterable[Answer]:
+        return answer([index for _, index in rows])
+
+    return all_answered([clip], config, grid, settings, of_rows, labeller)[0]
+
+
+def all_answered(
+    clips: Sequence[Clip],
+    config: HearingConfig,
+    grid: int,
+    settings: dict[str, Any],
+    answer: Callable[[list[Row]], Iterable[Answer]],
+    labeller: Labeller | None = None,
+) -> list[Segmentation]:
+    """`answered` for several clips: a batch holds frames of as many as it takes to fill it."""
+    sheets = [_Sheet(clip, config, grid, labeller) for clip in clips]
+    heard = [(sheet, index) for sheet in sheets for index in sheet.heard]
     for start in range(0, len(heard), config.batch):
-        rows = heard[start : start + config.batch]
-        for index, found in zip(rows, answer(rows), strict=True):
-            masks[index], heatmaps[index] = resized_mask(found.mask, size), found.heat
-            scores[index], reasons[index] = found.score, found.reason
-            if labels is not None and labeller is not None and found.mask.any():
-                window = clip.window(index, config.window)
-                frame = shrunk(clip.frames[index], config.working_side)
-                with stage("naming"):
-                    classes = labeller(frame, found.parts_or_mask, window, clip.sample_rate)
-                labels[index] = resized_labels(classes, size) * masks[index]
-    return Segmentation(masks, heatmaps, scores, tuple(reasons), clip.times, settings, labels)
+        places = heard[start : start + config.batch]
+        rows = [(sheet.clip, index) for sheet, index in places]
+        for (sheet, index), found in zip(places, answer(rows), strict=True):
+            sheet.enter(index, found)
+    return [sheet.result(settings) for sheet in sheets]
+
+
+class _Sheet:
+    """A clip's answers as they come."""
+
+    def __init__(self, clip: Clip, config: HearingConfig, grid: int, labeller: Labeller | None) -> None:
+        self.clip, self._config, self._labeller = clip, config, labeller
+        self._size = clip.frames.shape[1:3]
+        self._reasons = unheard(clip, config)
+        self.heard = [index for index, reason in enumerate(self._reasons) if not reason]
+        self._masks = np.zeros((len(clip), *self._size), bool)
+        self._heatmaps = np.zeros((len(clip), grid, grid), np.float16)
+        self._scores = np.zeros(len(clip), np.float32)
+        self._labels = None if labeller is None else np.zeros((len(clip), *self._size), np.uint8)
+
+    def enter(self, index: int, found: Answer) -> None:
+        """What one frame got."""
+        self._masks[index], self._heatmaps[index] = resized_mask(found.mask, self._size), found.heat
+        self._scores[index], self._reasons[index] = found.score, found.reason
+        if self._labels is not None and self._labeller is not None and found.mask.any():
+            window = self.clip.window(index, self._config.window)
+            frame = shrunk(self.clip.frames[index], self._config.working_side)
+            with stage("naming"):
+                classes = self._labeller(frame, found.parts_or_mask, window, self.clip.sample_rate)
+            self._labels[index] = resized_labels(classes, self._size) * self._masks[index]
+
+    def result(self, settings: dict[str, Any]) -> Segmentation:
+        """All of them."""
+        reasons, times = tuple(self._reasons), self.clip.times
+        return Segmentation(self._masks, self._heatmaps, self._scores, reasons, times, settings, self._labels)
 
 
 def resized_labels(classes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -123,23 +162,31 @@ def unheard(clip: Clip, config: HearingConfig) -> list[str]:
     return reasons
 
 
-def encoded(encoder: AudioVisualEncoder, windows: list[np.ndarray], rate: int) -> SoundStates:
-    """States of windows of sound, one row each; equal windows are encoded once."""
-    place = {window.tobytes(): index for index, window in reversed(list(enumerate(windows)))}
+def encoded(encoder: AudioVisualEncoder, windows: Sequence[tuple[np.ndarray, int]]) -> SoundStates:
+    """States of windows of sound (samples, their rate in Hz), one row each; equal ones are encoded once."""
+    keys = [(window.tobytes(), rate) for window, rate in windows]
+    place = {key: index for index, key in reversed(list(enumerate(keys)))}
     distinct = sorted(place.values())
     with stage("sound encoder"):
-        prepared = torch.stack([encoder.prepare_sound(windows[index], rate) for index in distinct])
+        prepared = torch.stack([encoder.prepare_sound(*windows[index]) for index in distinct])
         states = encoder.encode_sound(prepared)
-    picked = [distinct.index(place[window.tobytes()]) for window in windows]
+    picked = [distinct.index(place[key]) for key in keys]
     return states.index(torch.tensor(picked, device=states.embedding.device))
+
+
+def prepared_images(encoder: AudioVisualEncoder, frames: Sequence[np.ndarray]) -> Tensor:
+    """`prepare_images` of frames uint8 [H, W, 3] that may differ in size; runs of one size go together."""
+    runs = groupby(frames, key=np.shape)
+    images = [encoder.prepare_images(np.stack(list(run))) for _, run in runs]
+    return images[0] if len(images) == 1 else torch.cat(images)
 
 
 def frames_and_sounds(
     encoder: AudioVisualEncoder, clip: Clip, rows: list[int], config: HearingConfig
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """(working copy uint8 [h, w, 3], embedding [E] of its window of sound) of each row."""
-    windows = [clip.window(index, config.window) for index in rows]
-    sounds = encoded(encoder, windows, clip.sample_rate).embedding
+    windows = [(clip.window(index, config.window), clip.sample_rate) for index in rows]
+    sounds = encoded(encoder, windows).embedding
     for index, sound in zip(rows, sounds, strict=True):
         yield shrunk(clip.frames[index], config.working_side), sound
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import repeat
+from itertools import groupby, repeat
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,15 @@ from moca_avs.methods.config import MocaConfig
 from moca_avs.methods.hearing import (
     Answer,
     Labeller,
-    answered,
+    Row,
+    all_answered,
     encoded,
     encoder_settings,
+    prepared_images,
     versions,
 )
-from moca_avs.overlap import ahead
-from moca_avs.proposals.base import Proposer, remembering, resized_mask, shrunk
+from moca_avs.overlap import side_by_side
+from moca_avs.proposals.base import Proposer, is_parallel, remembering, resized_mask, shrunk
 from moca_avs.proposals.matching import (
     best_proposal,
     connected_parts,
@@ -38,8 +40,6 @@ from moca_avs.proposals.matching import (
 )
 from moca_avs.remembering import REMEMBERED, frame_key
 from moca_avs.stages import stage
-
-AHEAD = 2  # frames whose proposals are looked for ahead; more would only take memory
 
 
 class Moca:
@@ -103,26 +103,39 @@ class Moca:
         """
         if adapter_clip is not None and not (adapter_clip.sound.size and len(adapter_clip)):
             raise UsageError("adapter_clip has no sound for the adapters to hear")
-        return answered(
-            clip,
+        return self._answered([clip], adapter_clip)[0]
+
+    @torch.inference_mode()
+    def many(self, clips: Sequence[Clip]) -> list[Segmentation]:
+        """Segment several clips, their frames in common batches; see `moca_avs.methods.base.Batched`."""
+        return self._answered(clips)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder computes."""
+        return torch.device(getattr(self.encoder, "device", "cpu"))
+
+    def _answered(self, clips: Sequence[Clip], adapter_clip: Clip | None = None) -> list[Segmentation]:
+        return all_answered(
+            clips,
             self.config,
             self.encoder.grid,
             self.settings,
-            lambda rows: self._segment(clip, adapter_clip, rows),
+            lambda rows: self._segment(rows, adapter_clip),
             self.labeller,
         )
 
-    def _segment(self, clip: Clip, adapter_clip: Clip | None, rows: list[int]) -> Iterator[Answer]:
-        frames = clip.frames[rows]
+    def _segment(self, rows: list[Row], adapter_clip: Clip | None) -> Iterator[Answer]:
+        frames = [clip.frames[index] for clip, index in rows]
         working = [shrunk(frame, self.config.working_side) for frame in frames]
         with self._proposing(working) as proposals:
-            sounds = self._sounds(clip, adapter_clip, rows)
+            sounds = self._sounds(rows, adapter_clip)
             with stage("image encoder"):
                 state = self._state(frames, sounds)
                 joint = self.encoder.joint_map(state)
             cosine = cosine_map(joint, sounds.embedding)
             heat = ((1 + cosine) / 2).half().cpu().numpy()
-            fine = _upsampled(cosine, working[0].shape[:2])
+            fine = _upsampled(cosine, [picture.shape[:2] for picture in working])
             coarse = self._coarse(state, joint, sounds.embedding, fine)
             for index, picture in enumerate(working):
                 with stage("waiting for proposals"):
@@ -131,7 +144,7 @@ class Moca:
 
     @contextmanager
     def _proposing(self, working: list[np.ndarray]) -> Iterator[Iterator[np.ndarray | None]]:
-        """Proposals of each frame, found in a thread while the encoder is busy: they don't hear the sound.
+        """Proposals of each frame, found in threads while the encoder is busy: they don't hear the sound.
 
         None where they wait for the coarse mask, because it may be empty.
         """
@@ -139,7 +152,8 @@ class Moca:
         if self.proposer is None or (config.masks == "clusters" and config.sounding == "threshold"):
             yield repeat(None)
             return
-        with ahead(map(self.proposer, working), AHEAD) as found:
+        workers = min(torch.get_num_threads(), len(working)) if is_parallel(self.proposer) else 1
+        with side_by_side(self.proposer, working, workers) as found:
             yield found
 
     def _decide(
@@ -179,10 +193,11 @@ class Moca:
         ]
         return np.concatenate(matched)
 
-    def _coarse(self, state: Tensor, joint: Tensor, embedding: Tensor, fine: np.ndarray) -> list[np.ndarray]:
+    def _coarse(
+        self, state: Tensor, joint: Tensor, embedding: Tensor, fine: list[np.ndarray]
+    ) -> list[np.ndarray]:
         """Coarse masks bool [H, W] of the working copies."""
         config = self.config
-        size = fine.shape[1:]
         if config.masks == "heat":
             return [top_share(cosine, config.heat_share) for cosine in fine]
         grid = (joint.shape[2] * config.upsample, joint.shape[3] * config.upsample)
@@ -193,30 +208,30 @@ class Moca:
             )
             cosine = cosine_map(joint, embedding, grid)
             chosen = sounding_clusters(found.labels, cosine, config.sounding, config.sounding_threshold)
-        return [resized_mask(mask, size) for mask in chosen.cpu().numpy()]
+        coarse = zip(chosen.cpu().numpy(), fine, strict=True)
+        return [resized_mask(mask, cosine.shape) for mask, cosine in coarse]
 
-    def _sounds(self, clip: Clip, adapter_clip: Clip | None, rows: list[int]) -> SoundStates:
+    def _sounds(self, rows: list[Row], adapter_clip: Clip | None) -> SoundStates:
         """States of the rows' windows, each distinct window encoded once."""
-        windows = [clip.window(index, self.config.window) for index in rows]
-        sounds = encoded(self.encoder, windows, clip.sample_rate)
+        seconds = self.config.window
+        sounds = encoded(self.encoder, [(clip.window(i, seconds), clip.sample_rate) for clip, i in rows])
         if adapter_clip is None or self.adapters is None:
             return sounds
-        others = [_window_of(adapter_clip, index, self.config.window) for index in rows]
-        adapted = encoded(self.encoder, others, adapter_clip.sample_rate)
-        return SoundStates(sounds.embedding, adapted.tokens)
+        others = [(_window_of(adapter_clip, i, seconds), adapter_clip.sample_rate) for _, i in rows]
+        return SoundStates(sounds.embedding, encoded(self.encoder, others).tokens)
 
-    def _state(self, frames: np.ndarray, sounds: SoundStates) -> Tensor:
+    def _state(self, frames: list[np.ndarray], sounds: SoundStates) -> Tensor:
         """State after the last block, with what the adapters add: batch first."""
         until = self.encoder.image_blocks if self.adapters is None else self.adapters.first_block
         return last_state(self.encoder, self.adapters, self._prefix(frames, until), sounds, until)
 
-    def _prefix(self, frames: np.ndarray, until: int) -> Tensor:
+    def _prefix(self, frames: list[np.ndarray], until: int) -> Tensor:
         """`image_prefix` of each frame; recent frames are remembered, equal ones computed once."""
         keys = [frame_key(frame) for frame in frames]
         known = {key: self._states[key] for key in keys if key in self._states}
         new = {key: index for index, key in enumerate(keys) if key not in known}
         if new:
-            images = self.encoder.prepare_images(frames[list(new.values())])
+            images = prepared_images(self.encoder, [frames[index] for index in new.values()])
             states = image_prefix(self.encoder, images, until).split(1)
             known |= {key: state.clone() for key, state in zip(new, states, strict=True)}
         for key in keys:
@@ -227,10 +242,14 @@ class Moca:
         return torch.cat([known[key] for key in keys])  # cat keeps the memory format, stack does not
 
 
-def _upsampled(cosine: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """[B, h, w] -> float32 [B, H, W], bilinear."""
-    fine = F.interpolate(cosine[:, None], size, mode="bilinear", align_corners=False)
-    return fine[:, 0].cpu().numpy()
+def _upsampled(cosine: Tensor, sizes: list[tuple[int, ...]]) -> list[np.ndarray]:
+    """[B, h, w] and a size (H, W) for each -> float32 [H, W] each, bilinear; runs of one size go together."""
+    counts = [(size, len(list(run))) for size, run in groupby(sizes)]
+    fine: list[np.ndarray] = []
+    for (size, _), part in zip(counts, cosine.split([count for _, count in counts]), strict=True):
+        maps = F.interpolate(part[:, None], size, mode="bilinear", align_corners=False)
+        fine += list(maps[:, 0].cpu().numpy())
+    return fine
 
 
 def top_share(heat: np.ndarray, share: float) -> np.ndarray:
