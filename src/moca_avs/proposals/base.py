@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 
 from moca_avs.proposals.matching import areas, overlaps
+from moca_avs.proposals.resizing import resized_mask as resized_mask
+from moca_avs.proposals.resizing import resized_masks
 from moca_avs.remembering import REMEMBERED, ByFrame
 from moca_avs.stages import stage
 
@@ -109,14 +111,14 @@ def remembering(proposer: Proposer) -> Remembering:
 def distinct(masks: np.ndarray, max_iou: float = 0.9) -> np.ndarray:
     """Drop every mask (bool [P, H, W]) that overlaps an earlier kept one by more than `max_iou`."""
     area, kept = areas(masks), np.zeros(len(masks), bool)
-    for index, mask in enumerate(masks):
-        # Masks whose areas differ too much can't overlap that much, which settles most pairs at no cost.
-        bound = np.minimum(area, area[index]) / np.maximum(np.maximum(area, area[index]), 1)
-        rivals = np.flatnonzero(kept & (bound > max_iou))
-        shared = overlaps(masks[rivals], mask)
+    # Masks whose areas differ too much can't overlap that much, which settles most pairs at no cost.
+    bound = np.minimum(area[:, None], area) / np.maximum(np.maximum(area[:, None], area), 1)
+    for index, near in enumerate(bound > max_iou):
+        rivals = np.flatnonzero(near & kept)
+        shared = overlaps((masks[rival] for rival in rivals), masks[index])
         iou = shared / np.maximum(area[rivals] + area[index] - shared, 1)
         kept[index] = not (iou > max_iou).any()
-    return masks[kept]
+    return masks if kept.all() else masks[kept]
 
 
 def on_small_copy(
@@ -127,9 +129,7 @@ def on_small_copy(
     masks = propose(small)
     if small.shape == frame.shape:
         return masks
-    return np.array([resized_mask(mask, frame.shape[:2]) for mask in masks], bool).reshape(
-        -1, *frame.shape[:2]
-    )
+    return resized_masks(masks, frame.shape[:2])
 
 
 def shrunk(frame: np.ndarray, side: int = WORKING_SIDE) -> np.ndarray:
@@ -140,11 +140,3 @@ def shrunk(frame: np.ndarray, side: int = WORKING_SIDE) -> np.ndarray:
         return frame
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
-
-
-def resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask bool [h, w] at another size, bool [H, W]: bilinear with the border at one half."""
-    if mask.shape == tuple(size):
-        return mask
-    picture = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)) > 127

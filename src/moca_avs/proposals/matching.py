@@ -6,6 +6,8 @@ is their union. It does not say what happens where none is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy import ndimage
 
@@ -30,8 +32,8 @@ def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return inter / np.maximum(union, 1)
 
 
-def overlaps(masks: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Pixels that each of bool [P, H, W] shares with bool [H, W]: float64 [P], whole numbers."""
+def overlaps(masks: Iterable[np.ndarray], mask: np.ndarray) -> np.ndarray:
+    """Pixels that each of P masks (bool [P, H, W]) shares with bool [H, W]: float64 [P], whole numbers."""
     # Against one mask a matrix product takes six times as long; against ninety, half as long.
     return np.array([np.count_nonzero(one & mask) for one in masks], np.float64)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from skimage.color import rgb2lab
 from skimage.segmentation import felzenszwalb
 
-from moca_avs.proposals.base import distinct, on_small_copy
+from moca_avs.proposals.base import shrunk
+from moca_avs.proposals.resizing import enlarged, packed, unpacked
 
 SIDE = 256  # pixels: Felzenszwalb takes 0.1 s per scale here and 0.25 s at 384
 
@@ -22,6 +24,8 @@ class SuperpixelProposer:
         max_share: largest region kept.
         limit: most proposals per frame.
     """
+
+    parallel = True
 
     def __init__(
         self,
@@ -44,22 +48,52 @@ class SuperpixelProposer:
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> bool [P, H, W], largest first."""
-        return on_small_copy(frame, self._propose, SIDE)
+        regions, atoms = self._regions(shrunk(frame, SIDE))
+        painted = np.take(packed(regions), atoms, axis=1)
+        return unpacked(enlarged(painted, frame.shape[:2]), len(regions))
 
-    def _propose(self, frame: np.ndarray) -> np.ndarray:
-        height, width = frame.shape[:2]
-        smallest = max(1, round(self.min_share * height * width))
+    def _regions(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Regions as sets of atoms, bool [P, A], largest first; the atom at each pixel, int [H, W]."""
+        smallest = max(1, round(self.min_share * frame[..., 0].size))
+        labelings = [
+            felzenszwalb(frame, scale=scale, sigma=0.8, min_size=smallest, channel_axis=-1)
+            for scale in self.scales
+        ]
+        atoms, sample = _atoms(labelings)
+        area = np.bincount(atoms.ravel()).astype(np.float64)
         lab = rgb2lab(frame)
-        shares, masks = [], []
-        for scale in self.scales:
-            labels = felzenszwalb(frame, scale=scale, sigma=0.8, min_size=smallest, channel_axis=-1)
-            members = _merged(labels, lab)
-            share = members @ np.bincount(labels.ravel()) / (height * width)
-            kept = (share >= self.min_share) & (share <= self.max_share)
-            shares.append(share[kept])
-            masks.append(members[kept][:, labels])
-        order = np.argsort(-np.concatenate(shares), kind="stable")
-        return distinct(np.concatenate(masks)[order])[: self.limit]
+        merged = [_merged(labels, lab)[:, labels.ravel()[sample]] for labels in labelings]
+        regions = np.concatenate(merged)
+        share = regions @ area / atoms.size
+        order = np.argsort(-share, kind="stable")
+        order = order[(share[order] >= self.min_share) & (share[order] <= self.max_share)]
+        return _distinct(regions[order], area)[: self.limit], atoms
+
+
+def _atoms(labelings: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The parts that no labelling (int [H, W], from 0) divides: int [H, W], 0..A-1; a pixel of each, int [A].
+
+    Every region is a set of them, so areas and overlaps of regions are sums over few atoms, not many pixels.
+    """
+    atoms = labelings[0]
+    for labels in labelings[1:]:
+        pairs = atoms * (labels.max() + 1) + labels
+        atoms = (np.cumsum(np.bincount(pairs.ravel()) > 0) - 1)[pairs]
+    sample = np.empty(atoms.max() + 1, np.intp)
+    sample[atoms.ravel()] = np.arange(atoms.size)
+    return atoms, sample
+
+
+def _distinct(regions: np.ndarray, area: np.ndarray, max_iou: float = 0.9) -> np.ndarray:
+    """`distinct` of regions that are sets of atoms: bool [P, A], pixels of each atom float [A]."""
+    sets = regions.astype(np.float64)
+    shared = (sets * area) @ sets.T  # whole numbers, exact
+    size = shared.diagonal()
+    alike = shared / np.maximum(size[:, None] + size - shared, 1) > max_iou
+    kept = np.zeros(len(regions), bool)
+    for index, rivals in enumerate(alike):
+        kept[index] = not (rivals & kept).any()
+    return regions[kept]
 
 
 def merge_hierarchy(labels: np.ndarray, frame: np.ndarray) -> np.ndarray:
@@ -83,35 +117,40 @@ def _merged(labels: np.ndarray, lab: np.ndarray) -> np.ndarray:
     count = int(labels.max()) + 1
     area = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
     sums = np.stack([np.bincount(labels.ravel(), lab[..., c].ravel(), count) for c in range(3)], 1)
-    members = np.eye(count, dtype=bool)
+    mean = sums / area[:, None]
     touching = _neighbours(labels, count)
-    regions = [members.copy()]
-    for _ in range(count - 1):
-        first, second = _most_alike(sums, area, touching)
-        members[first] |= members[second]
+    costs = np.full((count, count), np.inf)  # finite for touching pairs, above the diagonal
+    upper, lower = np.nonzero(np.triu(touching))
+    costs[upper, lower] = _costs(upper, lower, mean, area)
+    regions = np.concatenate([np.eye(count, dtype=bool), np.empty((count - 1, count), bool)])
+    current = np.arange(count)  # which of the regions a superpixel has become
+    for new in range(count, len(regions)):
+        first, second = divmod(int(costs.argmin()), count)
+        regions[new] = regions[current[first]] | regions[current[second]]
+        current[first] = new
         sums[first] += sums[second]
         area[first] += area[second]
+        mean[first] = sums[first] / area[first]
         touching[first] |= touching[second]
         touching[:, first] |= touching[:, second]
         touching[second], touching[:, second], touching[first, first] = False, False, False
-        regions.append(members[first : first + 1].copy())
-    return np.concatenate(regions)
+        for gone in (first, second):
+            costs[gone], costs[:, gone] = np.inf, np.inf
+        near = np.flatnonzero(touching[first])
+        costs[np.minimum(near, first), np.maximum(near, first)] = _costs(near, first, mean, area)
+    return regions
 
 
 def _neighbours(labels: np.ndarray, count: int) -> np.ndarray:
     """Which regions share an edge: bool [S, S], symmetric."""
     touching = np.zeros((count, count), bool)
     for a, b in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
-        touching[a, b] = touching[b, a] = True
-    np.fill_diagonal(touching, False)
-    return touching
+        border = a != b
+        touching[a[border], b[border]] = True
+    return touching | touching.T
 
 
-def _most_alike(sums: np.ndarray, area: np.ndarray, touching: np.ndarray) -> tuple[int, int]:
-    """The pair of touching regions that merges at the least cost."""
-    first, second = np.nonzero(np.triu(touching))
-    mean = sums / area[:, None]
-    gap = np.linalg.norm(mean[first] - mean[second], axis=1)
-    size = np.sqrt(np.minimum(area[first], area[second]))
-    best = int(np.argmin(gap * size))
-    return int(first[best]), int(second[best])
+def _costs(first: np.ndarray, second: np.ndarray | int, mean: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """What it costs to merge each region of `first` with its partner in `second`, or with the only one."""
+    gap = np.sqrt(((mean[first] - mean[second]) ** 2).sum(1))
+    return gap * np.sqrt(np.minimum(area[first], area[second]))
