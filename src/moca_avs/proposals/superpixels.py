@@ -54,7 +54,8 @@ class SuperpixelProposer:
 
     def _regions(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Regions as sets of atoms, bool [P, A], largest first; the atom at each pixel, int [H, W]."""
-        smallest = max(1, round(self.min_share * frame[..., 0].size))
+        height, width = frame.shape[:2]
+        smallest = max(1, round(self.min_share * height * width))
         labelings = [
             felzenszwalb(frame, scale=scale, sigma=0.8, min_size=smallest, channel_axis=-1)
             for scale in self.scales
