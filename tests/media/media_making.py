@@ -28,6 +28,24 @@ def quadrants(height=32, width=48):
     return picture
 
 
+def smooth(height=32, width=48):
+    """Colours that change slowly: half the resolution of colour loses little. uint8 [H, W, 3]."""
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    return np.stack([40 + 170 * x, 60 + 150 * y, 200 - 75 * (x + y)], -1).round().astype(np.uint8)
+
+
+def bt709_planes(picture):
+    """Y [H, W], U and V [ceil(H / 2), ceil(W / 2)] of limited range by the standard's formulas: float64."""
+    red, green, blue = np.moveaxis(picture / 255, -1, 0)
+    y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    def halved(plane):
+        plane = np.pad(plane, [(0, side % 2) for side in plane.shape], mode="edge")
+        return (plane[::2, ::2] + plane[1::2, ::2] + plane[::2, 1::2] + plane[1::2, 1::2]) / 4
+
+    return 16 + 219 * y, 128 + 224 * halved(blue - y) / 1.8556, 128 + 224 * halved(red - y) / 1.5748
+
+
 def tone(seconds, rate=22050, hertz=440.0, channels=1):
     """A sine at half scale: float32 [C, N]."""
     wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)

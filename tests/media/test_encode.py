@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ from media_making import grey_steps, quadrants, shown_times, tone
 
 from moca_avs.errors import MediaError
 from moca_avs.media import probe, read_clip, read_sound, stream_clips, write_video
+from moca_avs.media.encode import VideoTrack, mp4
 
 
 def described(path):
@@ -83,6 +86,26 @@ def test_rates_that_aac_lacks(tmp_path, rate, written):
     assert found_rate == written
     expected = tone(1.0, rate=written, hertz=200)[0][1000:-1000]
     np.testing.assert_allclose(found[1000:][: expected.size], expected, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("cores", "height", "width", "threads"),
+    [(2, 360, 640, 1), (2, 1080, 1920, 2), (16, 360, 640, 8), (16, 1080, 1920, 8)],
+)
+def test_a_quick_track_has_threads_where_they_pay(tmp_path, monkeypatch, cores, height, width, threads):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    flat = tuple(np.full(size, 128, np.uint8) for size in ((height, width), *[(height // 2, width // 2)] * 2))
+    with mp4(tmp_path / "a.mp4") as container:
+        track = VideoTrack(container, height, width, Fraction(25), Fraction(1, 1000), quick=True)
+        track.add_planes(flat, 0.0, 0.04)
+        with pytest.raises(MediaError, match=r"found \[8, 8\]"):
+            track.add_planes((flat[0][:8, :8], flat[1][:4, :4], flat[2][:4, :4]), 0.04, 0.04)
+        track.finish()
+    about = (tmp_path / "a.mp4").read_bytes()  # the encoder notes its settings in the film
+    assert f" threads={threads} ".encode() in about
+    assert b" sliced_threads=0 " in about
+    assert b" subme=0 " in about
+    assert np.abs(read_clip(tmp_path / "a.mp4").frames[0].astype(int) - 130).max() <= 2
 
 
 def test_what_cannot_be_written(tmp_path):

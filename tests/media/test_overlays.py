@@ -1,13 +1,24 @@
 import av
 import numpy as np
 import pytest
-from media_making import grey_steps, make_film, make_wav, noise, packets, quadrants, shown_times, tone
+from media_making import (
+    grey_steps,
+    make_film,
+    make_wav,
+    noise,
+    packets,
+    quadrants,
+    shown_times,
+    smooth,
+    tone,
+)
 from PIL import Image
 
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
-from moca_avs.media import OverlayWriter, probe, read_clip, read_sound
-from moca_avs.media.pictures import MASK_COLOUR
+from moca_avs.media import OverlayWriter, overlay, probe, read_clip, read_sound, write_video
+from moca_avs.media.frames import planes_of
+from moca_avs.media.pictures import MASK_COLOUR, PlaneStencil
 
 
 def left_half(height=32, width=48):
@@ -113,6 +124,69 @@ def test_a_mute_film(tmp_path):
     assert not probe(draw(tmp_path / "o.mp4", source, [(0.0, left_half())])).has_sound
 
 
+@pytest.fixture
+def lossless(monkeypatch):
+    """What reaches the encoder comes out again, to be compared."""
+    monkeypatch.setattr("moca_avs.media.encode._QUICK", {"qp": "0", "preset": "ultrafast"})
+
+
+def stored_planes(path):
+    """Y, U and V of every frame, as stored."""
+    with av.open(str(path)) as container:
+        return [[plane.copy() for plane in planes_of(frame)] for frame in container.decode(video=0)]
+
+
+def drifting(count, height=96, width=128):
+    """Detail that moves, so that frames are predicted from others: uint8 [T, H, W, 3]."""
+    picture = np.random.default_rng(0).integers(0, 255, (height // 4, width // 4, 3), np.uint8)
+    picture = picture.repeat(4, axis=0).repeat(4, axis=1)
+    return np.stack([np.roll(picture, (step, 2 * step), (0, 1)) for step in range(count)])
+
+
+def test_outside_the_masks_not_one_value_changes(tmp_path, lossless):
+    source = write_video(tmp_path / "a.mp4", drifting(24), np.arange(24) / 12)
+    mask = np.zeros((96, 128), bool)
+    mask[20:61, 33:90] = True
+    masks = [(0.5, mask), (1.0, np.zeros_like(mask)), (1.5, ~mask)]
+    found = stored_planes(draw(tmp_path / "o.mp4", source, masks))
+    expected = stored_planes(source)
+    stencils = [None] * 6 + [PlaneStencil(mask)] * 6 + [None] * 6 + [PlaneStencil(~mask)] * 6
+    assert len(found) == 24
+    for before, after, stencil in zip(expected, found, stencils, strict=True):
+        if stencil is not None:  # read from the film anew: no painted frame served to predict another
+            stencil.paint(before)
+        for one, other in zip(before, after, strict=True):
+            np.testing.assert_array_equal(one, other)
+    for before, after in zip(stored_planes(source)[6:12], found[6:12], strict=True):
+        np.testing.assert_array_equal(before[0][~mask], after[0][~mask])
+        assert (before[0][mask] != after[0][mask]).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [
+        ((96, 128), {"name": "a.mp4"}),  # no matrix stated
+        ((96, 128), {"name": "a.mkv", "codec": "mjpeg"}),  # full range
+        ((96, 128), {"name": "a.mp4", "turn": (90, True)}),
+        ((97, 131), {"name": "a.mkv", "codec": "ffv1"}),  # RGB
+        ((97, 131), {"name": "a.mkv", "codec": "ffv1", "turn": (270, False)}),
+    ],
+)
+def test_the_overlay_looks_as_if_painted_in_rgb(tmp_path, lossless, size, options):
+    options = dict(options)
+    source = make_film(tmp_path / options.pop("name"), np.stack([smooth(*size)] * 4), **options)
+    picture = read_clip(source).frames[0]
+    height, width = picture.shape[:2]
+    mask = np.hypot(*(np.mgrid[:height, :width] - 50)) < 30
+    found = read_clip(draw(tmp_path / "o.mp4", source, [(0.0, mask)])).frames[0]
+    assert found.shape == (height + height % 2, width + width % 2, 3)
+    difference = np.abs(found[:height, :width].astype(int) - overlay(picture, mask))
+    from_contour = np.abs(np.hypot(*(np.mgrid[:height, :width] - 50)) - 29.5)
+    assert difference[from_contour > 3].max() <= 8
+    assert difference[from_contour > 3].mean() <= 3
+    assert difference.mean() <= 4  # at the contour colours have half the resolution
+
+
 @pytest.mark.parametrize("sound_codec", ["aac", "pcm_s16le"])
 def test_a_stretch(tmp_path, sound_codec):
     name = "a.mp4" if sound_codec == "aac" else "a.mov"
@@ -144,6 +218,10 @@ def test_a_picture_with_a_sound(tmp_path):
     np.testing.assert_allclose(clip.times, [0.0, 1.0, 2.0])
     np.testing.assert_array_equal(coloured(clip.frames), [[1, 0], [0, 1], [1, 0]])
     assert probe(out).duration == pytest.approx(2.5, abs=0.06)
+    Image.fromarray(smooth(33, 51)).save(tmp_path / "odd.png")
+    odd = draw(tmp_path / "o.mp4", tmp_path / "odd.png", [(0.0, left_half(33, 51))], sound=wav, still_fps=1.0)
+    expected = overlay(smooth(33, 51), left_half(33, 51)).astype(int)
+    assert np.abs(read_clip(odd).frames[0][:33, :51] - expected).mean() <= 4
     with pytest.raises(MediaError, match="needs a sound"):
         draw(tmp_path / "o.mp4", tmp_path / "a.png", masks, still_fps=1.0)
 

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from media_making import quadrants
+from media_making import bt709_planes, quadrants, smooth
+from scipy.ndimage import minimum_filter
 
 from moca_avs.errors import MediaError
 from moca_avs.media import contact_sheet, heat_colours, overlay
-from moca_avs.media.pictures import MASK_COLOUR, Stencil, heat_table, resized
+from moca_avs.media.pictures import MASK_COLOUR, PlaneStencil, Stencil, heat_table, resized
 
 
 def lightness(colours):
@@ -61,6 +62,63 @@ def test_a_stencil_draws_what_overlay_draws():
     nothing = np.zeros((33, 47), bool)
     np.testing.assert_array_equal(overlay(frame, nothing), frame)
     assert overlay(frame, nothing) is not frame
+
+
+def blobs(height, width, seed=0):
+    """Smooth shapes that touch the border: bool [H, W]."""
+    coarse = np.random.default_rng(seed).random((height // 12 + 2, width // 12 + 2))
+    return resized(coarse, height, width) > 0.5
+
+
+def test_the_contour_is_what_an_erosion_takes_away():
+    mask = blobs(500, 610)
+    inside = minimum_filter(mask, size=5, mode="nearest")  # two pixels thick at this size
+    opacity = np.where(inside, 96, 255) * mask
+    drawn = overlay(np.zeros((500, 610, 3), np.uint8), mask)
+    np.testing.assert_array_equal(drawn[..., 2], opacity * 255 >> 8)
+
+
+def even_planes(picture):
+    """The planes of a picture, padded to even sides: uint8."""
+    height, width = picture.shape[:2]
+    padded = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return tuple(plane.round().astype(np.uint8) for plane in bt709_planes(padded))
+
+
+@pytest.mark.parametrize("size", [(100, 120), (33, 51), (361, 479), (1, 1), (2, 301)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_planes_are_painted_as_rgb_is(size, seed):
+    picture, mask = smooth(*size), blobs(*size, seed)
+    planes, before = even_planes(picture), even_planes(picture)
+    PlaneStencil(mask).paint(planes)
+    for found, expected in zip(planes, even_planes(overlay(picture, mask)), strict=True):
+        assert np.abs(found.astype(int) - expected).max() <= 3
+    height, width = size
+    np.testing.assert_array_equal(planes[0][:height, :width][~mask], before[0][:height, :width][~mask])
+    fours = np.pad(mask, ((0, height % 2), (0, width % 2)), mode="edge").reshape(-1, 2, planes[1].shape[1], 2)
+    outside = ~fours.any((1, 3))
+    for found, same in zip(planes[1:], before[1:], strict=True):
+        np.testing.assert_array_equal(found[outside], same[outside])
+
+
+def test_a_stencil_for_planes_can_be_used_again_and_may_be_empty():
+    mask, picture = blobs(40, 60), smooth(40, 60)
+    stencil, first, second = PlaneStencil(mask), even_planes(picture), even_planes(picture)
+    stencil.paint(first)
+    stencil.paint(second)
+    PlaneStencil(np.zeros((40, 60), bool)).paint(second)
+    for one, other, before in zip(first, second, even_planes(picture), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert (one != before).any()
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_no_plane_overflows(value):
+    planes = tuple(np.full(size, value, np.uint8) for size in ((8, 8), (4, 4), (4, 4)))
+    PlaneStencil(np.ones((8, 8), bool)).paint(planes)
+    colour = [plane[0, 0] for plane in even_planes(np.full((2, 2, 3), MASK_COLOUR, np.uint8))]
+    for plane, towards in zip(planes, colour, strict=True):
+        assert (np.abs(plane - (value * 160 + int(towards) * 96) / 256) <= 1).all()
 
 
 def test_heat_is_laid_over_and_needs_no_mask():

@@ -14,6 +14,8 @@ from moca_avs.media.frames import Planes
 MASK_COLOUR = (0, 200, 255)
 _FILL, _EDGE = 96, 255  # opacity of a mask's inside and contour, of 256
 _HEAT_OPACITY = 0.55
+Box = tuple[slice, slice]
+"""Rows and columns of a picture."""
 _INK, _PAPER, _GAP = (230, 230, 230), (24, 24, 27), 6
 
 
@@ -58,7 +60,7 @@ class Stencil:
         self._box = _box(mask)
         if self._box is None:
             return
-        opacity = _opacity(mask)[self._box][..., None]
+        opacity = _opacity(mask, self._box, _reach(mask))[..., None]
         self._keep = 256 - opacity
         self._paint = opacity * np.array(MASK_COLOUR, np.uint16)
 
@@ -78,20 +80,21 @@ class PlaneStencil:
     """`Stencil` for the planes of yuv420p: bool [H, W]."""
 
     def __init__(self, mask: np.ndarray) -> None:
-        self._parts: list[tuple[tuple[slice, slice], np.ndarray, np.ndarray]] = []
+        self._parts: list[tuple[Box, np.ndarray, np.ndarray]] = []
         height, width = mask.shape
-        opacity = np.pad(_opacity(mask), ((0, height % 2), (0, width % 2)), mode="edge")
-        fours = opacity.reshape(opacity.shape[0] // 2, 2, opacity.shape[1] // 2, 2)
-        average = (fours.sum((1, 3), dtype=np.uint16) + 2) >> 2
-        box = _box(average > 0)
+        padded = np.pad(mask, ((0, height % 2), (0, width % 2)), mode="edge")
+        box = _box(padded)
         if box is None:
             return
-        rows, columns = box
-        twice = (slice(2 * rows.start, 2 * rows.stop), slice(2 * columns.start, 2 * columns.stop))
+        rows, columns = (slice(side.start // 2, (side.stop + 1) // 2) for side in box)
+        twice = slice(2 * rows.start, 2 * rows.stop), slice(2 * columns.start, 2 * columns.stop)
+        opacity = _opacity(padded, twice, _reach(mask))
+        average = opacity[::2, ::2] + opacity[::2, 1::2] + opacity[1::2, ::2] + opacity[1::2, 1::2]
+        average = (average + 2) >> 2
         luma, *chroma = _bt709(MASK_COLOUR)
-        for where, part, value in ((twice, opacity, luma), *((box, average, value) for value in chroma)):
-            inside = part[where]
-            self._parts.append((where, 256 - inside, np.round(inside * value + 128).astype(np.uint16)))
+        for where, part, value in ((twice, opacity, luma), *(((rows, columns), average, c) for c in chroma)):
+            paint = part * np.float32(value) + np.float32(128.5)  # half of 256, and to the nearest
+            self._parts.append((where, 256 - part, paint.astype(np.uint16)))
 
     def paint(self, planes: Planes) -> None:
         """Colour the mask in on planes of its size, made even; an empty mask changes nothing."""
@@ -102,23 +105,28 @@ class PlaneStencil:
             plane[where] = mixed
 
 
-def _box(mask: np.ndarray) -> tuple[slice, slice] | None:
+def _box(mask: np.ndarray) -> Box | None:
     """What of bool [H, W] holds every True; None without one."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if rows.size == 0:
         return None
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _opacity(mask: np.ndarray) -> np.ndarray:
-    """Of 256, uint16 [H, W]: of a mask's inside, of its contour, 0 elsewhere."""
-    reach = max(1, round(min(mask.shape) / 240))
+def _reach(mask: np.ndarray) -> int:
+    """How thick a mask's contour is, in pixels."""
+    return max(1, round(min(mask.shape) / 240))
+
+
+def _opacity(mask: np.ndarray, box: Box, reach: int) -> np.ndarray:
+    """Of 256, uint16 [h, w] of a box of bool [H, W]: of a mask's inside, of its contour, 0 elsewhere."""
+    rows, columns = (slice(side.start, side.stop + 2 * reach) for side in box)
     # The picture's own border is no contour: outside counts as inside.
-    inside = np.pad(mask, reach, mode="edge")
-    for _ in range(2):  # the least of every (2 reach + 1)² pixels, first along columns, then along rows
+    inside = np.pad(mask, reach, mode="edge")[rows, columns]
+    for _ in range(2):  # the least of (2 reach + 1) x (2 reach + 1) pixels: along columns, then along rows
         length = len(inside) - 2 * reach
         inside = np.logical_and.reduce([inside[step : step + length] for step in range(2 * reach + 1)]).T
-    return np.where(inside, np.uint16(_FILL), np.uint16(_EDGE)) * mask
+    return np.where(inside, np.uint16(_FILL), np.uint16(_EDGE)) * mask[box]
 
 
 def _bt709(colour: tuple[int, int, int]) -> tuple[float, float, float]:
