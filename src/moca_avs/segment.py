@@ -1,9 +1,9 @@
 """Files in, folders out: films stream through a method, finished results are skipped, failures are listed.
 
 Inputs are walked in order, as pieces: an input's chunks, then its end. The method answers them in groups.
-Without a batch a group is a piece, so one input is in work at a time. With one, it has as many frames as
-asked for, of as many inputs as that takes, and is read while the group before is answered; inputs are closed
-while the next is.
+Without a batch a group is one piece, so one input is in work at a time. With a batch it has that many frames,
+of as many inputs as it takes, and is read while the group before is answered; an input that ends in it is
+closed after the next, when it has been written.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class _Line(deque[Work]):
     """Inputs that were opened and not yet ended, in order."""
 
     halted = False  # whoever still reads shall not go on
+    over = 0  # inputs that were ended
 
     def pieces(self, works: Iterable[Work], frames: int) -> Generator[Piece]:
         """Chunks of at most so many frames, and the ends."""
@@ -117,6 +118,7 @@ class _Line(deque[Work]):
             work = self[0]  # until it is closed, so that Ctrl-C finds it here
             work.end()
             self.popleft()
+            self.over += 1
             if isinstance(work.error, UsageError | WeightsError):
                 raise work.error
             yield work
@@ -165,8 +167,10 @@ def _answered(
         if most is not None:
             groups = stack.enter_context(ahead(_groups(pieces, most)))
             stack.callback(setattr, line, "halted", True)
-        bar = stack.enter_context(tqdm(total=shown.inputs, unit="input", disable=not over_inputs))
-        over = 0  # inputs at their end; in groups they are closed one later, for they are still being written
+        bar = stack.enter_context(
+            tqdm(None, "inputs", shown.inputs, unit="input", initial=line.over, disable=not over_inputs)
+        )
+        over = 0  # inputs that ended in the group before
         for group, stages in _awaited(groups, options.profile):
             _answer(method, group, stages, shown.progress and not over_inputs)
             ends = sum(clip is None for _, clip in group)

@@ -64,14 +64,14 @@ class Segment:
         int | None,
         arg(
             metavar="N",
-            help="Frames that go through the networks at once, of several inputs where one has too few; "
-            "if left out, 16 on an NVIDIA GPU, else 4 of one input.",
+            help="Give the method N frames at once, of several inputs where one has fewer; if left out, 16 "
+            "on an NVIDIA GPU, else 4 of one input.",
         ),
     ] = None
     profile: Annotated[bool, arg(help="Print the milliseconds per frame of each stage.")] = False
     engine: Annotated[
         Literal["local", "ray"],
-        arg(help="local: one input after the other; ray: side by side on Ray (moca-avs[ray])."),
+        arg(help="local: in this process, in order; ray: side by side on Ray (moca-avs[ray])."),
     ] = "local"
     workers: Annotated[int | None, arg(metavar="N", help="Of ray; else one per GPU or processor.")] = None
     cpus_per_worker: Annotated[int | None, arg(metavar="N", help="Of ray; else an equal share.")] = None

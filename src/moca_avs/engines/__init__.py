@@ -1,1 +1,1 @@
-"""Other ways to run `segment_file` over many inputs than one after the other in this process."""
+"""Other ways to run `segment_file` over many inputs than in order in this process."""
