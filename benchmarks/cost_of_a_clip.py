@@ -12,6 +12,7 @@ built one after the other, those that would need more memory than there is are l
 from __future__ import annotations
 
 import gc
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,10 +29,14 @@ from moca_avs import load
 from moca_avs.fetch import cache_dir
 from moca_avs.inputs import Job
 from moca_avs.methods import METHODS
+from moca_avs.proposals.openworld import QUERIES
+from moca_avs.proposals.sam import POINTS_PER_SIDE
 from moca_avs.segment import Options, Outcome, segment_file
 from moca_avs.stages import stage_table
 
 Forward = Callable[[], object]
+PROMPTS = 64
+SAM_PROMPTS = f"sam-h {PROMPTS} prompts"
 
 
 def by_stage(method: str, film: Path, limit: int) -> dict[str, float]:
@@ -74,12 +79,29 @@ def sam() -> dict[str, Forward]:
         global_attn_indexes=[7, 15, 23, 31],
     )
     model = SamModel(SamConfig(vision_config=vision.to_dict())).eval()
-    pixels, points = torch.zeros(1, 3, 1024, 1024), torch.full((1, 64, 1, 2), 512.0)
+    pixels, points = torch.zeros(1, 3, 1024, 1024), torch.full((1, PROMPTS, 1, 2), 512.0)
     embedding = torch.zeros(1, 256, 64, 64)
     return {
         "sam-h picture": lambda: model.get_image_embeddings(pixels),
-        "sam-h 64 prompts": lambda: model(image_embeddings=embedding, input_points=points),
+        SAM_PROMPTS: lambda: model(image_embeddings=embedding, input_points=points),
     }
+
+
+def grounding_dino() -> dict[str, Forward]:
+    """GroundingDINO-B on an 800 x 1333 picture and eight words."""
+    from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection, SwinConfig
+
+    swin = SwinConfig(
+        embed_dim=128,
+        depths=[2, 2, 18, 2],
+        num_heads=[4, 8, 16, 32],
+        window_size=12,
+        image_size=384,
+        out_indices=[2, 3, 4],
+    )
+    model = GroundingDinoForObjectDetection(GroundingDinoConfig(backbone_config=swin)).eval()
+    pixels, words = torch.zeros(1, 3, 750, 1333), torch.full((1, 8), 1037)
+    return {"grounding-dino, a text": lambda: model(pixel_values=pixels, input_ids=words)}
 
 
 def ast() -> dict[str, Forward]:
@@ -94,14 +116,41 @@ def ast() -> dict[str, Forward]:
 MODELS: dict[str, tuple[float, Callable[[], dict[str, Forward]]]] = {
     "imagebind": (3.0, imagebind),
     "sam": (8.0, sam),
+    "grounding-dino": (4.0, grounding_dino),
     "ast": (1.0, ast),
 }
 """Name -> (GiB it needs, weights and activations; what builds it)."""
 
 
+def forwards_per_frame(regions: int) -> dict[str, dict[str, float]]:
+    """How often each model runs for a frame of a method, with so many regions that look like things."""
+    texts, points = len(QUERIES), POINTS_PER_SIDE**2 / PROMPTS
+    prompts = math.ceil(regions / PROMPTS)
+    heard = {"imagebind sound trunk": 1}
+    masks = {"grounding-dino, a text": texts, "sam-h picture": 1, SAM_PROMPTS: prompts}
+    return {
+        "moca": heard | {"imagebind image trunk": 1} | masks,
+        "frozen": heard | {"imagebind image trunk": 1} | masks,
+        "at-gdino-sam": {"ast": 1, "grounding-dino, a text": 1, "sam-h picture": 1, SAM_PROMPTS: 1},
+        "owod-bind": heard | {"imagebind image trunk": regions} | masks,
+        "sam-bind": heard | {"imagebind image trunk": regions, "sam-h picture": 1, SAM_PROMPTS: points},
+    }
+
+
+def composed(costs: dict[str, float], regions: int) -> dict[str, dict[str, float]]:
+    """Milliseconds per frame by model, for each method all of whose models were timed."""
+    found: dict[str, dict[str, float]] = {}
+    for method, counts in forwards_per_frame(regions).items():
+        if counts.keys() <= costs.keys():
+            parts = {f"{count:g} x {name}": round(count * costs[name], 1) for name, count in counts.items()}
+            found[method] = {**parts, "all": round(sum(parts.values()), 1)}
+    return found
+
+
 @torch.inference_mode()
 def full_size(memory: float, repeats: int) -> dict[str, float]:
     """Milliseconds of one forward of each model that fits."""
+    print("| one forward | ms |\n|---|---|")
     costs: dict[str, float] = {}
     for name, (needed, build) in MODELS.items():
         if needed > memory:
@@ -115,7 +164,7 @@ def full_size(memory: float, repeats: int) -> dict[str, float]:
                 forward()
                 taken.append(1e3 * (time.perf_counter() - begin))
             costs[what] = round(median(taken[1:]), 1)
-            print(f"| {what} | {costs[what]} ms |")
+            print(f"| {what} | {costs[what]} |", flush=True)
         del forwards, forward
         gc.collect()
     return costs
@@ -127,12 +176,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--preset", choices=("lite", "imagebind"), default="lite")
     parser.add_argument("--random", action="store_true", help="random weights; imagebind only")
     parser.add_argument("--memory", type=float, default=24.0, help="GiB there are")
+    parser.add_argument("--regions", type=int, default=20, help="per frame; imagebind only")
     options = parser.parse_args(arguments)
     if (options.preset == "imagebind") != options.random:
         parser.error("--preset imagebind goes with --random: its weights don't ship")
     about, costs = measuring.machine(), dict[str, object]()
     if options.random:
-        costs |= full_size(options.memory, 1 if options.quick else 3)
+        timed = full_size(options.memory, 1 if options.quick else 3)
+        costs |= {"a forward": timed, **composed(timed, options.regions)}
     else:
         seconds = 10 if options.quick else SECONDS
         film = make_film(cache_dir() / "benchmarks" / f"film_360p_{seconds}s.mp4", seconds)

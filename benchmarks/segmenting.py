@@ -59,10 +59,10 @@ def forwards(film: Path, limit: int, method: Moca) -> dict[str, Callable[[], obj
     if adapters is None:
         raise TypeError("the default method has adapters")
     chunks = [range(i, min(i + CHUNK_FRAMES, len(clip))) for i in range(0, len(clip), CHUNK_FRAMES)]
-    windows = [[clip.window(i, config.window) for i in chunk] for chunk in chunks]
-    sounds = [encoded(encoder, some, clip.sample_rate) for some in windows]
+    windows = [[(clip.window(i, config.window), clip.sample_rate) for i in chunk] for chunk in chunks]
+    sounds = [encoded(encoder, some) for some in windows]
     images = [encoder.prepare_images(clip.frames[list(chunk)]) for chunk in chunks]
-    waves = [torch.stack([encoder.prepare_sound(w, clip.sample_rate) for w in some]) for some in windows]
+    waves = [torch.stack([encoder.prepare_sound(*window) for window in some]) for some in windows]
     small = [shrunk(frame, config.working_side) for frame in clip.frames]
     network, superpixels = SaliencyProposer(), SuperpixelProposer()
     first = adapters.first_block

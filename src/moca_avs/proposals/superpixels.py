@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from skimage.color import rgb2lab
 from skimage.segmentation import felzenszwalb
 
@@ -65,10 +66,11 @@ class SuperpixelProposer:
         lab = rgb2lab(frame)
         merged = [_merged(labels, lab)[:, labels.ravel()[sample]] for labels in labelings]
         regions = np.concatenate(merged)
-        share = regions @ area / atoms.size
+        shared = _shared(regions, area)
+        share = shared.diagonal() / atoms.size
         order = np.argsort(-share, kind="stable")
         order = order[(share[order] >= self.min_share) & (share[order] <= self.max_share)]
-        return _distinct(regions[order], area)[: self.limit], atoms
+        return regions[order][_distinct(shared[np.ix_(order, order)])][: self.limit], atoms
 
 
 def _atoms(labelings: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -85,16 +87,21 @@ def _atoms(labelings: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return atoms, sample
 
 
-def _distinct(regions: np.ndarray, area: np.ndarray, max_iou: float = 0.9) -> np.ndarray:
-    """`distinct` of regions that are sets of atoms: bool [P, A], pixels of each atom float [A]."""
-    sets = regions.astype(np.float64)
-    shared = (sets * area) @ sets.T  # whole numbers, exact
+def _shared(regions: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Pixels that each two regions share: bool [P, A], pixels of each atom float64 [A] -> float64 [P, P]."""
+    # By torch: numpy's own threads (OpenBLAS) would spin for milliseconds afterwards and take another's core.
+    sets = torch.from_numpy(regions).double()
+    return ((sets * torch.from_numpy(area)) @ sets.T).numpy()  # whole numbers, exact
+
+
+def _distinct(shared: np.ndarray, max_iou: float = 0.9) -> np.ndarray:
+    """Which regions `distinct` would keep, by the pixels that each two share: float64 [P, P] -> bool [P]."""
     size = shared.diagonal()
     alike = shared / np.maximum(size[:, None] + size - shared, 1) > max_iou
-    kept = np.zeros(len(regions), bool)
+    kept = np.zeros(len(shared), bool)
     for index, rivals in enumerate(alike):
         kept[index] = not (rivals & kept).any()
-    return regions[kept]
+    return kept
 
 
 def merge_hierarchy(labels: np.ndarray, frame: np.ndarray) -> np.ndarray:
