@@ -17,7 +17,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # GNU's OpenMP threads (torch's) spin for milliseconds after each piece of work and so take the cores from
 # decoding, proposals and writing beside them; a fraction of a millisecond serves the work itself as well.
 # Read when torch is first imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 if TYPE_CHECKING:
     from moca_avs.clip import Clip as Clip

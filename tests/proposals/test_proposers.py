@@ -5,8 +5,9 @@ import pytest
 
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.proposals import build_proposer
-from moca_avs.proposals.base import Joined, Remembering, distinct, on_small_copy, resized_mask, shrunk
+from moca_avs.proposals.base import Joined, Remembering, distinct, on_small_copy, shrunk
 from moca_avs.proposals.matching import pairwise_iou
+from moca_avs.proposals.resizing import resized_mask
 from moca_avs.proposals.saliency import SaliencyProposer, components
 from moca_avs.proposals.superpixels import SuperpixelProposer, merge_hierarchy
 

@@ -6,7 +6,8 @@ from scipy import ndimage
 from skimage.color import rgb2lab
 from skimage.segmentation import felzenszwalb
 
-from moca_avs.proposals.base import resized_mask, shrunk
+from moca_avs.proposals.base import shrunk
+from moca_avs.proposals.resizing import resized_mask
 from moca_avs.proposals.superpixels import SIDE, SuperpixelProposer, merge_hierarchy
 
 

@@ -16,7 +16,8 @@ import moca_avs
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.encoders.base import AudioVisualEncoder, SoundStates
 from moca_avs.methods.config import HearingConfig
-from moca_avs.proposals.base import resized_mask, shrunk
+from moca_avs.proposals.base import shrunk
+from moca_avs.proposals.resizing import resized_mask
 from moca_avs.silence import block_levels, is_silent, noise_floor
 from moca_avs.stages import stage
 

@@ -31,13 +31,14 @@ from moca_avs.methods.hearing import (
     versions,
 )
 from moca_avs.overlap import side_by_side
-from moca_avs.proposals.base import Proposer, is_parallel, remembering, resized_mask, shrunk
+from moca_avs.proposals.base import Proposer, is_parallel, remembering, shrunk
 from moca_avs.proposals.matching import (
     best_proposal,
     connected_parts,
     hottest_proposal,
     match_proposals,
 )
+from moca_avs.proposals.resizing import resized_mask
 from moca_avs.remembering import REMEMBERED, frame_key
 from moca_avs.stages import stage
 

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from moca_avs.proposals.matching import areas, overlaps
-from moca_avs.proposals.resizing import resized_mask as resized_mask
 from moca_avs.proposals.resizing import resized_masks
 from moca_avs.remembering import REMEMBERED, ByFrame
 from moca_avs.stages import stage
