@@ -117,6 +117,10 @@ def world(device: str) -> Iterator[World]:
         return
     if not dist.is_available():
         raise UsageError("this torch was built without torch.distributed; train in one process")
+    # The optimizer imports this; where that comes after the group was made, torch 2.13 keeps the group, whose
+    # threads then outlive it and now and then abort the process as it ends.
+    import torch._dynamo
+
     backend = "gloo"
     if torch.device(device).type == "cuda":
         torch.cuda.set_device(device)
