@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-REMEMBERED = 32  # frames
+REMEMBERED = 16  # frames: more than a clip of 10 has, asked about again with another sound
 
 T = TypeVar("T")
 
