@@ -35,6 +35,8 @@ from moca_avs.segment import Options, Outcome, segment_file
 from moca_avs.stages import stage_table
 
 Forward = Callable[[], object]
+IMAGE, SOUND = "imagebind image trunk", "imagebind sound trunk"
+TEXT, PICTURE = "grounding-dino, a text", "sam-h picture"
 PROMPTS = 64
 SAM_PROMPTS = f"sam-h {PROMPTS} prompts"
 
@@ -63,8 +65,8 @@ def imagebind() -> dict[str, Forward]:
     image = encoder.prepare_images(np.zeros((1, 360, 640, 3), np.uint8))
     sound = encoder.prepare_sound(np.zeros(32_000, np.float32), 16_000)[None]
     return {
-        "imagebind image trunk": lambda: encoder.embed_images(image),
-        "imagebind sound trunk": lambda: encoder.encode_sound(sound),
+        IMAGE: lambda: encoder.embed_images(image),
+        SOUND: lambda: encoder.encode_sound(sound),
     }
 
 
@@ -82,13 +84,13 @@ def sam() -> dict[str, Forward]:
     pixels, points = torch.zeros(1, 3, 1024, 1024), torch.full((1, PROMPTS, 1, 2), 512.0)
     embedding = torch.zeros(1, 256, 64, 64)
     return {
-        "sam-h picture": lambda: model.get_image_embeddings(pixels),
+        PICTURE: lambda: model.get_image_embeddings(pixels),
         SAM_PROMPTS: lambda: model(image_embeddings=embedding, input_points=points),
     }
 
 
 def grounding_dino() -> dict[str, Forward]:
-    """GroundingDINO-B on an 800 x 1333 picture and eight words."""
+    """GroundingDINO-B on a 750 x 1333 picture and eight words."""
     from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection, SwinConfig
 
     swin = SwinConfig(
@@ -101,7 +103,7 @@ def grounding_dino() -> dict[str, Forward]:
     )
     model = GroundingDinoForObjectDetection(GroundingDinoConfig(backbone_config=swin)).eval()
     pixels, words = torch.zeros(1, 3, 750, 1333), torch.full((1, 8), 1037)
-    return {"grounding-dino, a text": lambda: model(pixel_values=pixels, input_ids=words)}
+    return {TEXT: lambda: model(pixel_values=pixels, input_ids=words)}
 
 
 def ast() -> dict[str, Forward]:
@@ -126,14 +128,14 @@ def forwards_per_frame(regions: int) -> dict[str, dict[str, float]]:
     """How often each model runs for a frame of a method, with so many regions that look like things."""
     texts, points = len(QUERIES), POINTS_PER_SIDE**2 / PROMPTS
     prompts = math.ceil(regions / PROMPTS)
-    heard = {"imagebind sound trunk": 1}
-    masks = {"grounding-dino, a text": texts, "sam-h picture": 1, SAM_PROMPTS: prompts}
+    heard = {SOUND: 1}
+    masks = {TEXT: texts, PICTURE: 1, SAM_PROMPTS: prompts}
     return {
-        "moca": heard | {"imagebind image trunk": 1} | masks,
-        "frozen": heard | {"imagebind image trunk": 1} | masks,
-        "at-gdino-sam": {"ast": 1, "grounding-dino, a text": 1, "sam-h picture": 1, SAM_PROMPTS: 1},
-        "owod-bind": heard | {"imagebind image trunk": regions} | masks,
-        "sam-bind": heard | {"imagebind image trunk": regions, "sam-h picture": 1, SAM_PROMPTS: points},
+        "moca": heard | {IMAGE: 1} | masks,
+        "frozen": heard | {IMAGE: 1} | masks,
+        "at-gdino-sam": {"ast": 1, TEXT: 1, PICTURE: 1, SAM_PROMPTS: 1},
+        "owod-bind": heard | {IMAGE: regions} | masks,
+        "sam-bind": heard | {IMAGE: regions, PICTURE: 1, SAM_PROMPTS: points},
     }
 
 

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -14,6 +15,13 @@ class Ended:
     code: int
     out: str
     err: str
+
+
+@pytest.fixture
+def no_thread_is_left():
+    """No thread of ours outlives the test."""
+    yield
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("moca-")]
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """`--batch`: frames of several inputs at once give what each gives alone, also where some go wrong."""
 
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -19,13 +17,8 @@ from moca_avs.proposals.superpixels import SuperpixelProposer
 from moca_avs.segment import Options, Outcome, segment_all, segment_file
 from tiny_encoders import TinyConvolution
 
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 FRAMES = {"a": 7, "b": 3, "broken": 0, "c": 12, "mute": 5, "silent": 6, "one": 1}
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    yield
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("moca-")]
 
 
 @pytest.fixture(scope="module")

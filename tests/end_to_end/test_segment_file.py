@@ -1,6 +1,5 @@
 """Reading ahead and writing behind change nothing: not the results, not what is kept where it ends badly."""
 
-import threading
 from collections import Counter
 from pathlib import Path
 
@@ -19,13 +18,8 @@ from moca_avs.proposals.superpixels import SuperpixelProposer
 from moca_avs.segment import CHUNK_FRAMES, SOUND_MARGIN, Options, Outcome, segment_all, segment_file
 from tiny_encoders import TinyConvolution
 
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 NATIVE = Options(fps="native", profile=True)
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    yield
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("moca-")]
 
 
 @pytest.fixture(scope="module")

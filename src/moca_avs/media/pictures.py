@@ -69,10 +69,7 @@ class Stencil:
         if self._box is None:
             return frame
         frame = frame.copy()
-        mixed = frame[self._box] * self._keep
-        mixed += self._paint
-        mixed >>= 8
-        frame[self._box] = mixed
+        _mix(frame, self._box, self._keep, self._paint)
         return frame
 
 
@@ -99,10 +96,15 @@ class PlaneStencil:
     def paint(self, planes: Planes) -> None:
         """Colour the mask in on planes of its size, made even; an empty mask changes nothing."""
         for plane, (where, keep, paint) in zip(planes, self._parts, strict=False):
-            mixed = plane[where] * keep
-            mixed += paint
-            mixed >>= 8
-            plane[where] = mixed
+            _mix(plane, where, keep, paint)
+
+
+def _mix(picture: np.ndarray, where: Box, keep: np.ndarray, paint: np.ndarray) -> None:
+    """Keep so many 256ths of a box of uint8 [H, W, ...] and add paint, in place; both uint16."""
+    mixed = picture[where] * keep
+    mixed += paint
+    mixed >>= 8
+    picture[where] = mixed
 
 
 def _box(mask: np.ndarray) -> Box | None:

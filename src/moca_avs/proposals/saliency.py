@@ -49,7 +49,7 @@ class SaliencyProposer:
         self.thresholds = thresholds
         self.min_share = min_share
         self._path, self._threads = path, threads
-        _session(path, threads or threads_here())  # a broken file shows at once
+        self._session()  # a broken file shows at once
         self.settings: dict[str, Any] = {
             "name": "saliency",
             "weights": file_sha256(path),
@@ -66,11 +66,14 @@ class SaliencyProposer:
         size = (INPUT_SIDE, INPUT_SIDE)
         small = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS), np.float32)
         scaled = (small / max(float(small.max()), 1.0) - _MEAN) / _STD
-        session = _session(self._path, self._threads or threads_here())
+        session = self._session()
         name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
         salient = session.run([output], {name: scaled.transpose(2, 0, 1)[None]})[0][0, 0]
         low, high = float(salient.min()), float(salient.max())
         return (salient - low) / (high - low) if high > low else np.zeros_like(salient)
+
+    def _session(self) -> Any:
+        return _session(self._path, self._threads or threads_here())
 
     def _propose(self, frame: np.ndarray) -> np.ndarray:
         height, width = frame.shape[:2]
