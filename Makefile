@@ -20,7 +20,7 @@ help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/'
 
 demo: $(INSTALLED)  ## segment three composed clips and ten seconds of a real film, into out/demo
-	$(BIN)/python -m moca_avs.demo
+	$(BIN)/python -m moca_avs_bench.demo
 
 test: lint  ## lint, then every test
 	$(BIN)/python -m pytest

@@ -26,13 +26,14 @@ from film import make_film
 from segmenting import SECONDS
 
 from moca_avs import load
-from moca_avs.fetch import cache_dir
-from moca_avs.inputs import Job
+from moca_avs.hub.cache import cache_dir
+from moca_avs.inference.inputs import JobSpec
+from moca_avs.inference.job import JobResult, SegmentOptions
+from moca_avs.inference.segment import segment_file
 from moca_avs.methods import METHODS
-from moca_avs.proposals.openworld import QUERIES
+from moca_avs.proposals.open_world import QUERIES
 from moca_avs.proposals.sam import POINTS_PER_SIDE
-from moca_avs.segment import Options, Outcome, segment_file
-from moca_avs.stages import stage_table
+from moca_avs.utils.profiler import profile_table
 
 Forward = Callable[[], object]
 IMAGE, SOUND = "imagebind image trunk", "imagebind sound trunk"
@@ -46,20 +47,19 @@ def by_stage(method: str, film: Path, limit: int) -> dict[str, float]:
     found = load("lite", method, "cpu")
     with tempfile.TemporaryDirectory() as folder:
         for name, frames in (("warm", 1), ("out", limit)):
-            job = Job(film, Path(folder) / name)
-            outcome = Outcome(job)
-            options = Options(fps=1.0, start=float(frames > 1), limit=frames, profile=True)
+            job = JobSpec(film, Path(folder) / name)
+            outcome = JobResult(job)
+            options = SegmentOptions(fps=1.0, start=float(frames > 1), limit=frames, profile=True)
             segment_file(job, lambda: found, options, outcome, progress=False)
     print(f"\n### {method}, lite, {outcome.frames} frames of 360p\n")
-    print(stage_table(outcome.seconds, outcome.frames, outcome.wall))
+    print(profile_table(outcome.seconds, outcome.frames, outcome.wall))
     costs = {**outcome.seconds, "from beginning to end": outcome.wall}
     return {name: round(1e3 * seconds / outcome.frames, 2) for name, seconds in costs.items()}
 
 
 def imagebind() -> dict[str, Forward]:
     """Both trunks on one picture and one window of sound."""
-    from moca_avs.encoders.imagebind import ImageBindEncoder
-    from moca_avs.encoders.imagebind_trunks import HUGE
+    from moca_avs.encoders.imagebind import HUGE, ImageBindEncoder
 
     encoder = ImageBindEncoder.random(HUGE)
     image = encoder.prepare_images(np.zeros((1, 360, 640, 3), np.uint8))

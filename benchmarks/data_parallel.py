@@ -24,7 +24,8 @@ import torch
 from training_step import GB, Noise
 
 from moca_avs.encoders import build_encoder
-from moca_avs.training import TrainConfig, train
+from moca_avs.training.config import TrainConfig
+from moca_avs.training.trainer import train
 
 FRAMES = 32
 WARM = 2  # steps that only warm up

@@ -15,9 +15,9 @@ import numpy as np
 from measuring import finish, machine, options, peak_mib, table
 
 from moca_avs.clip import Clip, Segmentation
-from moca_avs.datasets.base import Sample
-from moca_avs.evaluation import evaluate
-from moca_avs.metrics.localization import boxes_map
+from moca_avs.data.base import Sample
+from moca_avs_bench.evaluation.evaluate import evaluate
+from moca_avs_bench.metrics.localization import boxes_map
 
 SIDE, RATE, CLASSES = 64, 8000, 71
 KINDS = {"s4": "region", "avss": "semantic", "vggss": "localization"}

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from moca_avs.datasets.stamps import Pool
-from moca_avs.datasets.stamps.catalogue import RATE as HERTZ
-from moca_avs.datasets.stamps.scenes import Scene, draw_scene
-from moca_avs.datasets.stamps.sounds import Event, compose_sound
-from moca_avs.demo import PACKAGES, PAIRS, unseen_media
-from moca_avs.fetch import debian
-from moca_avs.media import write_video
+from moca_avs.hub import debian
+from moca_avs.io.write_video import write_video
+from moca_avs_bench.demo import PACKAGES, PAIRS, unseen_media
+from moca_avs_bench.stamps.media import RATE as HERTZ
+from moca_avs_bench.stamps.scenes import Pool, Scene, draw_scene
+from moca_avs_bench.stamps.sounds import Event, compose_sound
 
 SCENE = 5  # seconds; the two things of a scene take turns every second
 

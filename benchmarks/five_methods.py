@@ -20,17 +20,16 @@ from pathlib import Path
 from types import ModuleType
 
 import moca_avs
-from moca_avs.datasets import open_evaluation_set
-from moca_avs.datasets.part import part_of
+from moca_avs.data.base import subset
 from moca_avs.errors import MocaError
-from moca_avs.evaluation import Report
-from moca_avs.evaluation.report import aligned, without_nan
 from moca_avs.methods import METHODS
 from moca_avs.methods.base import Method
-from moca_avs.methods.loading import find_source
+from moca_avs.methods.factory import find_source
 from moca_avs.proposals import build_proposer
-from moca_avs.proposals.base import Remembering
-from moca_avs.proposals.kept import keep_proposals
+from moca_avs.proposals.base import CachedProposer
+from moca_avs_bench.data import open_evaluation_set
+from moca_avs_bench.evaluation.report import Report, aligned, without_nan
+from moca_avs_bench.tables.proposal_cache import keep_proposals
 
 HEARING = Path(__file__).resolve().parents[1] / "recipes" / "lite" / "hearing.py"
 CONTROL = "wrong_sound"
@@ -86,9 +85,9 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Report]:
     """Evaluate every method and write the table."""
     with keep_proposals(arguments.out / "cache"):
         methods = load_methods(arguments.preset, arguments.weights, arguments.methods)
-        foreground = Remembering(build_proposer("saliency"))
+        foreground = CachedProposer(build_proposer("saliency"))
     whole = open_evaluation_set("s4", arguments.root, arguments.split)
-    part = {"s4": part_of(whole, arguments.limit)}
+    part = {"s4": subset(whole, arguments.limit)}
     reports = hearing.evaluated(methods, part, foreground, arguments.out, arguments.seed)["s4"]
     hearing.write(arguments.out / "five_methods.md", to_markdown(reports, command))
     hearing.write(arguments.out / "five_methods.json", to_json(reports, command))

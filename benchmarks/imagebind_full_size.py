@@ -26,14 +26,13 @@ import torch
 from measuring import finish, machine, options, peak_mib, seconds_of, table
 from torch import Tensor
 
-from moca_avs.adapter import AdapterSet
 from moca_avs.clip import Clip
-from moca_avs.encoders.base import SoundStates
-from moca_avs.encoders.imagebind import ImageBindEncoder
-from moca_avs.encoders.imagebind_trunks import HUGE, Sizes, TrunkSizes
-from moca_avs.fusion import image_prefix
+from moca_avs.encoders.base import AudioFeatures
+from moca_avs.encoders.imagebind import HUGE, ImageBindEncoder, Sizes, TrunkSizes
 from moca_avs.methods.config import MocaConfig
 from moca_avs.methods.moca import Moca
+from moca_avs.model.adapter import AdapterSet
+from moca_avs.model.fusion import image_prefix
 from moca_avs.training.config import TrainConfig
 from moca_avs.training.objectives import Batch, training_loss
 
@@ -47,21 +46,21 @@ class InMemory:
     """What a run's cache holds, kept in memory."""
 
     prefix: Tensor
-    heard: SoundStates
+    heard: AudioFeatures
 
     def __len__(self) -> int:
         return len(self.prefix)
 
     def images(self, rows: Tensor) -> Tensor:
-        """See `moca_avs.training.cache.States`."""
+        """See `moca_avs.training.feature_cache.States`."""
         return self.prefix[rows.to(self.prefix.device)]
 
-    def sounds(self, rows: Tensor) -> SoundStates:
-        """See `moca_avs.training.cache.States`."""
+    def sounds(self, rows: Tensor) -> AudioFeatures:
+        """See `moca_avs.training.feature_cache.States`."""
         return self.heard.index(rows.to(self.heard.embedding.device))
 
     def features(self) -> Tensor:
-        """See `moca_avs.training.cache.States`."""
+        """See `moca_avs.training.feature_cache.States`."""
         return self.prefix.mean(1)
 
 
@@ -75,7 +74,7 @@ def material(encoder: ImageBindEncoder, adapters: AdapterSet, batch: int) -> InM
     heard = encoder.encode_sound(torch.stack([encoder.prepare_sound(wave, 16_000) for wave in waves]))
     layers = {layer for _, layer in adapters.pairs}
     tokens = {site: states for site, states in heard.tokens.items() if site[0] in layers}
-    return InMemory(prefix, SoundStates(heard.embedding, tokens))
+    return InMemory(prefix, AudioFeatures(heard.embedding, tokens))
 
 
 def training_step(

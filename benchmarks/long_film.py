@@ -26,7 +26,7 @@ def write_long(path: Path, seconds: int) -> Path:
     """Write minutes of the same picture drifting, with noise bursts in every tenth scene of five seconds."""
     import numpy as np
 
-    from moca_avs.media import write_video
+    from moca_avs.io.write_video import write_video
 
     if path.is_file():
         return path
@@ -44,13 +44,14 @@ def write_long(path: Path, seconds: int) -> Path:
 def segment(film: Path, out: Path) -> dict[str, float]:
     """What a process of its own does: segment, tell frames, seconds and the peak of its memory."""
     from moca_avs import load
-    from moca_avs.inputs import Job
-    from moca_avs.segment import Options, Outcome, segment_file
+    from moca_avs.inference.inputs import JobSpec
+    from moca_avs.inference.job import JobResult, SegmentOptions
+    from moca_avs.inference.segment import segment_file
 
-    job = Job(film, out)
-    outcome = Outcome(job)
+    job = JobSpec(film, out)
+    outcome = JobResult(job)
     begin = time.perf_counter()
-    segment_file(job, lambda: load("lite", "moca", "cpu"), Options(fps=1.0), outcome, progress=False)
+    segment_file(job, lambda: load("lite", "moca", "cpu"), SegmentOptions(fps=1.0), outcome, progress=False)
     return {
         "frames": outcome.frames,
         "silent": outcome.empty["silent"],
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.film is not None:
         print(json.dumps(segment(options.film, options.folder)))
         return
-    from moca_avs.fetch import cache_dir
+    from moca_avs.hub.cache import cache_dir
 
     about = measuring.machine()
     place, lengths = cache_dir() / "benchmarks", {"short": 60, "long": 120 if options.quick else 3600}

@@ -19,8 +19,8 @@ from measuring import Timing, finish, in_turn, machine, options, table
 from torch import Tensor
 from torch.nn import functional as F
 
-from moca_avs.clustering import spherical_kmeans
-from moca_avs.matching import matching_cost
+from moca_avs.model.clustering import spherical_kmeans
+from moca_avs.model.matching import matching_cost
 
 SIZES = [(1, 1024, 12), (8, 1024, 12), (8, 1024, 16), (8, 1280, 16), (16, 1024, 16)]  # B, C, side
 HEADLINE = (1, 1024, 12)

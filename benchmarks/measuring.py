@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from moca_avs.stages import wait_for_gpu
+from moca_avs.utils.profiler import synchronize_gpu
 
 MIB = 2**20
 
@@ -44,10 +44,10 @@ class Timing:
 
 def seconds_of(work: Callable[[], object]) -> float:
     """Run it; a GPU's queue is emptied before and after."""
-    wait_for_gpu()
+    synchronize_gpu()
     start = time.perf_counter()
     work()
-    wait_for_gpu()
+    synchronize_gpu()
     return time.perf_counter() - start
 
 

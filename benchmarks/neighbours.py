@@ -18,7 +18,7 @@ import torch
 from measuring import Timing, finish, in_turn, machine, options, peak_mib, table
 from torch import Tensor
 
-from moca_avs.pairing import neighbour_table
+from moca_avs.model.pairing import neighbour_table
 
 FEATURES, FRAMES, CLUSTER = 384, 5, 40
 SIZES = {25_000: 3, 50_000: 3, 100_000: 1, 200_000: 1}  # images: repetitions

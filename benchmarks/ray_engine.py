@@ -23,11 +23,12 @@ from film import make_film
 from measuring import Timing, finish, machine, options, table
 
 from moca_avs import load
-from moca_avs.engines.ray import RayConfig, segment_on_ray
-from moca_avs.fetch import cache_dir
-from moca_avs.inputs import Job, plan
+from moca_avs.hub.cache import cache_dir
+from moca_avs.inference.inputs import JobSpec, plan
+from moca_avs.inference.job import SegmentOptions
+from moca_avs.inference.ray import RayConfig, segment_on_ray
+from moca_avs.inference.segment import segment_all
 from moca_avs.methods.base import Method
-from moca_avs.segment import Options, segment_all
 
 RUNS = {  # workers, threads of each; 0 workers: the local engine
     "local, 1 thread": (0, 1),
@@ -86,14 +87,16 @@ def measured(film: Path, films: int, workers: int, threads: int) -> tuple[float,
     return loaded - begin, end - loaded
 
 
-def run(jobs: Sequence[Job], loading: Callable[[], Method], workers: int, threads: int) -> None:
+def run(jobs: Sequence[JobSpec], loading: Callable[[], Method], workers: int, threads: int) -> None:
     """Segment; whatever fails ends the benchmark."""
     if workers:
         config = RayConfig(workers, threads)
-        outcomes = segment_on_ray(jobs, loading, Options(), config, progress=False, say=lambda line: None)
+        outcomes = segment_on_ray(
+            jobs, loading, SegmentOptions(), config, progress=False, say=lambda line: None
+        )
     else:
         torch.set_num_threads(threads)
-        outcomes = segment_all(jobs, loading, Options(), progress=False)
+        outcomes = segment_all(jobs, loading, SegmentOptions(), progress=False)
     for outcome in outcomes:
         if outcome.state != "done":
             raise SystemExit(f"{outcome.job.name}: {outcome.state}: {outcome.message}")

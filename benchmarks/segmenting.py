@@ -21,15 +21,16 @@ import torch
 from film import make_film
 
 from moca_avs import load, read_clip
-from moca_avs.fetch import cache_dir
-from moca_avs.fusion import image_prefix, last_state
-from moca_avs.inputs import Job
-from moca_avs.methods.hearing import encoded
+from moca_avs.hub.cache import cache_dir
+from moca_avs.inference.inputs import JobSpec
+from moca_avs.inference.job import JobResult, SegmentOptions
+from moca_avs.inference.segment import CHUNK_FRAMES, segment_file
+from moca_avs.methods.base import encode_windows
 from moca_avs.methods.moca import Moca
-from moca_avs.proposals.base import shrunk
+from moca_avs.model.fusion import image_prefix, last_state
+from moca_avs.proposals.masks import downscale
 from moca_avs.proposals.saliency import SaliencyProposer
 from moca_avs.proposals.superpixels import SuperpixelProposer
-from moca_avs.segment import CHUNK_FRAMES, Options, Outcome, segment_file
 
 SECONDS, HEIGHT = 40, 360
 
@@ -45,10 +46,10 @@ def fresh() -> Moca:
 def segmented(film: Path, limit: int, folder: Path, method: Moca) -> float:
     """Seconds of `segment_file`; the method is loaded before."""
     shutil.rmtree(folder, ignore_errors=True)
-    job = Job(film, folder)
-    options = Options(fps=1.0, limit=limit)
+    job = JobSpec(film, folder)
+    options = SegmentOptions(fps=1.0, limit=limit)
     return measuring.seconds_of(
-        lambda: segment_file(job, lambda: method, options, Outcome(job), progress=False)
+        lambda: segment_file(job, lambda: method, options, JobResult(job), progress=False)
     )
 
 
@@ -60,10 +61,10 @@ def forwards(film: Path, limit: int, method: Moca) -> dict[str, Callable[[], obj
         raise TypeError("the default method has adapters")
     chunks = [range(i, min(i + CHUNK_FRAMES, len(clip))) for i in range(0, len(clip), CHUNK_FRAMES)]
     windows = [[(clip.window(i, config.window), clip.sample_rate) for i in chunk] for chunk in chunks]
-    sounds = [encoded(encoder, some) for some in windows]
+    sounds = [encode_windows(encoder, some) for some in windows]
     images = [encoder.prepare_images(clip.frames[list(chunk)]) for chunk in chunks]
     waves = [torch.stack([encoder.prepare_sound(*window) for window in some]) for some in windows]
-    small = [shrunk(frame, config.working_side) for frame in clip.frames]
+    small = [downscale(frame, config.working_side) for frame in clip.frames]
     network, superpixels = SaliencyProposer(), SuperpixelProposer()
     first = adapters.first_block
 

@@ -31,18 +31,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from moca_avs.adapter import AdapterSet
-from moca_avs.devices import choose_precision
 from moca_avs.encoders import build_encoder
-from moca_avs.encoders.imagebind import ImageBindEncoder
-from moca_avs.encoders.imagebind_trunks import HUGE, Sizes, TrunkSizes
-from moca_avs.fusion import enhanced_features
-from moca_avs.matching import matching_cost
-from moca_avs.training.arithmetic import Arithmetic
-from moca_avs.training.cache import open_states
+from moca_avs.encoders.imagebind import HUGE, ImageBindEncoder, Sizes, TrunkSizes
+from moca_avs.model.adapter import AdapterSet
+from moca_avs.model.fusion import enhanced_features
+from moca_avs.model.matching import matching_cost
 from moca_avs.training.config import TrainConfig
+from moca_avs.training.feature_cache import open_features
+from moca_avs.training.features import FeatureExtractor, PrecomputedFeatures
 from moca_avs.training.objectives import Batch, training_loss
-from moca_avs.training.states import StateMaker, States
+from moca_avs.training.precision import Precision
+from moca_avs.utils.device import choose_precision
 
 FRAMES_TOLD = 1000  # the cost of filling a cache is told for so many
 GB = 1e9
@@ -97,7 +96,7 @@ class Bench:
 
     encoder: Any
     batch: int
-    how: Arithmetic
+    how: Precision
 
     def __post_init__(self) -> None:
         self.adapters = AdapterSet(self.encoder, "last", 6, generator=torch.Generator().manual_seed(0))
@@ -107,14 +106,14 @@ class Bench:
         self.data = Noise(3 * self.batch, self.encoder.image_size)
         self.rows = torch.arange(3 * self.batch).view(3, self.batch)
 
-    def maker(self) -> StateMaker:
+    def maker(self) -> FeatureExtractor:
         """What fills a cache."""
         layers = sorted({layer for _, layer in self.adapters.pairs})
         sites = tuple((layer, site) for layer in layers for site in self.encoder.sites)
         first = self.adapters.first_block
-        return StateMaker(self.encoder, self.data, first, sites, device=self.how.device, how=self.how)
+        return FeatureExtractor(self.encoder, self.data, first, sites, device=self.how.device, how=self.how)
 
-    def cached(self, states: States) -> Batch:
+    def cached(self, states: PrecomputedFeatures) -> Batch:
         """A batch whose states are kept."""
         generator = torch.Generator().manual_seed(0)
         return Batch(self.encoder, self.adapters, states, self.config, *self.rows, generator, self.how)
@@ -174,7 +173,7 @@ def operations(work: Callable[[], object]) -> int:
 def build(which: str, options: argparse.Namespace) -> Bench:
     """The encoder and what trains beside it."""
     dtype, _ = choose_precision(options.precision, options.device)
-    how = Arithmetic(dtype, options.device)
+    how = Precision(dtype, options.device)
     if which == "lite":
         return Bench(build_encoder("lite", options.device), options.batch, how)
     distinct, depth = options.distinct_blocks, options.blocks
@@ -190,7 +189,7 @@ def measure(which: str, options: argparse.Namespace) -> dict[str, Any]:
     bench = build(which, options)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        states = open_states(bench.maker(), Path(folder), 10**12)
+        states = open_features(bench.maker(), Path(folder), 10**12)
         filling = time.perf_counter() - start
         size = sum(file.stat().st_size for file in Path(folder).rglob("*.bin"))
         naive, cached, match = bench.naive(), bench.cached(states), bench.matching()
@@ -236,7 +235,7 @@ def print_peak(which: str, kind: str, options: argparse.Namespace) -> None:
         if kind == "naive":
             batch = bench.naive()
         else:
-            batch = bench.cached(open_states(bench.maker(), Path(folder), 10**12))
+            batch = bench.cached(open_features(bench.maker(), Path(folder), 10**12))
         if options.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats()
         for _ in range(2):

@@ -1,9 +1,13 @@
-"""Puts this folder on the import path (pytest does that for a conftest's folder): helpers are shared."""
+import os
 
 import pytest
 import torch
 
-from tiny_encoders import TINY
+from helpers import TESTS
+from helpers.tiny_encoders import TINY
+
+# What tests start as processes of their own finds `helpers` too.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(params=list(TINY))

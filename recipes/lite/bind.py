@@ -3,7 +3,7 @@
     python recipes/lite/bind.py --out OUT   # about 15 minutes on two cores, most of it composing pictures
 
 What the trainer gets is frames and the sound that was playing: no mask, no class name, no box. The generator
-(`moca_avs.datasets.stamps`) knows the classes, to put a dog and a bark together; everything is drawn from the
+(`moca_avs_bench.stamps`) knows the classes, to put a dog and a bark together; everything is drawn from the
 train side of the split, media set "full". The loss is InfoNCE between sounds and pictures of a batch; a
 picture's score is a soft maximum over its positions, so where the sound comes from is never told.
 """
@@ -22,12 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moca_avs.datasets.stamps.catalogue import RATE, Catalogue, Sound
-from moca_avs.datasets.stamps.scenes import Pool, draw_scene
-from moca_avs.datasets.stamps.sounds import Event, compose_sound
-from moca_avs.encoders.binding import SoundHead
-from moca_avs.encoders.lite import LiteEncoder
-from moca_avs.media import resample
+from moca_avs.encoders.lite import AudioHead, LiteEncoder
+from moca_avs.io.audio import resample
+from moca_avs_bench.stamps.media import RATE, Catalogue, Sound
+from moca_avs_bench.stamps.scenes import Pool, draw_scene
+from moca_avs_bench.stamps.sounds import Event, compose_sound
 
 SEED = 0
 SCENES = 4400  # pictures; every fourth shows one object, the others two or three, one of them heard
@@ -128,7 +127,7 @@ def window(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return sound.astype(np.float32)
 
 
-def train(maps: Tensor, heard: list[Sound], windows: dict[str, Tensor], tell) -> SoundHead:
+def train(maps: Tensor, heard: list[Sound], windows: dict[str, Tensor], tell) -> AudioHead:
     """InfoNCE over batches of frames and the recordings they were heard with, each recording once.
 
     Every member of the ensemble draws batches of its own, from two thirds of the recordings: heads that saw
@@ -137,7 +136,7 @@ def train(maps: Tensor, heard: list[Sound], windows: dict[str, Tensor], tell) ->
     generator = torch.Generator().manual_seed(SEED)
     torch.manual_seed(SEED)  # dropout
     rng = np.random.default_rng([SEED, 3])
-    head = SoundHead(MEMBERS, DROPOUT, JOINT_DIM, generator)
+    head = AudioHead(MEMBERS, DROPOUT, JOINT_DIM, generator)
     everything = torch.cat(list(windows.values()))
     head.set_statistics(everything)
     positions = maps[::6].permute(0, 2, 3, 1).flatten(0, 2)

@@ -25,18 +25,19 @@ from PIL import Image
 
 import moca_avs
 from moca_avs.clip import Clip, Segmentation
-from moca_avs.datasets import open_evaluation_set
-from moca_avs.datasets.avsbench import AVSBenchSet, read_manifest
-from moca_avs.datasets.base import SceneObject
+from moca_avs.data.base import SceneObject
 from moca_avs.errors import DataError, MocaError
-from moca_avs.fetch.pypi import package_file
-from moca_avs.fetch.registry import ASSETS
-from moca_avs.media import contact_sheet, overlay, read_clip
-from moca_avs.media.files import replacing
+from moca_avs.hub.pypi import package_file
+from moca_avs.hub.registry import ASSETS
+from moca_avs.io.video import read_clip
+from moca_avs.io.visualize import contact_sheet, overlay
 from moca_avs.methods.base import Method
-from moca_avs.methods.loading import find_source
-from moca_avs.metrics.objects import object_accuracy
-from moca_avs.metrics.region import frame_iou
+from moca_avs.methods.factory import find_source
+from moca_avs.utils.files import atomic_write
+from moca_avs_bench.data import open_evaluation_set
+from moca_avs_bench.data.avsbench import AVSBenchSet, read_manifest
+from moca_avs_bench.metrics.objects import object_accuracy
+from moca_avs_bench.metrics.region import frame_iou
 
 SETS = ("s4", "ms3")
 COMPOSITES, MOMENTS = 12, 6  # on the sheet: random test composites, and evenly spread moments of the film
@@ -115,7 +116,7 @@ def run(arguments: argparse.Namespace) -> None:
     columns = [strip_shots(drawn) for drawn in on_strip] + [moments[1::2]]
     save(out / "result.png", strip(columns, moca, trained, seed))
     note = notes(on_sheet, on_strip, arguments.film, seed, trained, moca.settings)
-    with replacing(out / "contact_sheet.md") as partial:
+    with atomic_write(out / "contact_sheet.md") as partial:
         partial.write_text(note, encoding="utf-8")
     for name in ("contact_sheet.png", "result.png", "contact_sheet.md"):
         print(f"{out / name}: {(out / name).stat().st_size / 1e3:.0f} kB")
@@ -282,11 +283,11 @@ def overlap(item: Shot, said: Segmentation) -> str:
     return f"empty ({said.reasons[0]})"
 
 
-def save(path: Path, picture: np.ndarray) -> None:
+def save(path: Path, pixels: np.ndarray) -> None:
     """A PNG with a palette: a third of the size, and hardly to be told from the whole."""
-    image = Image.fromarray(picture)
+    image = Image.fromarray(pixels)
     palette = image.quantize(COLOURS, Image.Quantize.MEDIANCUT, kmeans=1)
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(
             partial, "PNG", optimize=True
         )

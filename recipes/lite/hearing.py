@@ -22,20 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import moca_avs
-from moca_avs.datasets import open_evaluation_set
-from moca_avs.datasets.base import EvaluationSet
-from moca_avs.datasets.part import part_of
+from moca_avs.data.base import EvaluationSet, subset
 from moca_avs.errors import MocaError, UsageError
-from moca_avs.evaluation import Comparison, Report, compare, evaluate
-from moca_avs.evaluation.answers import Foreground
-from moca_avs.evaluation.report import TITLES, aligned, without_nan
-from moca_avs.media.files import replacing
 from moca_avs.methods.base import Method
-from moca_avs.methods.loading import find_source
-from moca_avs.metrics.bootstrap import Interval
+from moca_avs.methods.factory import find_source
 from moca_avs.proposals import build_proposer
-from moca_avs.proposals.base import Remembering
-from moca_avs.proposals.kept import keep_proposals
+from moca_avs.proposals.base import CachedProposer
+from moca_avs.utils.files import atomic_write
+from moca_avs_bench.data import open_evaluation_set
+from moca_avs_bench.evaluation.compare import Comparison, compare
+from moca_avs_bench.evaluation.controls import Foreground
+from moca_avs_bench.evaluation.evaluate import evaluate
+from moca_avs_bench.evaluation.report import TITLES, Report, aligned, without_nan
+from moca_avs_bench.metrics.bootstrap import Interval
+from moca_avs_bench.tables.proposal_cache import keep_proposals
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 MARKS = ("<!-- hearing:start -->", "<!-- hearing:end -->")
@@ -96,9 +96,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         raise UsageError("--readme takes the whole test split: leave --limit and --split out")
     with keep_proposals(arguments.out / "cache"):
         methods = load_methods(arguments.preset)
-        foreground = Remembering(build_proposer("saliency"))
+        foreground = CachedProposer(build_proposer("saliency"))
     sets = {
-        name: part_of(open_evaluation_set(name, arguments.root, arguments.split), arguments.limit)
+        name: subset(open_evaluation_set(name, arguments.root, arguments.split), arguments.limit)
         for name in SETS
     }
     reports = evaluated(methods, sets, foreground, arguments.out, arguments.seed)
@@ -284,7 +284,7 @@ def between_marks(text: str, block: str, marks: Sequence[str] = MARKS) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

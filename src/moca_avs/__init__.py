@@ -22,15 +22,15 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 if TYPE_CHECKING:
     from moca_avs.clip import Clip as Clip
     from moca_avs.clip import Segmentation as Segmentation
-    from moca_avs.media import read_clip as read_clip
-    from moca_avs.media import stream_clips as stream_clips
+    from moca_avs.io.video import read_clip as read_clip
+    from moca_avs.io.video import stream_clips as stream_clips
     from moca_avs.methods import load as load
 
 _PUBLIC = {
     "Clip": "moca_avs.clip",
     "Segmentation": "moca_avs.clip",
-    "read_clip": "moca_avs.media",
-    "stream_clips": "moca_avs.media",
+    "read_clip": "moca_avs.io.video",
+    "stream_clips": "moca_avs.io.video",
     "load": "moca_avs.methods",
 }
 

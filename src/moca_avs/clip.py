@@ -139,13 +139,13 @@ class Segmentation:
             sound: float32 [N] mono, the overlay's sound track.
             sample_rate: of `sound`, in Hz.
         """
-        from moca_avs.media.results import save_segmentation
+        from moca_avs.io.results import save_segmentation
 
         return save_segmentation(self, Path(folder), frames, sound, sample_rate)
 
     @classmethod
     def load(cls, folder: str | Path) -> Segmentation:
         """Read what `save` wrote; equal to it in every field."""
-        from moca_avs.media.results import load_segmentation
+        from moca_avs.io.results import load_segmentation
 
         return load_segmentation(Path(folder))

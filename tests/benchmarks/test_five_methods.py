@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from colour_world import ColourWorld, foreground, listener, painter
+from helpers.color_world import ColourWorld, foreground, listener, painter
 from moca_avs.errors import UsageError
-from moca_avs.evaluation import read_report
+from moca_avs_bench.evaluation.report import read_report
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "five_methods.py"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from moca_avs.matching import matching_cost
+from moca_avs.model.matching import matching_cost
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -1,6 +1,6 @@
-from moca_avs import checkup
+from moca_avs.cli import doctor as checkup
 from moca_avs.cli import main
-from moca_avs.fetch import debian
+from moca_avs.hub import debian
 
 
 def test_doctor_finds_what_is_needed_here(capsys):

@@ -2,10 +2,9 @@ import json
 
 import pytest
 
+from helpers.tiny_pretrained import write_tiny_dino
 from moca_avs.cli import main
-from moca_avs.fetch.foundation import FOUNDATIONS
-from moca_avs.fetch.registry import ASSETS, PRESETS, SHIPPED
-from tiny_foundations import write_tiny_dino
+from moca_avs.hub.registry import ASSETS, PRESETS, PRETRAINED_MODELS, SHIPPED
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def test_list_names_everything_with_state_size_and_licence(capsys, cache):
     code, said = run(capsys, "list", "--json")
     found = {item["name"]: item for item in json.loads(said.out)}
     assert code == 0
-    assert set(found) == {*ASSETS, *SHIPPED, *FOUNDATIONS}
+    assert set(found) == {*ASSETS, *SHIPPED, *PRETRAINED_MODELS}
     assert found["u2netp"]["state"] == "not fetched"
     assert all(item["licence"] and item["bytes"] >= 0 for item in found.values())
     assert run(capsys, "list")[1].out.splitlines()[0].split() == [

@@ -1,14 +1,14 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
+from helpers import GOLDEN as GOLDEN_FILES
 from moca_avs.encoders.efficientnet_lite import EfficientNetLite0, block_shapes
 from moca_avs.errors import WeightsError
-from moca_avs.fetch.weights import load_asset
+from moca_avs.hub.weight_files import load_asset
 
-GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "lite_efficientnet.json").read_text())
+GOLDEN = json.loads((GOLDEN_FILES / "lite_efficientnet.json").read_text())
 pytestmark = pytest.mark.weights
 
 

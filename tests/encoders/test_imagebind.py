@@ -1,7 +1,6 @@
 """ImageBind against numbers of its public code: every block, both heads, the dense map, both front ends."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,16 +9,21 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from moca_avs.adapter import AdapterSet
-from moca_avs.encoders.imagebind import ImageBindEncoder, clip_times, facts, log_mel
-from moca_avs.encoders.imagebind_trunks import TrunkSizes, official_name
-from moca_avs.encoders.two_trunks import resized_positions
+from helpers import GOLDEN
+from helpers.tiny_encoders import open_gates
+from helpers.tiny_imagebind import TINY_SIZES
+from moca_avs.encoders.imagebind import (
+    ImageBindEncoder,
+    TrunkSizes,
+    clip_times,
+    facts,
+    log_mel,
+    official_name,
+)
+from moca_avs.encoders.transformer import resized_positions
 from moca_avs.errors import MediaError, UsageError
-from moca_avs.fusion import enhanced_features, from_prefix, image_prefix
-from tiny_encoders import open_gates
-from tiny_imagebind import TINY_SIZES
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from moca_avs.model.adapter import AdapterSet
+from moca_avs.model.fusion import enhanced_features, from_prefix, image_prefix
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +200,7 @@ def test_of_a_long_sound_the_middle_is_heard(tiny):
     sound = rng.normal(0, 0.1, 16_000 * 9).astype(np.float32)
     assert torch.equal(tiny.prepare_sound(sound, 16_000), log_mel(torch.from_numpy(sound[56_000:88_000])))
     # At another rate only the middle is resampled; the filter does not reach further than its margin.
-    from moca_avs.media import resample
+    from moca_avs.io.audio import resample
 
     whole = resample(sound, 16_000, 48_000)
     again = tiny.prepare_sound(whole, 48_000)

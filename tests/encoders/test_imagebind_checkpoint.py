@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from helpers.tiny_imagebind import tiny_state, write_tiny_imagebind
 from moca_avs import encoders
 from moca_avs.encoders import build_encoder, checkpoints
 from moca_avs.encoders.imagebind import FILES, ImageBindEncoder, find_weights
 from moca_avs.errors import UsageError, WeightsError
-from moca_avs.fetch.foundation import Places
-from moca_avs.fetch.weights import tensors_sha256
-from tiny_imagebind import tiny_state, write_tiny_imagebind
+from moca_avs.hub.huggingface import ModelSources
+from moca_avs.hub.weight_files import tensors_sha256
 
 
 @pytest.fixture(autouse=True)
@@ -232,28 +232,28 @@ def test_a_damaged_note_is_not_believed(folder, tmp_path):
 def test_folders_files_and_the_environment(folder, monkeypatch, tmp_path):
     weights = folder.parent
     file = folder / "imagebind_huge.pth"
-    assert find_weights(Places(weights)) == file
-    assert find_weights(Places(models={"imagebind": str(folder)})) == file
-    assert find_weights(Places(models={"imagebind": str(file)})) == file
+    assert find_weights(ModelSources(weights)) == file
+    assert find_weights(ModelSources(models={"imagebind": str(folder)})) == file
+    assert find_weights(ModelSources(models={"imagebind": str(file)})) == file
     monkeypatch.setenv("MOCA_AVS_WEIGHTS", str(weights))
-    assert find_weights(Places()) == file
+    assert find_weights(ModelSources()) == file
     file.unlink()
     for name in reversed(FILES):
         (folder / name).touch()
-        assert find_weights(Places()) == folder / name
+        assert find_weights(ModelSources()) == folder / name
 
 
 def test_a_folder_without_the_file_says_what_belongs_there(tmp_path):
     (tmp_path / "imagebind").mkdir()
     with pytest.raises(WeightsError, match=r"holds none of imagebind_huge\.pth.*hf download"):
-        build_encoder("imagebind", places=Places(tmp_path))
+        build_encoder("imagebind", places=ModelSources(tmp_path))
 
 
 def test_the_licence_is_told_once(folder, caplog, monkeypatch):
     monkeypatch.setattr(encoders, "_told", set())
     with caplog.at_level(logging.WARNING, "moca_avs"):
         for _ in range(2):
-            encoder = build_encoder("imagebind", places=Places(folder.parent), image_size=28)
+            encoder = build_encoder("imagebind", places=ModelSources(folder.parent), image_size=28)
     assert (encoder.name, encoder.image_size, encoder.grid) == ("imagebind", 28, 2)
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(told) == 1
@@ -262,7 +262,7 @@ def test_the_licence_is_told_once(folder, caplog, monkeypatch):
 
 def test_options_of_another_encoder_are_refused(folder):
     with pytest.raises(UsageError, match=r"'imagebind' has no option dilate; it has: image_size$"):
-        build_encoder("imagebind", places=Places(folder.parent), dilate=True)
+        build_encoder("imagebind", places=ModelSources(folder.parent), dilate=True)
     with pytest.raises(UsageError, match="'lite' has no option dtype; it has: image_size, dilate, binding"):
         build_encoder("lite", dtype="bfloat16")
 
@@ -276,7 +276,7 @@ def test_the_preset_is_the_papers_choices():
 def test_a_user_reads_the_licence_on_stderr(folder):
     code = (
         "import sys; from pathlib import Path; from moca_avs.encoders import build_encoder;"
-        "from moca_avs.fetch.foundation import Places; places = Places(Path(sys.argv[1]));"
+        "from moca_avs.hub.huggingface import ModelSources; places = ModelSources(Path(sys.argv[1]));"
         "[build_encoder('imagebind', places=places) for _ in range(2)]"
     )
     done = subprocess.run(

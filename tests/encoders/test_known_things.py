@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from moca_avs.encoders.lite import LiteEncoder
-from moca_avs.fetch.debian import unpacked
-from moca_avs.fetch.pypi import package_file
-from moca_avs.media import read_sound
+from moca_avs.hub.debian import unpacked
+from moca_avs.hub.pypi import package_file
+from moca_avs.io.audio import read_audio
 
 ANIMALS = "usr/share/tuxpaint/stamps/animals"
 PICTURES = {
@@ -68,7 +68,7 @@ def heard(lite, sound, rate):
 
 
 def test_soundnet_hears_a_stage_and_a_music_studio_in_a_bands_film(lite):
-    sound, rate = read_sound(package_file("band-film"))
+    sound, rate = read_audio(package_file("band-film"))
     for start in (20, 40):
         objects, places = heard(lite, sound[start * rate : (start + 12) * rate], rate)
         assert objects[0] == 819  # stage
@@ -84,7 +84,7 @@ def test_soundnet_hears_a_stage_and_a_music_studio_in_a_bands_film(lite):
     ],
 )
 def test_soundnet_names_known_sounds(lite, name, objects_truth, place_truth):
-    sound, rate = read_sound(unpacked("tuxpaint-stamps-default") / "usr/share/tuxpaint/stamps" / name)
+    sound, rate = read_audio(unpacked("tuxpaint-stamps-default") / "usr/share/tuxpaint/stamps" / name)
     objects, places = heard(lite, sound, rate)
     assert objects_truth in objects
     assert place_truth in places

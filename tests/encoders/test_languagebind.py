@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from moca_avs.adapter import AdapterSet
+from helpers.tiny_encoders import open_gates
+from helpers.tiny_languagebind import SPECTROGRAM, tiny_clip, write_tiny_languagebind, write_tower
 from moca_avs.encoders import build_encoder
 from moca_avs.encoders.languagebind import LanguageBindEncoder, merge_lora
+from moca_avs.encoders.preprocessing import fbank
 from moca_avs.encoders.transformer import Block
 from moca_avs.errors import MediaError, UsageError, WeightsError
-from moca_avs.fetch.foundation import Places
-from moca_avs.fusion import enhanced_features, image_prefix
-from moca_avs.media.fbank import fbank
-from tiny_encoders import open_gates
-from tiny_languagebind import SPECTROGRAM, tiny_clip, write_tiny_languagebind, write_tower
+from moca_avs.hub.huggingface import ModelSources
+from moca_avs.model.adapter import AdapterSet
+from moca_avs.model.fusion import enhanced_features, image_prefix
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def own_cache(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def encoder(weights):
-    return build_encoder("languagebind", places=Places(weights))
+    return build_encoder("languagebind", places=ModelSources(weights))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_the_audio_tower_is_clips_on_an_oblong_picture(encoder, sounds):
 
 
 def test_another_picture_size_resizes_the_table(weights, pictures):
-    small = build_encoder("languagebind", places=Places(weights), image_size=56)
+    small = build_encoder("languagebind", places=ModelSources(weights), image_size=56)
     table = tiny_clip(0).vision_model.embeddings.position_embedding.weight.detach()
     square = table[1:].T.reshape(1, 32, 16, 16)
     resized = F.interpolate(square, (4, 4), mode="bicubic", antialias=True)
@@ -159,7 +159,7 @@ def test_zero_gates_are_the_frozen_features_bit_for_bit(encoder, pictures, sound
 
 
 def test_half_precision_reaches_every_block(weights):
-    half = build_encoder("languagebind", places=Places(weights))
+    half = build_encoder("languagebind", places=ModelSources(weights))
     half.set_precision("bfloat16")
     blocks = [module for module in half.modules() if isinstance(module, Block)]
     assert {block.attn.in_proj_weight.dtype for block in blocks} == {torch.bfloat16}
@@ -311,19 +311,21 @@ def test_bad_weights_are_named(tmp_path, case):
     spoil, says = CASES[case]
     spoil(write_tiny_languagebind(tmp_path) and tmp_path)
     with pytest.raises(WeightsError, match=says):
-        build_encoder("languagebind", places=Places(tmp_path))
+        build_encoder("languagebind", places=ModelSources(tmp_path))
 
 
 def test_the_hash_is_of_both_towers_and_stays(weights, encoder, tmp_path):
-    again = build_encoder("languagebind", places=Places(weights), image_size=56)
+    again = build_encoder("languagebind", places=ModelSources(weights), image_size=56)
     assert again.weights_hash() == encoder.weights_hash()
     write_tiny_languagebind(tmp_path)
     write_tower(tmp_path / "languagebind-audio", tiny_clip(2, 593).state_dict(), **SPECTROGRAM)
-    assert build_encoder("languagebind", places=Places(tmp_path)).weights_hash() != encoder.weights_hash()
+    assert (
+        build_encoder("languagebind", places=ModelSources(tmp_path)).weights_hash() != encoder.weights_hash()
+    )
 
 
 def test_frozen_and_sized(encoder, weights):
     assert not any(weight.requires_grad for weight in encoder.parameters())
     with pytest.raises(UsageError, match="positive multiple of 14"):
-        build_encoder("languagebind", places=Places(weights), image_size=100)
+        build_encoder("languagebind", places=ModelSources(weights), image_size=100)
     assert image_prefix(encoder, torch.zeros(1, 3, 224, 224), 2).shape == (1, 257, 32)

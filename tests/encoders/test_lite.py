@@ -4,8 +4,7 @@ import torch
 from PIL import Image
 
 from moca_avs.encoders import build_encoder
-from moca_avs.encoders.binding import SoundHead
-from moca_avs.encoders.lite import LiteEncoder
+from moca_avs.encoders.lite import AudioHead, LiteEncoder
 from moca_avs.encoders.soundnet import MIN_SAMPLES
 from moca_avs.errors import MediaError, UsageError
 
@@ -52,8 +51,8 @@ def test_nothing_trains_and_training_mode_is_refused(lite):
 
 
 def test_the_hash_is_stable_and_sees_the_binding(lite):
-    head = SoundHead(generator=torch.Generator().manual_seed(0))
-    other = SoundHead(generator=torch.Generator().manual_seed(1))
+    head = AudioHead(generator=torch.Generator().manual_seed(0))
+    other = AudioHead(generator=torch.Generator().manual_seed(1))
     hashes = {LiteEncoder(128, binding=b).weights_hash() for b in (None, head, other)}
     assert len(hashes) == 3
     assert LiteEncoder(64, binding=None).weights_hash() == lite.weights_hash()
@@ -148,25 +147,25 @@ def test_read_only_frames_are_taken(lite):
 
 @torch.no_grad()
 def test_maps_have_their_shapes_and_the_joint_map_is_centred_logits(lite):
-    images = lite.prepare_images(pictures(2))
-    state = walk(lite, images)[-1]
+    inputs = lite.prepare_images(pictures(2))
+    state = walk(lite, inputs)[-1]
     assert lite.trunk_map(state).shape == (2, 320, 4, 4)
     joint = lite.joint_map(state)
     assert joint.shape == (2, 1000, 4, 4)
     assert joint.mean(1).abs().max() < 1e-4
     # The classifier is linear: the mean over positions is the whole picture's logits, centred.
-    logits = lite.class_logits(images)
+    logits = lite.class_logits(inputs)
     whole = logits - logits.mean(1, keepdim=True)
     torch.testing.assert_close(joint.mean((2, 3)), whole, atol=1e-4, rtol=1e-4)
-    assert lite.image_feature(images).shape == (2, 1280)
-    torch.testing.assert_close(lite.embed_images(images), whole, atol=1e-4, rtol=1e-4)
+    assert lite.image_feature(inputs).shape == (2, 1280)
+    torch.testing.assert_close(lite.embed_images(inputs), whole, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
 def test_order_in_the_batch_does_not_matter(lite, sounds):
-    images = lite.prepare_images(pictures(3))
+    inputs = lite.prepare_images(pictures(3))
     order = torch.tensor([2, 0, 1])
-    a, b = (lite.joint_map(walk(lite, x)[-1]) for x in (images, images[order]))
+    a, b = (lite.joint_map(walk(lite, x)[-1]) for x in (inputs, inputs[order]))
     torch.testing.assert_close(b, a[order], atol=1e-4, rtol=1e-4)
     first, second = lite.encode_sound(sounds), lite.encode_sound(sounds[order])
     torch.testing.assert_close(second.embedding, first.embedding[order], atol=1e-4, rtol=1e-4)
@@ -235,7 +234,7 @@ def test_features_are_means_then_maxima_then_logits(lite, sounds):
 
 
 def test_the_binding_reads_the_features(lite, sounds):
-    head = SoundHead(members=2, generator=torch.Generator().manual_seed(0)).eval()
+    head = AudioHead(members=2, generator=torch.Generator().manual_seed(0)).eval()
     bound = LiteEncoder(128, binding=head)
     found = bound.encode_sound(sounds)
     torch.testing.assert_close(found.embedding, head(lite.sound_features(sounds)))

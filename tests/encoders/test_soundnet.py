@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from moca_avs.encoders.soundnet import LAYERS, MIN_SAMPLES, SoundNet8
 from moca_avs.errors import WeightsError
-from moca_avs.fetch.weights import load_asset
+from moca_avs.hub.weight_files import load_asset
 
 pytestmark = pytest.mark.weights
 

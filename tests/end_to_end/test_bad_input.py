@@ -4,7 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-from films import bark, pictures, write_film, write_float_wav, write_wav
+
+from helpers.simple_media import bark, pictures, write_film, write_float_wav, write_wav
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from films import bark, pictures, write_film
 
-from moca_avs.adapter import AdapterSet, save_adapters
-from moca_avs.fetch.registry import ASSETS
+from helpers.simple_media import bark, pictures, write_film
+from moca_avs.hub.registry import ASSETS
+from moca_avs.model.adapter import AdapterSet, save_adapters
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ class Attack:
 
 def save_foreign_adapters(folder, name):
     """Adapters of a small random encoder that calls itself `name`."""
-    from tiny_encoders import TinyConvolution
+    from helpers.tiny_encoders import TinyConvolution
 
     encoder = TinyConvolution()
     encoder.name = name

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from films import bark, look, pictures, write_film
 from PIL import Image
 
-from moca_avs import Segmentation, demo, read_clip
-from moca_avs.fetch import debian, pypi
-from moca_avs.media import is_complete
+from helpers.simple_media import bark, look, pictures, write_film
+from moca_avs import Segmentation, read_clip
+from moca_avs.hub import debian, pypi
+from moca_avs.io.results import is_complete
+from moca_avs_bench import demo
 
 
 @pytest.mark.weights

@@ -5,8 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from films import bark, pictures, write_wav
 from PIL import Image
+
+from helpers.simple_media import bark, pictures, write_wav
 
 CLIPS = (("d1", "dog"), ("c1", "cat"), ("d2", "dog"), ("b1", "bird"))
 
@@ -22,11 +23,11 @@ def root(tmp_path_factory):
         rows.writerows([name, 0, category, "test"] for name, category in CLIPS)
     for seed, (name, category) in enumerate(CLIPS):
         frames = pictures(5, 64, 64, seed=seed * 11)
-        for kind, images in (("visual_frames", frames), ("gt_masks", truth(frames))):
+        for kind, stack in (("visual_frames", frames), ("gt_masks", truth(frames))):
             folder = base / "s4_data" / kind / "test" / category / name
             folder.mkdir(parents=True)
-            for index, image in enumerate(images, 1):
-                Image.fromarray(image).save(folder / f"{name}_{index}.png")
+            for index, one in enumerate(stack, 1):
+                Image.fromarray(one).save(folder / f"{name}_{index}.png")
         sounds = base / "s4_data" / "audio_wav" / "test" / category
         sounds.mkdir(parents=True, exist_ok=True)
         write_wav(sounds / f"{name}.wav", bark(5, 16000, seed), 16000)

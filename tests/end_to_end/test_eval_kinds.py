@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from films import bark, pictures, write_wav
 from PIL import Image
+
+from helpers.simple_media import bark, pictures, write_wav
 
 CLIPS = {"d1": "dog", "c1": "cat", "d2": "dog"}
 CLASSES = {"background": 0, "cat": 1, "dog": 2}

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from films import bark, pictures, write_film
 
+from helpers.simple_media import bark, pictures, write_film
+from helpers.tiny_encoders import open_gates
+from helpers.tiny_imagebind import write_tiny_imagebind
+from helpers.tiny_pretrained import write_tiny_weights
 from moca_avs import Segmentation
-from moca_avs.adapter import AdapterSet, save_adapters
 from moca_avs.encoders import build_encoder
-from moca_avs.fetch.foundation import Places
+from moca_avs.hub.huggingface import ModelSources
 from moca_avs.methods import METHODS
-from tiny_encoders import open_gates
-from tiny_foundations import write_tiny_weights
-from tiny_imagebind import write_tiny_imagebind
+from moca_avs.model.adapter import AdapterSet, save_adapters
 
 PARTS = {
     "moca": {"encoder": "imagebind", "proposer": "box-proposals"},
@@ -51,7 +51,7 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(weights, tmp_path_factory):
     """A folder of adapters, as `moca train --preset imagebind` writes it."""
-    encoder = build_encoder("imagebind", "cpu", Places(weights))
+    encoder = build_encoder("imagebind", "cpu", ModelSources(weights))
     adapters = open_gates(AdapterSet(encoder, count=2, generator=torch.Generator().manual_seed(0)))
     folder = tmp_path_factory.mktemp("run")
     save_adapters(adapters, folder / "adapters.safetensors")

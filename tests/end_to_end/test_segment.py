@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from films import bark, look, pictures, write_film, write_wav
 from PIL import Image
 
+from helpers.simple_media import bark, look, pictures, write_film, write_wav
 from moca_avs import Segmentation
-from moca_avs.media import is_complete
+from moca_avs.io.results import is_complete
 
 pytestmark = pytest.mark.weights
 

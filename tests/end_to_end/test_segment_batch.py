@@ -3,19 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from films import bark, pictures, write_film
 from PIL import Image
 
-from moca_avs import segment
+from helpers.simple_media import bark, pictures, write_film
+from helpers.tiny_encoders import TinyConvolution
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError, UsageError, WeightsError
-from moca_avs.inputs import Job, plan
-from moca_avs.media import SegmentationWriter, is_complete
+from moca_avs.inference import segment
+from moca_avs.inference.inputs import JobSpec, plan
+from moca_avs.inference.job import JobResult, SegmentOptions
+from moca_avs.inference.segment import segment_all, segment_file
+from moca_avs.io.results import SegmentationWriter, is_complete
 from moca_avs.methods.config import MocaConfig
 from moca_avs.methods.frozen import Frozen
 from moca_avs.proposals.superpixels import SuperpixelProposer
-from moca_avs.segment import Options, Outcome, segment_all, segment_file
-from tiny_encoders import TinyConvolution
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 FRAMES = {"a": 7, "b": 3, "broken": 0, "c": 12, "mute": 5, "silent": 6, "one": 1}
@@ -86,7 +87,7 @@ class Lonely:
 
 def run(films, out, batch=None, found=None, **options):
     jobs = plan(films, out)
-    chosen = Options(fps="native", batch=batch, **options)
+    chosen = SegmentOptions(fps="native", batch=batch, **options)
     return list(segment_all(jobs, lambda: found or method(), chosen, progress=False))
 
 
@@ -213,7 +214,7 @@ def stopping(films, tmp_path, fault, batch):
     outcomes = segment_all(
         plan(films, tmp_path),
         lambda: Recording(fault, KeyboardInterrupt()),
-        Options(fps="native", batch=batch),
+        SegmentOptions(fps="native", batch=batch),
         progress=False,
     )
     told = []
@@ -257,7 +258,7 @@ def test_finished_ones_are_skipped(films, alone, tmp_path):
         "skipped", "done", "failed", "done", "skipped", "done", "done",
     ]  # fmt: skip
     assert found.calls == [[3, 12, 1], [5, 1]]
-    outcomes = segment_all(plan(films[:2], tmp_path), lambda: pytest.fail("loaded"), Options(batch=16))
+    outcomes = segment_all(plan(films[:2], tmp_path), lambda: pytest.fail("loaded"), SegmentOptions(batch=16))
     assert [outcome.state for outcome in outcomes] == ["skipped"] * 2
     check(run(films, tmp_path, 16, overwrite=True), alone)
 
@@ -267,12 +268,12 @@ def test_options_that_make_no_sense_end_the_run_after_the_inputs_before(films, t
     good = plan(films[:2], tmp_path / "out")
     jobs = [
         *good,
-        Job(tmp_path / "dog.png", tmp_path / "out" / "dog", still=True),
-        Job(films[3], tmp_path / "c"),
+        JobSpec(tmp_path / "dog.png", tmp_path / "out" / "dog", still=True),
+        JobSpec(films[3], tmp_path / "c"),
     ]
     told = []
     with pytest.raises(UsageError, match="needs a sound"):
-        told.extend(segment_all(jobs, method, Options(batch=4), progress=False))
+        told.extend(segment_all(jobs, method, SegmentOptions(batch=4), progress=False))
     assert [(outcome.job, outcome.state) for outcome in told] == [(job, "done") for job in good]
     assert not is_complete(tmp_path / "c")
 
@@ -320,8 +321,8 @@ def test_groups_of_inputs_without_frames_are_bounded_too():
 
 def test_one_input_alone_is_batched_too(films, alone, tmp_path):
     found = Recording()
-    outcome = Outcome(Job(films[3], tmp_path / "c"))
-    segment_file(outcome.job, lambda: found, Options(fps="native", batch=5), outcome, progress=False)
+    outcome = JobResult(JobSpec(films[3], tmp_path / "c"))
+    segment_file(outcome.job, lambda: found, SegmentOptions(fps="native", batch=5), outcome, progress=False)
     assert found.calls == [[5], [5], [2]]
     assert np.array_equal(Segmentation.load(tmp_path / "c").masks, alone["c"].masks)
 
@@ -329,12 +330,14 @@ def test_one_input_alone_is_batched_too(films, alone, tmp_path):
 @pytest.mark.parametrize("batch", [0, -1])
 def test_a_batch_holds_at_least_a_frame(batch):
     with pytest.raises(UsageError, match="batch must be at least 1 frame"):
-        Options(batch=batch)
+        SegmentOptions(batch=batch)
 
 
 def test_one_bar_at_a_time(films, tmp_path, capsys):
     for batch, shown in ((None, "a.mp4"), (7, "input")):
-        for _ in segment_all(plan(films[:2], tmp_path / str(batch)), method, Options("native", batch=batch)):
+        for _ in segment_all(
+            plan(films[:2], tmp_path / str(batch)), method, SegmentOptions("native", batch=batch)
+        ):
             pass
         err = capsys.readouterr().err
         assert shown in err

@@ -6,20 +6,23 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from films import bark, pictures, write_film
 
+from helpers.simple_media import bark, pictures, write_film
+from helpers.tiny_encoders import TinyConvolution
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
-from moca_avs.inputs import Job
-from moca_avs.media import OverlayWriter, SegmentationWriter, is_complete, stream_clips
+from moca_avs.inference.inputs import JobSpec
+from moca_avs.inference.job import SOUND_MARGIN, JobResult, SegmentOptions
+from moca_avs.inference.segment import CHUNK_FRAMES, segment_all, segment_file
+from moca_avs.io.overlay import OverlayWriter
+from moca_avs.io.results import SegmentationWriter, is_complete
+from moca_avs.io.video import stream_clips
 from moca_avs.methods.config import MocaConfig
 from moca_avs.methods.frozen import Frozen
 from moca_avs.proposals.superpixels import SuperpixelProposer
-from moca_avs.segment import CHUNK_FRAMES, SOUND_MARGIN, Options, Outcome, segment_all, segment_file
-from tiny_encoders import TinyConvolution
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
-NATIVE = Options(fps="native", profile=True)
+NATIVE = SegmentOptions(fps="native", profile=True)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ class Failing:
 
 
 def run(job, load=method, options=NATIVE):
-    outcome = Outcome(job)
+    outcome = JobResult(job)
     segment_file(job, load, options, outcome, progress=False)
     return outcome
 
@@ -86,7 +89,7 @@ def shown(path):
 
 
 def test_every_file_equals_that_of_doing_one_thing_after_the_other(film, tmp_path):
-    outcome = run(Job(film, tmp_path / "a"))
+    outcome = run(JobSpec(film, tmp_path / "a"))
     empty = one_after_the_other(film, tmp_path / "b")
     a, b = files(tmp_path / "a"), files(tmp_path / "b")
     assert a.keys() == b.keys()
@@ -104,7 +107,7 @@ def test_every_file_equals_that_of_doing_one_thing_after_the_other(film, tmp_pat
 
 
 def test_every_stage_is_counted(film, tmp_path):
-    outcome = run(Job(film, tmp_path / "a"))
+    outcome = run(JobSpec(film, tmp_path / "a"))
     stages = {"read", "sound encoder", "image encoder", "proposals", "clustering", "matching", "decide"}
     assert stages | {"masks", "overlay"} <= outcome.seconds.keys()
     assert all(seconds > 0 for seconds in outcome.seconds.values())
@@ -114,7 +117,7 @@ def test_every_stage_is_counted(film, tmp_path):
 
 
 def test_a_method_that_fails_midway_keeps_what_was_finished(film, tmp_path):
-    job = Job(film, tmp_path / "a")
+    job = JobSpec(film, tmp_path / "a")
     (outcome,) = segment_all([job], lambda: Failing(MediaError("broken")), NATIVE, progress=False)
     assert (outcome.state, outcome.message, outcome.frames) == ("failed", "broken", 8)
     assert len(Segmentation.load(job.folder)) == 8
@@ -122,7 +125,7 @@ def test_a_method_that_fails_midway_keeps_what_was_finished(film, tmp_path):
 
 
 def test_ctrl_c_keeps_what_was_finished(film, tmp_path):
-    jobs = [Job(film, tmp_path / "a"), Job(film, tmp_path / "b")]
+    jobs = [JobSpec(film, tmp_path / "a"), JobSpec(film, tmp_path / "b")]
     outcomes = segment_all(jobs, lambda: Failing(KeyboardInterrupt()), NATIVE, progress=False)
     outcome = next(outcomes)
     assert (outcome.state, outcome.frames) == ("stopped", 8)
@@ -139,8 +142,8 @@ def test_a_film_that_breaks_midway_keeps_the_chunks_before(film, tmp_path, monke
                 raise MediaError("the disk is gone")
             yield clip
 
-    monkeypatch.setattr("moca_avs.segmenting.stream_clips", broken)
-    job = Job(film, tmp_path / "a")
+    monkeypatch.setattr("moca_avs.inference.job.stream_clips", broken)
+    job = JobSpec(film, tmp_path / "a")
     (outcome,) = segment_all([job], method, NATIVE, progress=False)
     assert (outcome.state, outcome.message, outcome.frames) == ("failed", "the disk is gone", 8)
     assert len(Segmentation.load(job.folder)) == 8
@@ -156,7 +159,7 @@ def test_a_disk_that_is_full_midway_keeps_the_frames_before_and_says_so(film, tm
         append(writer, result, index)
 
     monkeypatch.setattr(SegmentationWriter, "_append", full)
-    job = Job(film, tmp_path / "a")
+    job = JobSpec(film, tmp_path / "a")
     (outcome,) = segment_all([job], method, NATIVE, progress=False)
     assert (outcome.state, outcome.frames) == ("failed", 6)
     assert "the disk is full" in outcome.message
@@ -168,7 +171,7 @@ def test_a_disk_that_is_full_midway_keeps_the_frames_before_and_says_so(film, tm
 def test_an_input_that_can_not_be_read_loads_no_method_and_leaves_nothing(tmp_path):
     fake = tmp_path / "fake.mp4"
     fake.write_text("no film")
-    (outcome,) = segment_all([Job(fake, tmp_path / "a")], lambda: pytest.fail("loaded"), NATIVE, False)
+    (outcome,) = segment_all([JobSpec(fake, tmp_path / "a")], lambda: pytest.fail("loaded"), NATIVE, False)
     assert outcome.state == "failed"
     assert not (tmp_path / "a").exists()
 
@@ -177,7 +180,7 @@ def test_what_is_damaged_is_noted_once_and_warned_of_nowhere(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (30, 64, 96, 3), np.uint8)
     film = write_film(tmp_path / "cut.mkv", noise, bark(6))
     film.write_bytes(film.read_bytes()[: film.stat().st_size * 6 // 10])
-    outcome = run(Job(film, tmp_path / "a"))  # in these tests a warning is an error
+    outcome = run(JobSpec(film, tmp_path / "a"))  # in these tests a warning is an error
     assert any("it was cut off" in note for note in outcome.notes)
     assert len(set(outcome.notes)) == len(outcome.notes)
     assert 10 < outcome.frames < 30

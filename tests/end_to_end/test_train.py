@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from films import bark, pictures, write_film
 
+from helpers.simple_media import bark, pictures, write_film
 from moca_avs import Segmentation
 
 pytestmark = pytest.mark.weights

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from films import bark, pictures, write_film
 
-from tiny_imagebind import write_tiny_imagebind
-from tiny_languagebind import write_tiny_languagebind
+from helpers.simple_media import bark, pictures, write_film
+from helpers.tiny_imagebind import write_tiny_imagebind
+from helpers.tiny_languagebind import write_tiny_languagebind
 
 SMALL = ("--batch", "2", "--neighbours", "1", "--device", "cpu", "--steps", "1", "--count", "2")
 

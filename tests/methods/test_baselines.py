@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from colour_films import RATE, film
-from colour_parts import (
+from helpers.color_models import (
     ColourDetector,
     ColourGrounder,
     ColourProposer,
@@ -16,14 +15,21 @@ from colour_parts import (
     CropEncoder,
     ToneTagger,
 )
+from helpers.tone_video import RATE, film
 from moca_avs.clip import Clip
 from moca_avs.errors import UsageError
 from moca_avs.methods.at_gdino_sam import AtGdinoSam
+from moca_avs.methods.bind import (
+    OwodBind,
+    SamBind,
+    above_threshold,
+    box_crops,
+    embed_crops,
+    mask_crops,
+    paint_heatmap,
+)
 from moca_avs.methods.config import BaselineConfig
-from moca_avs.methods.owod_bind import OwodBind
-from moca_avs.methods.regions import box_crops, embedded, masked_crops, painted, passing
-from moca_avs.methods.sam_bind import SamBind
-from moca_avs.proposals.matching import pairwise_iou
+from moca_avs.proposals.masks import pairwise_iou
 
 
 def build(name, labeller=None, **changes):
@@ -212,8 +218,8 @@ def test_the_papers_thresholds_are_the_defaults():
 )
 def test_the_two_rules(cosine, rescaled, literal):
     cosine = np.array(cosine, np.float32)
-    assert passing(cosine, BaselineConfig()).tolist() == [bool(x) for x in rescaled]
-    assert passing(cosine, BaselineConfig(score="literal")).tolist() == [bool(x) for x in literal]
+    assert above_threshold(cosine, BaselineConfig()).tolist() == [bool(x) for x in rescaled]
+    assert above_threshold(cosine, BaselineConfig(score="literal")).tolist() == [bool(x) for x in literal]
 
 
 def test_crops_show_the_box_and_nothing_else():
@@ -232,7 +238,7 @@ def test_masked_crops_hide_the_ground_behind_the_things_mean_colour():
     mask = np.zeros((20, 30), bool)
     mask[5:9, 6:12] = True
     mask[5, 6:9] = False
-    (crop,) = masked_crops(frame, mask[None])
+    (crop,) = mask_crops(frame, mask[None])
     assert crop.shape == (4, 6, 3)
     assert np.array_equal(crop[mask[5:9, 6:12]], frame[mask])
     assert np.abs(crop[0, 0] - frame[mask].mean(0)).max() <= 0.5
@@ -242,10 +248,10 @@ def test_masked_crops_hide_the_ground_behind_the_things_mean_colour():
 def test_embeddings_are_unit_vectors_whatever_the_batch():
     rng = np.random.default_rng(0)
     crops = [rng.integers(0, 256, (h, w, 3)).astype(np.uint8) for h, w in ((4, 9), (64, 64), (100, 3))]
-    one, many = (embedded(CropEncoder(), crops, batch) for batch in (1, 8))
+    one, many = (embed_crops(CropEncoder(), crops, batch) for batch in (1, 8))
     np.testing.assert_allclose(one, many, atol=1e-6)
     np.testing.assert_allclose(one.norm(dim=1), 1, atol=1e-6)
-    assert embedded(CropEncoder(), [], 4).shape == (0, 4)
+    assert embed_crops(CropEncoder(), [], 4).shape == (0, 4)
 
 
 def test_heat_is_the_highest_value_that_covers_a_pixel():
@@ -257,8 +263,8 @@ def test_heat_is_the_highest_value_that_covers_a_pixel():
         for y in range(8)
     ]
     pooled = np.array(slow).reshape(4, 2, 4, 3).mean((1, 3))
-    np.testing.assert_allclose(painted(regions, values, 4), pooled, atol=1e-3)
-    assert not painted(regions[:0], values[:0], 4).any()
+    np.testing.assert_allclose(paint_heatmap(regions, values, 4), pooled, atol=1e-3)
+    assert not paint_heatmap(regions[:0], values[:0], 4).any()
 
 
 @pytest.mark.parametrize(

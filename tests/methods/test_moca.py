@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from colour_films import RATE, SIDE, film, tone
-from moca_avs.adapter import AdapterSet
+from helpers.tiny_encoders import ColourEncoder, TinyConvolution, TinyTransformer, open_gates
+from helpers.tone_video import RATE, SIDE, film, tone
 from moca_avs.clip import Clip
 from moca_avs.errors import UsageError
 from moca_avs.methods.config import MocaConfig
 from moca_avs.methods.frozen import Frozen
 from moca_avs.methods.moca import Moca, top_share
-from moca_avs.proposals.matching import pairwise_iou
+from moca_avs.model.adapter import AdapterSet
+from moca_avs.proposals.masks import pairwise_iou
 from moca_avs.proposals.superpixels import SuperpixelProposer
-from tiny_encoders import ColourEncoder, TinyConvolution, TinyTransformer, open_gates
 
 
 def config(**changes):

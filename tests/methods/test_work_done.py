@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from colour_films import film
-from colour_parts import (
+from helpers.color_models import (
     ColourDetector,
     ColourGrounder,
     ColourProposer,
@@ -12,15 +11,15 @@ from colour_parts import (
     CropEncoder,
     ToneTagger,
 )
-from moca_avs.adapter import AdapterSet
+from helpers.tiny_encoders import TinyConvolution
+from helpers.tone_video import film
 from moca_avs.clip import Clip
 from moca_avs.methods.at_gdino_sam import AtGdinoSam
+from moca_avs.methods.bind import OwodBind, SamBind
 from moca_avs.methods.config import BaselineConfig, MocaConfig
 from moca_avs.methods.frozen import Frozen
 from moca_avs.methods.moca import Moca
-from moca_avs.methods.owod_bind import OwodBind
-from moca_avs.methods.sam_bind import SamBind
-from tiny_encoders import TinyConvolution
+from moca_avs.model.adapter import AdapterSet
 
 METHODS = ("moca", "frozen", "at-gdino-sam", "owod-bind", "sam-bind")
 

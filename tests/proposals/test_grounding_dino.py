@@ -5,16 +5,16 @@ import pytest
 import torch
 import transformers
 
+from helpers.tiny_pretrained import PHRASES, write_tiny_grounding_dino
 from moca_avs.errors import UsageError, WeightsError
-from moca_avs.fetch.foundation import Places
+from moca_avs.hub.huggingface import ModelSources
 from moca_avs.proposals.grounding_dino import GroundingDino, clean
-from tiny_foundations import PHRASES, write_tiny_grounding_dino
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights") / "grounding-dino"
-    return Places(write_tiny_grounding_dino(folder).parent)
+    return ModelSources(write_tiny_grounding_dino(folder).parent)
 
 
 @pytest.fixture(scope="module")
@@ -128,11 +128,11 @@ def test_a_missing_tokenizer_is_told(tmp_path):
     for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         (folder / file).unlink()
     with pytest.raises(WeightsError, match=r"GroundingDINO base: .* holds no vocab\.txt or tokenizer\.json"):
-        GroundingDino(Places(tmp_path))
+        GroundingDino(ModelSources(tmp_path))
 
 
 def test_a_missing_front_end_is_told(tmp_path):
     folder = write_tiny_grounding_dino(tmp_path / "grounding-dino")
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(WeightsError, match="GroundingDINO base"):
-        GroundingDino(Places(tmp_path))
+        GroundingDino(ModelSources(tmp_path))

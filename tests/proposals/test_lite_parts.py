@@ -5,11 +5,10 @@ import pytest
 
 from moca_avs.encoders.lite import LiteEncoder
 from moca_avs.errors import UsageError
-from moca_avs.fetch.debian import unpacked
-from moca_avs.media import read_image
-from moca_avs.proposals.class_maps import ClassMapGrounder
-from moca_avs.proposals.lite_boxes import ProposalBoxes, ProposalSegmenter
-from moca_avs.proposals.shapes import bounding_boxes, box_iou, box_masks
+from moca_avs.hub.debian import unpacked
+from moca_avs.io.image import read_image
+from moca_avs.proposals.boxes import bounding_boxes, box_iou, box_masks
+from moca_avs.proposals.lite import ClassMapGrounder, ProposalBoxes, ProposalSegmenter
 
 FRAME = np.zeros((20, 30, 3), np.uint8)
 

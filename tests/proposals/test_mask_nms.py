@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from moca_avs.proposals.boxes import box_nms, inside_frame
-from moca_avs.proposals.mask_nms import first_of_overlapping, mask_iou, mask_nms
-from moca_avs.proposals.shapes import box_iou
+from moca_avs.proposals.boxes import box_iou, box_nms, inside_frame
+from moca_avs.proposals.masks import first_of_overlapping, mask_iou, mask_nms
 
 
 def slow_nms(iou, scores, max_iou):

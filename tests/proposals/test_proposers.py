@@ -5,9 +5,8 @@ import pytest
 
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.proposals import build_proposer
-from moca_avs.proposals.base import Joined, Remembering, distinct, on_small_copy, shrunk
-from moca_avs.proposals.matching import pairwise_iou
-from moca_avs.proposals.resizing import resized_mask
+from moca_avs.proposals.base import CachedProposer, JoinedProposer
+from moca_avs.proposals.masks import downscale, drop_duplicates, pairwise_iou, propose_downscaled, resize_mask
 from moca_avs.proposals.saliency import SaliencyProposer, components
 from moca_avs.proposals.superpixels import SuperpixelProposer, merge_hierarchy
 
@@ -86,9 +85,9 @@ def test_near_equal_masks_are_dropped_the_first_stays():
     a = np.zeros((3, 10, 10), bool)
     a[0, :5], a[1, :5], a[2, 5:] = True, True, True
     a[1, 0, 0] = False
-    assert np.array_equal(distinct(a), a[[0, 2]])
-    assert np.array_equal(distinct(a, 0.99), a)
-    assert distinct(a[:0]).shape == (0, 10, 10)
+    assert np.array_equal(drop_duplicates(a), a[[0, 2]])
+    assert np.array_equal(drop_duplicates(a, 0.99), a)
+    assert drop_duplicates(a[:0]).shape == (0, 10, 10)
 
 
 @pytest.mark.parametrize("max_iou", [0.0, 0.3, 0.5, 0.9])
@@ -104,7 +103,7 @@ def test_dropping_near_equal_masks_equals_looking_at_every_pair(max_iou):
         if not any(overlap[index, other] > max_iou for other in kept):
             kept.append(index)
     assert 2 < len(kept) < 60
-    assert np.array_equal(distinct(masks, max_iou), masks[kept])
+    assert np.array_equal(drop_duplicates(masks, max_iou), masks[kept])
 
 
 class Counting:
@@ -121,7 +120,7 @@ class Counting:
 def test_equal_frames_are_asked_once():
     masks = np.random.default_rng(0).random((3, 5, 7)) > 0.5
     inner = Counting(masks)
-    proposer = Remembering(inner, frames=2)
+    proposer = CachedProposer(inner, frames=2)
     dark, light, grey = (np.full((5, 7, 3), value, np.uint8) for value in (0, 255, 128))
     for frame in (light, dark, dark, light):
         assert np.array_equal(proposer(frame), masks ^ bool(frame[0, 0, 0]))
@@ -137,18 +136,18 @@ def test_equal_frames_are_asked_once():
 def test_joined_proposers_answer_as_one():
     a = np.zeros((1, 4, 4), bool)
     a[0, :2] = True
-    joined = Joined([Counting(a), Counting(np.concatenate([a, ~a]))])
+    joined = JoinedProposer([Counting(a), Counting(np.concatenate([a, ~a]))])
     assert np.array_equal(joined(np.zeros((4, 4, 3), np.uint8)), np.concatenate([a, ~a]))
     assert [s["name"] for s in joined.settings["proposers"]] == ["counting", "counting"]
 
 
 def test_shrinking_keeps_the_shape_and_masks_come_back():
     frame, things = scene(600, 800)
-    assert shrunk(frame, 400).shape == (300, 400, 3)
-    assert shrunk(frame, 800) is frame
-    small = resized_mask(things[0], (150, 200))
-    assert pairwise_iou(resized_mask(small, (600, 800))[None], things[:1]) > 0.97
-    assert on_small_copy(frame, lambda f: np.zeros((0, *f.shape[:2]), bool), 100).shape == (0, 600, 800)
+    assert downscale(frame, 400).shape == (300, 400, 3)
+    assert downscale(frame, 800) is frame
+    small = resize_mask(things[0], (150, 200))
+    assert pairwise_iou(resize_mask(small, (600, 800))[None], things[:1]) > 0.97
+    assert propose_downscaled(frame, lambda f: np.zeros((0, *f.shape[:2]), bool), 100).shape == (0, 600, 800)
 
 
 def test_names():

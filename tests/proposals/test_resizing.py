@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from moca_avs.proposals.resizing import FEW, enlarged, packed, resized_masks, unpacked
+from moca_avs.proposals.masks import FEW, enlarge_packed, pack_masks, resize_masks, unpack_masks
 
 SIZES = [
     ((144, 256), (216, 384)),  # by three halves: borders fall on exactly one half
@@ -39,10 +39,10 @@ def noise(count, size, seed=0):
 @pytest.mark.parametrize(("old", "new"), SIZES)
 def test_many_at_once_are_as_each_alone(old, new):
     masks = noise(FEW + 5, old)
-    found = resized_masks(masks, new)
+    found = resize_masks(masks, new)
     assert found.dtype == bool
     assert np.array_equal(found, alone(masks, new))
-    assert np.array_equal(unpacked(enlarged(packed(masks), new), len(masks)), found)
+    assert np.array_equal(unpack_masks(enlarge_packed(pack_masks(masks), new), len(masks)), found)
 
 
 def test_any_sizes():
@@ -51,28 +51,30 @@ def test_any_sizes():
         old = tuple(rng.integers(1, 30, 2))
         new = tuple(int(side + more) for side, more in zip(old, rng.integers(0, 60, 2), strict=True))
         masks = noise(FEW + 1, old, seed)
-        assert np.array_equal(resized_masks(masks, new), alone(masks, new)), (old, new)
+        assert np.array_equal(resize_masks(masks, new), alone(masks, new)), (old, new)
 
 
 @pytest.mark.parametrize("new", [(20, 30), (13, 60), (80, 17)])
 def test_smaller_in_any_direction(new):
     masks = noise(FEW + 5, (40, 50))
-    assert np.array_equal(resized_masks(masks, new), alone(masks, new))
+    assert np.array_equal(resize_masks(masks, new), alone(masks, new))
 
 
 @pytest.mark.parametrize("count", [0, 1, FEW])
 def test_few_and_none(count):
     masks = noise(count, (5, 6))
-    assert np.array_equal(resized_masks(masks, (9, 9)), alone(masks, (9, 9)))
-    assert np.array_equal(unpacked(enlarged(packed(masks), (9, 9)), count), alone(masks, (9, 9)))
+    assert np.array_equal(resize_masks(masks, (9, 9)), alone(masks, (9, 9)))
+    assert np.array_equal(
+        unpack_masks(enlarge_packed(pack_masks(masks), (9, 9)), count), alone(masks, (9, 9))
+    )
 
 
 def test_packing_is_a_bit_each():
     masks = noise(19, (3, 7))
-    groups = packed(masks)
+    groups = pack_masks(masks)
     assert (groups.shape, groups.dtype) == ((3, 3, 7), np.uint8)
     for index, mask in enumerate(masks):
         assert np.array_equal(groups[index // 8] >> (index % 8) & 1, mask)
     assert (groups[2] < 8).all()
-    assert np.array_equal(unpacked(groups, 19), masks)
-    assert packed(masks[:, 0]).shape == (3, 7)
+    assert np.array_equal(unpack_masks(groups, 19), masks)
+    assert pack_masks(masks[:, 0]).shape == (3, 7)

@@ -5,11 +5,11 @@ import pytest
 import torch
 import transformers
 
+from helpers.tiny_pretrained import write_tiny_sam
 from moca_avs.errors import UsageError, WeightsError
-from moca_avs.fetch.foundation import Places
-from moca_avs.proposals.mask_nms import mask_iou
+from moca_avs.hub.huggingface import ModelSources
+from moca_avs.proposals.masks import mask_iou
 from moca_avs.proposals.sam import SamPointGrid, SamSegmenter, grid_points, stability_score
-from tiny_foundations import write_tiny_sam
 
 BOXES = np.array([[3, 4, 40, 30], [10, 10, 79, 47], [0, 0, 80, 48], [60.5, 2.25, 70, 9]], np.float32)
 EVERYTHING = {"points_per_side": 5, "predicted_iou": -9.0, "stability": -1.0, "min_area": 0.0}
@@ -17,7 +17,7 @@ EVERYTHING = {"points_per_side": 5, "predicted_iou": -9.0, "stability": -1.0, "m
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    return Places(write_tiny_sam(tmp_path_factory.mktemp("weights") / "sam").parent)
+    return ModelSources(write_tiny_sam(tmp_path_factory.mktemp("weights") / "sam").parent)
 
 
 @pytest.fixture
@@ -164,4 +164,4 @@ def test_any_shape_of_frame(places, shape):
 
 def test_missing_weights_are_one_clear_error(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="SAM ViT-H"):
-        SamSegmenter(Places(models={"sam": str(tmp_path)}))
+        SamSegmenter(ModelSources(models={"sam": str(tmp_path)}))

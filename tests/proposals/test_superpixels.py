@@ -6,8 +6,7 @@ from scipy import ndimage
 from skimage.color import rgb2lab
 from skimage.segmentation import felzenszwalb
 
-from moca_avs.proposals.base import shrunk
-from moca_avs.proposals.resizing import resized_mask
+from moca_avs.proposals.masks import downscale, resize_mask
 from moca_avs.proposals.superpixels import SIDE, SuperpixelProposer, merge_hierarchy
 
 
@@ -50,7 +49,7 @@ def slow_merging(labels, frame):
 
 def slow_proposals(proposer, frame):
     """Every region painted, sorted, compared with each before it, then resized."""
-    small = shrunk(frame, SIDE)
+    small = downscale(frame, SIDE)
     pixels = small.shape[0] * small.shape[1]
     masks = []
     for scale in proposer.scales:
@@ -62,7 +61,7 @@ def slow_proposals(proposer, frame):
     for mask in sorted(masks, key=lambda m: -np.count_nonzero(m)):
         if all(np.count_nonzero(mask & other) / np.count_nonzero(mask | other) <= 0.9 for other in kept):
             kept.append(mask)
-    resized = [resized_mask(mask, frame.shape[:2]) for mask in kept[: proposer.limit]]
+    resized = [resize_mask(mask, frame.shape[:2]) for mask in kept[: proposer.limit]]
     return np.array(resized, bool).reshape(-1, *frame.shape[:2])
 
 

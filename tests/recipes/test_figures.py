@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from moca_avs.clip import Clip, Segmentation
-from moca_avs.datasets.base import SceneObject
+from moca_avs.data.base import SceneObject
 from moca_avs.errors import DataError
-from moca_avs.media import read_image
+from moca_avs.io.image import read_image
 
 FILE = Path(__file__).parents[2] / "recipes" / "lite" / "figures.py"
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from colour_world import AdaptedListener, ColourWorld, foreground, listener
+from helpers.color_world import AdaptedListener, ColourWorld, foreground, listener
 from moca_avs.errors import UsageError
-from moca_avs.evaluation import compare, read_report
-from moca_avs.metrics.bootstrap import Interval
+from moca_avs_bench.evaluation.compare import compare
+from moca_avs_bench.evaluation.report import read_report
+from moca_avs_bench.metrics.bootstrap import Interval
 
 FILE = Path(__file__).parents[2] / "recipes" / "lite" / "hearing.py"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import TinyData, TinyEncoder, config
 
+from helpers.tiny_training import TinyData, TinyEncoder, config
 from moca_avs.errors import MocaError, UsageError, WeightsError
-from moca_avs.training import train
 from moca_avs.training.checkpoint import latest_checkpoint
+from moca_avs.training.trainer import train
 
 
 def run(out: Path, resume: bool = False, encoder: TinyEncoder | None = None, **changes: object) -> Path:

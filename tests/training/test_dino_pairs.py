@@ -6,21 +6,22 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from tiny_training import TinyData, TinyEncoder, config
 
+from helpers.tiny_pretrained import write_tiny_dino
+from helpers.tiny_training import TinyData, TinyEncoder, config
+from moca_avs.encoders.dino import DinoFeatures
 from moca_avs.errors import DataError, UsageError, WeightsError
-from moca_avs.features.dino import DinoFeatures
-from moca_avs.fetch.foundation import Places
-from moca_avs.pairing import NeighbourTable, neighbour_table
-from moca_avs.training import TrainConfig, train
+from moca_avs.hub.huggingface import ModelSources
+from moca_avs.model.pairing import NeighbourTable, neighbour_table
+from moca_avs.training.config import TrainConfig
+from moca_avs.training.distributed import DistributedContext
 from moca_avs.training.pairs import BATCH, embed_rows, with_pairing
-from moca_avs.training.parallel import World
-from tiny_foundations import write_tiny_dino
+from moca_avs.training.trainer import train
 
 
 @pytest.fixture
 def places(tmp_path):
-    return Places(write_tiny_dino(tmp_path / "weights" / "dino").parent)
+    return ModelSources(write_tiny_dino(tmp_path / "weights" / "dino").parent)
 
 
 def run(out, places, **changes):
@@ -60,7 +61,7 @@ def test_few_pictures_are_in_memory_at_once(places):
         seen.append(len(frames))
         return features(frames)
 
-    found = embed_rows(watched, data, range(36), progress=False, world=World())
+    found = embed_rows(watched, data, range(36), progress=False, world=DistributedContext())
     assert found.shape == (36, 16)
     assert seen == [BATCH, BATCH, 36 - 2 * BATCH]
     assert data.reads == 36
@@ -106,7 +107,7 @@ def test_faiss_finds_the_same_or_says_how_to_get_it():
 
 @pytest.mark.parametrize("same_clip", [False, True])
 def test_answers_of_an_index_are_cut_to_what_is_allowed(same_clip):
-    from moca_avs.pairing import _allowed
+    from moca_avs.model.pairing import _allowed
 
     rng = np.random.default_rng(0)
     clips = torch.arange(12) // 3

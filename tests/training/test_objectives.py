@@ -2,15 +2,15 @@ import math
 
 import pytest
 import torch
-from tiny_training import TinyData, TinyEncoder, config
 
-from moca_avs.adapter import AdapterSet
+from helpers.tiny_training import TinyData, TinyEncoder, config
 from moca_avs.errors import UsageError
-from moca_avs.fusion import enhanced_features
-from moca_avs.matching import audio_weights, matching_cost, pool_cost
+from moca_avs.model.adapter import AdapterSet
+from moca_avs.model.fusion import enhanced_features
+from moca_avs.model.matching import audio_weights, matching_cost, pool_cost
 from moca_avs.training.config import TrainConfig
+from moca_avs.training.features import FeatureExtractor
 from moca_avs.training.objectives import OBJECTIVES, Batch, training_loss
-from moca_avs.training.states import StateMaker
 
 ANCHORS, POSITIVES, NEGATIVES = torch.tensor([[3, 0, 8], [5, 7, 9], [9, 3, 1]])
 
@@ -28,7 +28,7 @@ def adapters() -> AdapterSet:
 def make_batch(adapters: AdapterSet, settings: TrainConfig) -> Batch:
     encoder = TinyEncoder()
     sites = tuple((layer, site) for layer in range(2) for site in encoder.sites)
-    states = StateMaker(encoder, TinyData(12), adapters.first_block, sites)
+    states = FeatureExtractor(encoder, TinyData(12), adapters.first_block, sites)
     generator = torch.Generator().manual_seed(0)
     return Batch(encoder, adapters, states, settings, ANCHORS, POSITIVES, NEGATIVES, generator)
 

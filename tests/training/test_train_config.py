@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from moca_avs.errors import UsageError
-from moca_avs.training import TrainConfig
+from moca_avs.training.config import TrainConfig
 
 CHANGED = {
     "objective": "listening",

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_training import TinyData, config
 
 import moca_avs
-from moca_avs.adapter import read_adapter_config
+from helpers.tiny_imagebind import write_tiny_imagebind
+from helpers.tiny_training import TinyData, config
 from moca_avs.clip import Clip
 from moca_avs.encoders import build_encoder
 from moca_avs.errors import WeightsError
-from moca_avs.fetch.foundation import Places
-from moca_avs.training import train
-from tiny_imagebind import write_tiny_imagebind
+from moca_avs.hub.huggingface import ModelSources
+from moca_avs.model.adapter import read_adapter_config
+from moca_avs.training.trainer import train
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(weights, tmp_path_factory):
     """Six adapted blocks of eight, layout Q, on pictures of 56 px."""
-    encoder = build_encoder("imagebind", places=Places(weights), image_size=56)
+    encoder = build_encoder("imagebind", places=ModelSources(weights), image_size=56)
     chosen = config(steps=4, count=6, pairing="encoder", share_sites=True, checkpoint_every=2, image_size=56)
     return train(encoder, TinyData(), chosen, tmp_path_factory.mktemp("runs") / "run", progress=False)
 
@@ -43,7 +43,7 @@ def clip():
 
 def test_adapters_learn_and_say_whose_they_are(run, weights):
     settings = read_adapter_config(run / "adapters.safetensors")
-    encoder = build_encoder("imagebind", places=Places(weights))
+    encoder = build_encoder("imagebind", places=ModelSources(weights))
     assert settings["encoder"] == "imagebind"
     assert settings["encoder_hash"] == encoder.weights_hash()
     assert settings["pairs"] == [[2 + i, i] for i in range(6)]
@@ -79,7 +79,7 @@ def test_other_weights_are_refused(run, tmp_path):
 
 
 def test_training_is_bit_equal_whether_states_are_cached_or_not(weights, tmp_path):
-    encoder = build_encoder("imagebind", places=Places(weights), image_size=28)
+    encoder = build_encoder("imagebind", places=ModelSources(weights), image_size=28)
     results = []
     for name, limit in (("cached", 10**9), ("on the fly", 0)):
         chosen = config(steps=2, pairing="encoder", image_size=28, checkpoint_every=2)

@@ -1,19 +1,19 @@
 """LanguageBind through the training loop at tiny size, and its run folder back into a method."""
 
 import numpy as np
-from tiny_training import TinyData, config
 
 import moca_avs
+from helpers.tiny_languagebind import write_tiny_languagebind
+from helpers.tiny_training import TinyData, config
 from moca_avs.clip import Clip
 from moca_avs.encoders import build_encoder
-from moca_avs.fetch.foundation import Places
-from moca_avs.training import train
-from tiny_languagebind import write_tiny_languagebind
+from moca_avs.hub.huggingface import ModelSources
+from moca_avs.training.trainer import train
 
 
 def test_trains_and_segments_like_any_other(tmp_path):
     weights = write_tiny_languagebind(tmp_path / "weights")
-    encoder = build_encoder("languagebind", places=Places(weights), image_size=28)
+    encoder = build_encoder("languagebind", places=ModelSources(weights), image_size=28)
     chosen = config(steps=1, count=2, image_size=28, checkpoint_every=1, pairing="encoder")
     run = train(encoder, TinyData(12), chosen, tmp_path / "run", progress=False)
     method = moca_avs.load(str(run), device="cpu", weights=weights, refine="none")

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 import torch
-from tiny_training import TinyData, config
 
+from helpers.tiny_training import TinyData, config
 from moca_avs.encoders import build_encoder
-from moca_avs.training import train
+from moca_avs.training.trainer import train
 
 pytestmark = pytest.mark.weights
 

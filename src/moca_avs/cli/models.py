@@ -1,15 +1,219 @@
-"""`moca models`: which weights there are, where, with which hash and licence."""
+"""Plain text tables.
+
+Every weight and film moca-avs uses, as data: what it is, where it lies, whether its hash is right.
+
+`moca models`: which weights there are, where, with which hash and licence.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
+from zipfile import is_zipfile
 
 from tyro.conf import Positional, arg, subcommand
 
-from moca_avs.cli.sources import Model, Weights, parse_places
+from moca_avs.cli.args import Model, Weights, parse_places
+from moca_avs.errors import UsageError, WeightsError
+from moca_avs.hub.cache import file_sha256
+from moca_avs.hub.huggingface import (
+    ModelSources,
+    lacking,
+    local_folder,
+    model_folder,
+    next_step,
+    weight_files,
+    weight_sha256,
+)
+from moca_avs.hub.pypi import cached_path, check_hash, package_file
+from moca_avs.hub.registry import (
+    ASSETS,
+    PRESETS,
+    PRETRAINED_MODELS,
+    SHIPPED,
+    Asset,
+    PretrainedModel,
+    ShippedFile,
+)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells -> lines whose columns align; the first row is the heading, the last column runs free."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    lines = []
+    for row in rows:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        lines.append("  ".join([*padded, row[-1]]).rstrip())
+    return "\n".join(lines)
+
+
+ModelEntry = Asset | ShippedFile | PretrainedModel
+
+
+def all_models() -> dict[str, ModelEntry]:
+    """Name -> entry: what `lite` fetches, what ships, then the foundation models."""
+    return {**ASSETS, **SHIPPED, **PRETRAINED_MODELS}
+
+
+def find_model(name: str, presets: bool = True) -> list[ModelEntry]:
+    """The entry of that name, or all entries of a preset.
+
+    Raises:
+        UsageError: if there is none; the message lists what there is.
+    """
+    items = all_models()
+    if name in items:
+        return [items[name]]
+    if presets and name in PRESETS:
+        return [items[part] for part in PRESETS[name]]
+    known = [*(PRESETS if presets else ()), *items]
+    raise UsageError(f"there is no model {name!r}; choose one of {', '.join(known)}")
+
+
+def describe(item: ModelEntry, places: ModelSources | None = None, details: bool = True) -> dict[str, Any]:
+    """What is known of an entry, JSON-serialisable; fetches nothing.
+
+    Args:
+        item: the entry.
+        places: where foundation models come from.
+        details: for foundation models, also what takes a moment: hashes of the files that are here, and the
+            sizes of ImageBind's trunks and adapters (they need no weights).
+
+    Returns:
+        name, title, role, licence, source, state ("here", "incomplete", "not fetched", "ships", "missing"),
+        path, bytes, sha256, package; for foundation models also files, note, and their details.
+    """
+    if isinstance(item, PretrainedModel):
+        return _describe_pretrained(item, places or ModelSources(), details)
+    common = {"name": item.name, "title": item.title, "role": item.role, "licence": item.licence}
+    if isinstance(item, Asset):
+        path = cached_path(item)
+        return common | {
+            "source": item.source,
+            "state": "here" if path.exists() else "not fetched",
+            "path": str(path),
+            "bytes": item.member_bytes,
+            "sha256": item.member_sha256,
+            "package": f"{item.package} {item.version} (PyPI), {item.archive}, {item.member}",
+        }
+    here = item.path.exists()
+    return common | {
+        "source": item.source,
+        "state": "ships" if here else "missing",
+        "path": str(item.path),
+        "bytes": item.path.stat().st_size if here else 0,
+        "sha256": file_sha256(item.path) if here else "",
+        "package": "moca-avs itself",
+    }
+
+
+def _describe_pretrained(item: PretrainedModel, places: ModelSources, details: bool) -> dict[str, Any]:
+    folder = local_folder(item.name, places)
+    missing = list(item.files) if folder is None else lacking(item.name, folder)
+    weights = [] if folder is None else weight_files(folder)
+    described: dict[str, Any] = {
+        "name": item.name,
+        "title": item.title,
+        "role": item.role,
+        "licence": item.licence,
+        "source": places.source(item.name),
+        "state": "not fetched" if folder is None else "incomplete" if missing else "here",
+        "path": "" if folder is None else str(folder),
+        "bytes": sum(file.stat().st_size for file in weights) or item.megabytes * 10**6,
+        "sha256": {file.name: weight_sha256(file) for file in weights} if details else {},
+        "package": f"the Hub, {item.hub}",
+        "files": list(item.files),
+        "note": item.note,
+    }
+    if missing:
+        described["next_step"] = next_step(item.name)
+    if details and item.name == "imagebind":
+        from moca_avs.encoders.imagebind import facts
+
+        described |= facts()
+    return described
+
+
+def fetch(item: ModelEntry, places: ModelSources | None = None) -> Path:
+    """Get an entry into the cache, ready for use (tensors converted and checked), and return its path.
+
+    PretrainedModel models go to the Hub's cache, unless they lie in a folder already.
+
+    Raises:
+        WeightsError: no network, no permission, a wrong hash, a folder that lacks files, or a shipped file
+            that is gone.
+    """
+    if isinstance(item, PretrainedModel):
+        folder = model_folder(item.name, places or ModelSources())
+        if missing := lacking(item.name, folder):
+            raise WeightsError(f"{folder} lacks {', '.join(missing)}; {next_step(item.name)}")
+        return folder
+    if isinstance(item, ShippedFile):
+        if not item.path.exists():
+            raise WeightsError(f"{item.title} ({item.path}) is missing; install moca-avs again")
+        return item.path
+    if item.tensors_sha256:
+        from moca_avs.hub.weight_files import load_asset
+
+        load_asset(item.name)
+    return package_file(item)
+
+
+def check_model(item: ModelEntry, places: ModelSources | None = None) -> tuple[bool, str]:
+    """(False where something that is here is wrong, what was found); fetches nothing."""
+    if isinstance(item, PretrainedModel):
+        return _check_pretrained(item, places or ModelSources())
+    if isinstance(item, ShippedFile):
+        if not item.path.exists():
+            return False, f"missing ({item.path}); install moca-avs again"
+        return True, f"ships, SHA-256 {file_sha256(item.path)}"
+    path = cached_path(item)
+    if not path.exists():
+        return True, "not fetched"
+    try:
+        check_hash(path, item.member_sha256, item.title)
+        if item.tensors_sha256:
+            from moca_avs.hub.weight_files import check_converted
+
+            check_converted(item.name)
+    except WeightsError as error:
+        return False, str(error)
+    return True, f"good, {path}"
+
+
+def _check_pretrained(item: PretrainedModel, places: ModelSources) -> tuple[bool, str]:
+    """Whether the files are all there, whole, and, in the Hub's cache, what they were when published."""
+    folder = local_folder(item.name, places)
+    if folder is None:
+        return True, "not fetched"
+    if missing := lacking(item.name, folder):
+        return False, f"{folder} lacks {', '.join(missing)}; {next_step(item.name)}"
+    for file in weight_files(folder):
+        published, found = weight_sha256(file), file_sha256(file)
+        if published != found:
+            return False, f"{file} was published with SHA-256 {published}, found {found}; delete it"
+        if not _whole(file):
+            return False, f"{file} is cut short or no weight file; delete it: {next_step(item.name)}"
+    hashes = ", ".join(f"{file.name} SHA-256 {weight_sha256(file)}" for file in weight_files(folder))
+    return True, f"good, {folder}, {hashes}"
+
+
+def _whole(file: Path) -> bool:
+    """Whether a weight file ends where it says it does; reads its directory, not its tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    if file.suffix != ".safetensors":
+        return is_zipfile(file)
+    try:
+        with safe_open(str(file), framework="numpy"):
+            return True
+    except (SafetensorError, OSError):
+        return False
+
 
 Json = Annotated[bool, arg(help="Print JSON instead of a table.")]
 
@@ -27,11 +231,8 @@ class List:
 
     def run(self) -> int:
         """Print the table."""
-        from moca_avs.cli.tables import columns
-        from moca_avs.models import describe, everything
-
         places = parse_places(self.weights, self.model)
-        found = [describe(item, places, details=False) for item in everything().values()]
+        found = [describe(item, places, details=False) for item in all_models().values()]
         if self.json:
             print(json.dumps(found, indent=2))
             return 0
@@ -55,10 +256,7 @@ class Show:
 
     def run(self) -> int:
         """Print its fields."""
-        from moca_avs.cli.tables import columns
-        from moca_avs.models import describe, named
-
-        (item,) = named(self.name, presets=False)
+        (item,) = find_model(self.name, presets=False)
         described = describe(item, parse_places(self.weights, self.model))
         if self.json:
             print(json.dumps(described, indent=2))
@@ -83,10 +281,8 @@ class Fetch:
 
     def run(self) -> int:
         """Fetch, check and print the paths."""
-        from moca_avs.models import fetch, named
-
         places = parse_places(self.weights, self.model)
-        paths = {item.name: str(fetch(item, places)) for item in named(self.name)}
+        paths = {item.name: str(fetch(item, places)) for item in find_model(self.name)}
         print(json.dumps(paths, indent=2) if self.json else "\n".join(f"{n}: {p}" for n, p in paths.items()))
         return 0
 
@@ -108,11 +304,9 @@ class Check:
 
     def run(self) -> int:
         """Print a verdict per file."""
-        from moca_avs.models import everything, named, verdict
-
-        items = list(everything().values()) if self.name == "all" else named(self.name)
+        items = list(all_models().values()) if self.name == "all" else find_model(self.name)
         places = parse_places(self.weights, self.model)
-        verdicts = {item.name: verdict(item, places) for item in items}
+        verdicts = {item.name: check_model(item, places) for item in items}
         texts = {name: found if good else f"wrong: {found}" for name, (good, found) in verdicts.items()}
         if self.json:
             print(json.dumps(texts, indent=2))

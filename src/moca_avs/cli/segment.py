@@ -9,16 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from moca_avs.cli.choices import Device, MethodName, PresetName, Settings, described, parse_settings
-from moca_avs.cli.sources import Model, Weights, parse_models
+from moca_avs.cli.args import (
+    Device,
+    MethodName,
+    Model,
+    PresetName,
+    Settings,
+    Weights,
+    described,
+    parse_models,
+    parse_settings,
+)
 from moca_avs.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from moca_avs.inputs import Job, Source
+    from moca_avs.inference.inputs import InputSource, JobSpec
+    from moca_avs.inference.job import JobResult, SegmentOptions
     from moca_avs.methods.base import Method
-    from moca_avs.segment import Options, Outcome
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ class Segment:
 
     def run(self) -> int:
         """Segment everything, naming what was done, skipped and failed."""
-        from moca_avs.inputs import find_inputs
+        from moca_avs.inference.inputs import find_inputs
 
         options = self._options()
         files, missing = find_inputs(self.inputs)
@@ -104,19 +113,19 @@ class Segment:
             print(f"moca: {len(failed)} of {total} inputs failed:", *failed, sep="\n  ", file=sys.stderr)
         return 1 if failed else 0
 
-    def _outcomes(self, jobs: list[Job], options: Options) -> Iterator[Outcome]:
+    def _outcomes(self, jobs: list[JobSpec], options: SegmentOptions) -> Iterator[JobResult]:
         if self.engine == "local":
-            from moca_avs.segment import segment_all
+            from moca_avs.inference.segment import segment_all
 
             return segment_all(jobs, self._load, options)
-        from moca_avs.engines.ray import RayConfig, segment_on_ray
+        from moca_avs.inference.ray import RayConfig, segment_on_ray
 
         gpus = 0.0 if self.device == "cpu" else self.gpus_per_worker
         config = RayConfig(self.workers, self.cpus_per_worker, gpus, self.retries, self.ray_address)
         return segment_on_ray(jobs, self._load, options, config)
 
-    def _options(self) -> Options:
-        from moca_avs.segment import Options
+    def _options(self) -> SegmentOptions:
+        from moca_avs.inference.job import SegmentOptions
 
         fps: float | Literal["native"] = "native"
         if self.fps != "native":
@@ -124,10 +133,10 @@ class Segment:
                 fps = float(self.fps)
             except ValueError as error:
                 raise UsageError(f"--fps must be a number or native, found {self.fps!r}") from error
-        return Options(fps, self.start, self.end, self.limit, self.overwrite, self.profile, self.batch)
+        return SegmentOptions(fps, self.start, self.end, self.limit, self.overwrite, self.profile, self.batch)
 
-    def _jobs(self, files: list[Source]) -> list[Job]:
-        from moca_avs.inputs import is_url, plan
+    def _jobs(self, files: list[InputSource]) -> list[JobSpec]:
+        from moca_avs.inference.inputs import is_url, plan
 
         out = self.out if is_url(self.out) else Path(self.out)
         if self.image is not None:
@@ -146,7 +155,7 @@ class Segment:
 
     def _load(self) -> Method:
         from moca_avs import load
-        from moca_avs.devices import choose_device
+        from moca_avs.utils.device import choose_device
 
         device, why = choose_device(self.device)
         print(f"device: {device} ({why})")
@@ -158,7 +167,7 @@ class Segment:
         return method
 
 
-def tell(outcome: Outcome, profile: bool = False) -> None:
+def tell(outcome: JobResult, profile: bool = False) -> None:
     """Say what became of an input: results on stdout, complaints on stderr."""
     job = outcome.job
     for note in outcome.notes:
@@ -181,12 +190,12 @@ def tell(outcome: Outcome, profile: bool = False) -> None:
         empty = "".join(f", {count} {reason}" for reason, count in outcome.empty.items())
         print(f"{job.name}: {outcome.frames} frames{empty} -> {job.result}")
     if profile and outcome.seconds:
-        from moca_avs.stages import stage_table
+        from moca_avs.utils.profiler import profile_table
 
-        print(stage_table(outcome.seconds, outcome.frames, outcome.wall))
+        print(profile_table(outcome.seconds, outcome.frames, outcome.wall))
 
 
-def _complaint(outcome: Outcome) -> str:
+def _complaint(outcome: JobResult) -> str:
     """The reason, naming the input unless it does so itself."""
     source = outcome.job.name
     return outcome.message if source in outcome.message else f"{source}: {outcome.message}"

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from moca_avs.benchmark.spec import IMAGE_SIZE
-from moca_avs.cli.choices import Device
-from moca_avs.cli.sources import Model, Weights, parse_places
+from moca_avs.cli.args import Device, Model, Weights, parse_places
 from moca_avs.errors import UsageError
+from moca_avs_bench.tables.spec import IMAGE_SIZE
 
 if TYPE_CHECKING:
-    from moca_avs.benchmark.setup import Setup
+    from moca_avs_bench.tables.setup import RunContext
 
 
 @dataclass(frozen=True)
@@ -76,11 +75,10 @@ class PaperTable:
 
     def run(self) -> int:
         """Measure the table, print it, write it."""
-        from moca_avs.benchmark.ahead import sensible_jobs
-        from moca_avs.benchmark.execute import run_table
-        from moca_avs.benchmark.figures import Figures
-        from moca_avs.benchmark.printing import to_terminal, write_all
-        from moca_avs.benchmark.tables import load_table
+        from moca_avs_bench.tables.figures import Figures
+        from moca_avs_bench.tables.paper_tables import load_table
+        from moca_avs_bench.tables.report import to_terminal, write_all
+        from moca_avs_bench.tables.run import run_table, sensible_jobs
 
         start = time.monotonic()
         table, setup, out = load_table(self.number), self._setup(), Path(self.out)
@@ -96,18 +94,18 @@ class PaperTable:
             print(f"moca: {line}", file=sys.stderr)
         return 1 if result.failures else 0
 
-    def _setup(self) -> Setup:
+    def _setup(self) -> RunContext:
         from dataclasses import replace
 
-        from moca_avs.benchmark.setup import FULL, QUICK, Setup
-        from moca_avs.devices import choose_device
+        from moca_avs.utils.device import choose_device
+        from moca_avs_bench.tables.setup import FULL, QUICK, RunContext
 
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"--steps must be at least 1, found {self.steps}")
         size = QUICK if self.quick else FULL
         device, why = choose_device(self.device)
         print(f"device: {device} ({why})")
-        return Setup(
+        return RunContext(
             self.root,
             self.preset,
             size if self.steps is None else replace(size, steps=self.steps),

@@ -10,11 +10,9 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from moca_avs.cli.choices import Device
-from moca_avs.cli.sources import Model, Weights, parse_places
+from moca_avs.cli.args import Device, Model, Weights, parse_places
 from moca_avs.errors import UsageError
-from moca_avs.training.config import TrainConfig
-from moca_avs.training.speed import CACHE_LIMIT, Speed
+from moca_avs.training.config import CACHE_LIMIT, RuntimeConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -49,15 +47,15 @@ class Train:
         float,
         arg(metavar="GB", help="Most it may take; beyond it, it is computed at every step. 0: never kept."),
     ] = CACHE_LIMIT / 1e9
-    speed: Annotated[Speed, arg(name="")] = field(default_factory=Speed)
+    speed: Annotated[RuntimeConfig, arg(name="")] = field(default_factory=RuntimeConfig)
     config: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
 
     def run(self) -> int:
         """Train, then print where the adapters lie."""
-        from moca_avs.datasets import open_training_set
-        from moca_avs.devices import choose_device, own_device
         from moca_avs.encoders import build_encoder
-        from moca_avs.training import train
+        from moca_avs.training.trainer import train
+        from moca_avs.utils.device import choose_device, own_device
+        from moca_avs_bench.data import open_training_set
 
         if not 0 <= self.cache_limit < math.inf:
             raise UsageError(f"--cache-limit must be a number of GB of at least 0, found {self.cache_limit}")

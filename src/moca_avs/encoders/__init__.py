@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from moca_avs.errors import UsageError
-from moca_avs.fetch.foundation import FOUNDATIONS, Places
+from moca_avs.hub.huggingface import ModelSources
+from moca_avs.hub.registry import PRETRAINED_MODELS
 
 if TYPE_CHECKING:
     from moca_avs.encoders.base import AudioVisualEncoder
@@ -22,7 +23,7 @@ def _lite(image_size: int = 384, dilate: bool = False, binding: Any = "shipped")
     return LiteEncoder(image_size, dilate, binding)
 
 
-def _imagebind(places: Places, image_size: int = 224) -> AudioVisualEncoder:
+def _imagebind(places: ModelSources, image_size: int = 224) -> AudioVisualEncoder:
     from moca_avs.encoders.imagebind import ImageBindEncoder, find_weights
 
     file = find_weights(places)
@@ -30,7 +31,7 @@ def _imagebind(places: Places, image_size: int = 224) -> AudioVisualEncoder:
     return ImageBindEncoder.load(file, image_size)
 
 
-def _languagebind(places: Places, image_size: int = 224) -> AudioVisualEncoder:
+def _languagebind(places: ModelSources, image_size: int = 224) -> AudioVisualEncoder:
     from moca_avs.encoders.languagebind import LanguageBindEncoder, find_towers
 
     return LanguageBindEncoder(*find_towers(places), image_size)
@@ -47,7 +48,7 @@ _told: set[str] = set()
 
 
 def build_encoder(
-    name: str, device: str = "cpu", places: Places | None = None, **options: Any
+    name: str, device: str = "cpu", places: ModelSources | None = None, **options: Any
 ) -> AudioVisualEncoder:
     """Build an encoder and move it to a device.
 
@@ -69,7 +70,7 @@ def build_encoder(
         own = ", ".join(option for option in taken if option != "places")
         raise UsageError(f"the encoder {name!r} has no option {', '.join(unknown)}; it has: {own}")
     if "places" in taken:
-        options["places"] = places or Places()
+        options["places"] = places or ModelSources()
     encoder: AudioVisualEncoder = ENCODERS[name](**options).to(device)
     return encoder
 
@@ -78,4 +79,4 @@ def _tell(foundation: str) -> None:
     """Say a foundation model's note (its licence) once per process; a warning, so it reaches stderr."""
     if foundation not in _told:
         _told.add(foundation)
-        logger.warning("moca: note: %s", FOUNDATIONS[foundation].note)
+        logger.warning("moca: note: %s", PRETRAINED_MODELS[foundation].note)

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-AddTokens = Callable[[Tensor], Tensor]
+AdapterHook = Callable[[Tensor], Tensor]
 """Reads the tokens that enter a site [B, n, d_in] and returns what to add beside it [B, n, d_out]."""
 
-Site = tuple[int, str]
+HookPoint = tuple[int, str]
 """(block index, site name); the site names of an encoder are in its `sites`."""
 
 
 @dataclass(frozen=True)
-class SoundStates:
+class AudioFeatures:
     """One batch of sounds, encoded once and shared by every image it meets.
 
     Attributes:
@@ -27,15 +27,15 @@ class SoundStates:
     """
 
     embedding: Tensor
-    tokens: dict[Site, Tensor]
+    tokens: dict[HookPoint, Tensor]
 
-    def index(self, rows: Tensor) -> SoundStates:
+    def index(self, rows: Tensor) -> AudioFeatures:
         """Pick rows of the batch (int64 [R]): the states of the R sounds."""
-        return SoundStates(self.embedding[rows], {k: v[rows] for k, v in self.tokens.items()})
+        return AudioFeatures(self.embedding[rows], {k: v[rows] for k, v in self.tokens.items()})
 
 
 @dataclass(frozen=True)
-class SiteWidths:
+class HookWidths:
     """Widths of one adapter site: image tokens in and out, audio tokens in."""
 
     image_in: int
@@ -62,7 +62,7 @@ class AudioVisualEncoder(Protocol):
         """(image block, audio layer) pairs of a placement: "last", "first" or "interleaved"."""
         ...
 
-    def site_widths(self, image_block: int, audio_layer: int) -> SiteWidths:
+    def site_widths(self, image_block: int, audio_layer: int) -> HookWidths:
         """Widths an adapter at this pair must have (equal for all sites of the block)."""
         ...
 
@@ -78,7 +78,7 @@ class AudioVisualEncoder(Protocol):
         """Model input -> the state that enters block 0 (its layout is the encoder's own)."""
         ...
 
-    def image_block(self, index: int, state: Tensor, added: dict[str, AddTokens] | None = None) -> Tensor:
+    def image_block(self, index: int, state: Tensor, added: dict[str, AdapterHook] | None = None) -> Tensor:
         """One frozen block; `added[site]` is called with the tokens at that site and its result is added."""
         ...
 
@@ -98,7 +98,7 @@ class AudioVisualEncoder(Protocol):
         """Model input -> [B, F] global feature for image pairing (DINO's stand-in in `lite`)."""
         ...
 
-    def encode_sound(self, sounds: Tensor) -> SoundStates:
+    def encode_sound(self, sounds: Tensor) -> AudioFeatures:
         """[B, ...] of `prepare_sound` outputs -> states. Never needs a gradient."""
         ...
 

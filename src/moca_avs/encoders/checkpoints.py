@@ -1,4 +1,7 @@
-"""Reads published checkpoints strictly and without a second copy in memory, and names them by a hash."""
+"""Reads published checkpoints strictly and without a second copy in memory, and names them by a hash.
+
+What the two frozen convolutional networks of `lite` share: folding batch norm, strict loading.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from moca_avs.errors import WeightsError
-from moca_avs.fetch.cache import cache_dir
-from moca_avs.fetch.weights import read_safetensors, tensors_sha256
+from moca_avs.hub.cache import cache_dir
+from moca_avs.hub.weight_files import read_safetensors, tensors_sha256
 
 _SHOWN = 3
 # All that torch's reader raises at random damage (found by trying); OSError where there is no file.
@@ -159,3 +163,51 @@ def _some(names: Sequence[str]) -> str:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(" .:") if lines else type(error).__name__
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Frozen statistics of a batch norm, each [C]."""
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    var: Tensor
+    eps: float
+
+    def fold(self, kernel: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Kernel [C, ...] and bias [C] of the one convolution that equals convolution, then this norm."""
+        scale = self.weight.double() / torch.sqrt(self.var.double() + self.eps)
+        shift = self.bias.double() - self.mean.double() * scale
+        if bias is not None:
+            shift = shift + bias.double() * scale
+        folded = kernel.double() * scale.reshape(-1, *([1] * (kernel.ndim - 1)))
+        return folded.float(), shift.float()
+
+
+class StateReader:
+    """Hands out the tensors of a state dict by name and shape, and knows which were never asked for."""
+
+    def __init__(self, state: Mapping[str, Tensor], title: str) -> None:
+        self.state = dict(state)
+        self.title = title
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """The tensor `name`; raises WeightsError if it is missing or of another shape."""
+        if name not in self.state:
+            raise WeightsError(f"the weights of {self.title} lack {name}; they belong to another model")
+        tensor = self.state.pop(name)
+        if tuple(tensor.shape) != shape:
+            raise WeightsError(
+                f"{name} of {self.title} must be {list(shape)}, found {list(tensor.shape)}; "
+                "the weights belong to another model"
+            )
+        return tensor
+
+    def finish(self) -> None:
+        """Raise WeightsError if tensors are left over."""
+        if self.state:
+            raise WeightsError(
+                f"the weights of {self.title} hold {len(self.state)} unknown tensors "
+                f"({', '.join(sorted(self.state)[:3])}, ...); they belong to another model"
+            )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moca_avs.encoders.layers import BatchNorm, StateReader
+from moca_avs.encoders.checkpoints import BatchNorm, StateReader
 
 EPS = 1e-3
 STEM_WIDTH = 32

@@ -22,12 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moca_avs.encoders.checkpoints import assign, check_state, checkpoint_hash, read_checkpoint, read_json
-from moca_avs.encoders.transformer import Block
-from moca_avs.encoders.two_trunks import Trunk, TwoTrunks, resized_positions
-from moca_avs.encoders.waves import resampled
+from moca_avs.encoders.preprocessing import SAMPLE_RATE, SHIFT, fbank, resample_audio
+from moca_avs.encoders.transformer import Block, Trunk, TwoTrunks, resized_positions
 from moca_avs.errors import WeightsError
-from moca_avs.fetch.foundation import Places, model_folder, next_step
-from moca_avs.media.fbank import SAMPLE_RATE, SHIFT, fbank
+from moca_avs.hub.huggingface import ModelSources, model_folder, next_step
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 CHANNELS = 3
@@ -247,7 +245,7 @@ class LanguageBindEncoder(TwoTrunks):
             MediaError: for an empty sound.
         """
         bins, frames = self.hearing.mel_bins, self.hearing.mel_frames
-        samples = torch.tensor(resampled(sound, sample_rate, SAMPLE_RATE))
+        samples = torch.tensor(resample_audio(sound, sample_rate, SAMPLE_RATE))
         length = frames * SHIFT
         if len(samples) < length:
             samples = samples.repeat(length // len(samples))
@@ -293,7 +291,7 @@ def merge_lora(tensors: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]
     return wrapped
 
 
-def find_towers(places: Places) -> tuple[Path, Path]:
+def find_towers(places: ModelSources) -> tuple[Path, Path]:
     """The weights of the image and of the audio tower.
 
     Raises:
@@ -302,7 +300,7 @@ def find_towers(places: Places) -> tuple[Path, Path]:
     return _weights("languagebind-image", places), _weights("languagebind-audio", places)
 
 
-def _weights(name: str, places: Places) -> Path:
+def _weights(name: str, places: ModelSources) -> Path:
     folder = model_folder(name, places)
     for file in FILES:
         if (folder / file).is_file():

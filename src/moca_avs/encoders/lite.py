@@ -1,27 +1,137 @@
-"""The `lite` encoder: EfficientNet-Lite0 for pictures, SoundNet-8 for sound, ImageNet's logits between them.
+"""The binding of `lite`: a small head that puts SoundNet's states into the image network's logit space.
+
+The joint space is a subspace of that logit space: the directions along which composites vary most. The rest
+of the thousand logits mostly tells pictures of one class apart, which a head would learn by heart.
+
+The `lite` encoder: EfficientNet-Lite0 for pictures, SoundNet-8 for sound, ImageNet's logits between them.
 
 The joint space is a subspace of the 1000 ImageNet logits: the classifier gives them at every position of
-the picture, the binding (`SoundHead`) predicts them from sound. Without a binding it is the logits minus
+the picture, the binding (`AudioHead`) predicts them from sound. Without a binding it is the logits minus
 their mean, and SoundNet's own ImageNet head speaks for the sound.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moca_avs.encoders.base import AddTokens, SiteWidths, SoundStates
-from moca_avs.encoders.binding import CLASSES, SoundHead
+from moca_avs.encoders.base import AdapterHook, AudioFeatures, HookWidths
 from moca_avs.encoders.efficientnet_lite import EfficientNetLite0, block_shapes
+from moca_avs.encoders.preprocessing import center_crop_at
 from moca_avs.encoders.soundnet import LAYERS, MIN_SAMPLES, SAMPLE_RATE, SCALE, SoundNet8
-from moca_avs.encoders.waves import middle_at
-from moca_avs.errors import UsageError
-from moca_avs.fetch.registry import SHIPPED
-from moca_avs.fetch.weights import load_asset, tensors_sha256
+from moca_avs.errors import UsageError, WeightsError
+from moca_avs.hub.registry import SHIPPED
+from moca_avs.hub.weight_files import load_asset, read_safetensors, tensors_sha256, write_safetensors
+
+SOUND_FEATURES = 4985
+HIDDEN = 128
+CLASSES = 1000
+
+
+class AudioHead(nn.Module):
+    """Standardise -> Linear 128 -> GELU -> dropout -> Linear E, as an ensemble of `members` such heads.
+
+    Args:
+        members: heads with their own weights, run side by side.
+        joint_dim: E, at most 1000.
+        dropout: share of hidden units dropped in training mode, each member on its own.
+        generator: seeds the initial weights (uniform in +-1/sqrt(fan-in), as torch's Linear).
+    """
+
+    mean: Tensor
+    std: Tensor
+    centre: Tensor
+    axes: Tensor
+    common: Tensor
+
+    def __init__(
+        self,
+        members: int = 1,
+        dropout: float = 0.0,
+        joint_dim: int = 128,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.count, self.dropout, self.joint_dim = members, dropout, joint_dim
+
+        def uniform(fan_in: int, *shape: int) -> nn.Parameter:
+            return nn.Parameter((2 * torch.rand(members, *shape, generator=generator) - 1) / fan_in**0.5)
+
+        self.weight1 = uniform(SOUND_FEATURES, SOUND_FEATURES, HIDDEN)
+        self.bias1 = uniform(SOUND_FEATURES, 1, HIDDEN)
+        self.weight2 = uniform(HIDDEN, HIDDEN, joint_dim)
+        self.bias2 = uniform(HIDDEN, 1, joint_dim)
+        self.register_buffer("mean", torch.zeros(SOUND_FEATURES))
+        self.register_buffer("std", torch.ones(SOUND_FEATURES))
+        self.register_buffer("centre", torch.zeros(CLASSES))
+        self.register_buffer("axes", torch.eye(CLASSES)[:, :joint_dim].contiguous())
+        self.register_buffer("common", torch.zeros(joint_dim))
+
+    def set_statistics(self, features: Tensor) -> None:
+        """Standardise by the mean and standard deviation (at least .01) of training features [n, 4985]."""
+        self.mean.copy_(features.mean(0))
+        self.std.copy_(features.std(0).clamp_min(1e-2))
+
+    def set_axes(self, logits: Tensor) -> None:
+        """Take the first principal axes of ImageNet logits [n, 1000] (at training pictures' positions)."""
+        self.centre.copy_(logits.mean(0))
+        self.axes.copy_(torch.linalg.svd(logits - self.centre, full_matrices=False).Vh[: self.joint_dim].T)
+
+    @torch.no_grad()
+    def set_common(self, features: Tensor, share: float) -> None:
+        """Take a share of what training sounds [n, 4985] have in common out of every sound.
+
+        It tells no two sounds apart, and some pictures are near to any sound (hubs); but it also tells things
+        from their background, so masks want some of it kept.
+        """
+        self.common.copy_(share * self.members(features).mean((0, 1)))
+
+    def project(self, logits: Tensor) -> Tensor:
+        """ImageNet logits [..., 1000] -> the joint space [..., E], not normalised."""
+        return (logits - self.centre) @ self.axes
+
+    def members(self, features: Tensor) -> Tensor:
+        """Features [B, 4985] (or [M, B, 4985], a batch per member) -> unit vectors [M, B, E]."""
+        x = (features - self.mean) / self.std
+        x = x.expand(self.count, -1, -1) if x.ndim == 2 else x
+        hidden = F.gelu(torch.baddbmm(self.bias1, x, self.weight1))
+        hidden = F.dropout(hidden, self.dropout, self.training)
+        return F.normalize(torch.baddbmm(self.bias2, hidden, self.weight2), dim=-1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, 4985] -> [B, E], the mean of the members' unit vectors less `common`."""
+        return self.members(features).mean(0) - self.common
+
+    def save(self, path: Path, notes: dict[str, Any] | None = None) -> None:
+        """Write weights (float16: half the size, no measurable change) and `notes` (JSON) to one file."""
+        tensors = {
+            k: v.half() if k.startswith(("weight", "axes")) else v for k, v in self.state_dict().items()
+        }
+        config = {"format": "moca-avs sound head 3", "members": self.count, "notes": notes or {}}
+        write_safetensors(tensors, path, {"config": json.dumps(config, sort_keys=True)})
+
+    @classmethod
+    def load(cls, path: Path) -> AudioHead:
+        """Read what `save` wrote.
+
+        Raises:
+            WeightsError: if the file is missing, damaged, or no sound head.
+        """
+        tensors, metadata = read_safetensors(path)
+        try:
+            config = json.loads(metadata["config"])
+            head = cls(int(config["members"]), joint_dim=tensors["axes"].shape[1])
+            head.load_state_dict({k: v.float() for k, v in tensors.items()})
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"{path} is no sound head of moca-avs ({error})") from error
+        return head.eval()
+
 
 IMAGE_MEAN, IMAGE_STD = 0.498, 0.502  # of pixels in [0, 1], all channels
 MAX_TOKENS = 64
@@ -35,7 +145,7 @@ class LiteEncoder(nn.Module):
         image_size: pixels per side, a multiple of 32.
         dilate: run the last strided stage at stride 1: the map has image_size / 16 positions per side
             instead of image_size / 32.
-        binding: "shipped", a sound head's file, a `SoundHead`, or None for SoundNet's own ImageNet logits.
+        binding: "shipped", a sound head's file, a `AudioHead`, or None for SoundNet's own ImageNet logits.
 
     Raises:
         UsageError: if `image_size` is no positive multiple of 32.
@@ -50,7 +160,7 @@ class LiteEncoder(nn.Module):
     audio_blocks = len(LAYERS)  # conv1..conv7; the two heads are no adapter layers
 
     def __init__(
-        self, image_size: int = 384, dilate: bool = False, binding: SoundHead | Path | str | None = "shipped"
+        self, image_size: int = 384, dilate: bool = False, binding: AudioHead | Path | str | None = "shipped"
     ) -> None:
         super().__init__()
         if image_size < 32 or image_size % 32:
@@ -62,7 +172,7 @@ class LiteEncoder(nn.Module):
         picture_weights, sound_weights = load_asset("efficientnet-lite0"), load_asset("soundnet8")
         self.image_net = EfficientNetLite0(picture_weights, dilate)
         self.sound_net = SoundNet8(sound_weights)
-        self.binding = _binding(binding)
+        self.binding = _audio_head(binding)
         self.joint_dim = CLASSES if self.binding is None else self.binding.joint_dim
         # Classifier and projection are both linear: one small product instead of a large one and another.
         to_joint = centred if self.binding is None else self.binding.project
@@ -114,10 +224,10 @@ class LiteEncoder(nn.Module):
         blocks = range(self.image_blocks - 1 - step * (count - 1), self.image_blocks, step)
         return list(zip(blocks, late_sound, strict=True))
 
-    def site_widths(self, image_block: int, audio_layer: int) -> SiteWidths:
+    def site_widths(self, image_block: int, audio_layer: int) -> HookWidths:
         """The adapter reads the block's input and adds to its output: X' = block(X) + AdaAV(X_a, X)."""
         shape = self.shapes[image_block]
-        return SiteWidths(shape.width_in, shape.width_out, LAYERS[audio_layer].width)
+        return HookWidths(shape.width_in, shape.width_out, LAYERS[audio_layer].width)
 
     # --- pictures -------------------------------------------------------------------------------------
 
@@ -136,7 +246,7 @@ class LiteEncoder(nn.Module):
         # Channels last is a third faster on a CPU, and its tokens need no copy.
         return self.image_net.stem(images.contiguous(memory_format=torch.channels_last))
 
-    def image_block(self, index: int, state: Tensor, added: dict[str, AddTokens] | None = None) -> Tensor:
+    def image_block(self, index: int, state: Tensor, added: dict[str, AdapterHook] | None = None) -> Tensor:
         """One MBConv block, [B, C, H, W] -> [B, C', H', W'].
 
         ``added["block"]`` gets the block's *input* tokens [B, H'W', C] (2x2 averages where the block
@@ -200,12 +310,12 @@ class LiteEncoder(nn.Module):
         Raises:
             MediaError: for an empty sound.
         """
-        samples = middle_at(sound, sample_rate, SAMPLE_RATE, MIN_SAMPLES)
+        samples = center_crop_at(sound, sample_rate, SAMPLE_RATE, MIN_SAMPLES)
         fixed = np.resize(samples, MIN_SAMPLES)  # tiles what is shorter
         return torch.from_numpy(fixed.astype(np.float32) * np.float32(SCALE)).to(self.device)
 
     @torch.no_grad()
-    def encode_sound(self, sounds: Tensor) -> SoundStates:
+    def encode_sound(self, sounds: Tensor) -> AudioFeatures:
         """[B, 242142] -> embedding [B, E] and tokens per (layer, "block"), [B, <= 64, C].
 
         Tokens are the states after ReLU and before pooling, averaged over time down to 64 at most.
@@ -215,7 +325,7 @@ class LiteEncoder(nn.Module):
             embedding = centred(objects.mean(2))
         else:
             embedding = self.binding(_sound_features(states, objects, places))
-        return SoundStates(embedding, {(i, "block"): _tokens(state) for i, state in enumerate(states)})
+        return AudioFeatures(embedding, {(i, "block"): _tokens(state) for i, state in enumerate(states)})
 
     @torch.no_grad()
     def sound_features(self, sounds: Tensor) -> Tensor:
@@ -237,10 +347,10 @@ def centred(logits: Tensor) -> Tensor:
     return logits - logits.mean(-1, keepdim=True)
 
 
-def _binding(choice: SoundHead | Path | str | None) -> SoundHead | None:
+def _audio_head(choice: AudioHead | Path | str | None) -> AudioHead | None:
     if choice == "shipped":
-        return SoundHead.load(SHIPPED["lite-binding"].path)
-    return SoundHead.load(Path(choice)) if isinstance(choice, (str, Path)) else choice
+        return AudioHead.load(SHIPPED["lite-binding"].path)
+    return AudioHead.load(Path(choice)) if isinstance(choice, (str, Path)) else choice
 
 
 def _sound_features(states: list[Tensor], objects: Tensor, places: Tensor) -> Tensor:

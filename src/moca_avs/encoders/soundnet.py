@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moca_avs.encoders.layers import BatchNorm, StateReader
+from moca_avs.encoders.checkpoints import BatchNorm, StateReader
 
 SAMPLE_RATE = 22050
 SCALE = 256.0

@@ -53,8 +53,8 @@ def load(
         >>> method = moca_avs.load("lite", method="frozen")  # doctest: +SKIP
         >>> result = method(moca_avs.read_clip("band.mp4", fps=1))  # doctest: +SKIP
     """
-    from moca_avs.fetch.foundation import Places
-    from moca_avs.methods.loading import load_method
+    from moca_avs.hub.huggingface import ModelSources
+    from moca_avs.methods.factory import load_method
 
-    places = Places(None if weights is None else Path(weights), dict(models or {}))
+    places = ModelSources(None if weights is None else Path(weights), dict(models or {}))
     return load_method(name, method, device, settings, places)

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from moca_avs.clip import Clip, Segmentation
-from moca_avs.grounding import Grounder
+from moca_avs.encoders.audio_tagging import Tagger
+from moca_avs.methods.base import FramePrediction, MaskClassifier, predict_clip, versions
+from moca_avs.methods.bind import empty_prediction, paint_heatmap, union_prediction
 from moca_avs.methods.config import BaselineConfig
-from moca_avs.methods.hearing import Answer, Labeller, answered, versions
-from moca_avs.methods.regions import nothing, painted, together
-from moca_avs.proposals.base import BoxSegmenter, shrunk
-from moca_avs.proposals.shapes import box_masks
-from moca_avs.stages import stage
-from moca_avs.tagging import Tagger
+from moca_avs.proposals.base import BoxSegmenter
+from moca_avs.proposals.boxes import box_masks
+from moca_avs.proposals.grounding_dino import Grounder
+from moca_avs.proposals.masks import downscale
+from moca_avs.utils.profiler import record
 
 
 class AtGdinoSam:
@@ -37,7 +38,7 @@ class AtGdinoSam:
         segmenter: BoxSegmenter,
         config: BaselineConfig | None = None,
         grid: int = 16,
-        labeller: Labeller | None = None,
+        labeller: MaskClassifier | None = None,
     ) -> None:
         self.config = config or BaselineConfig()
         self.tagger, self.grounder, self.segmenter = tagger, grounder, segmenter
@@ -61,18 +62,18 @@ class AtGdinoSam:
             highest such product of a box that covers it. `reasons`: "", "silent", "no sound", "no tag" (none
             above the threshold), "no box" (nothing in the frame goes by such a name), "no mask".
         """
-        return answered(
+        return predict_clip(
             clip, self.config, self.grid, self.settings, lambda rows: self._answers(clip, rows), self.labeller
         )
 
-    def _answers(self, clip: Clip, rows: list[int]) -> Iterator[Answer]:
+    def _answers(self, clip: Clip, rows: list[int]) -> Iterator[FramePrediction]:
         for index in rows:
-            frame = shrunk(clip.frames[index], self.config.working_side)
+            frame = downscale(clip.frames[index], self.config.working_side)
             yield self._answer(frame, self._tags(clip.window(index, self.config.window), clip.sample_rate))
 
     def _tags(self, sound: np.ndarray, sample_rate: int) -> dict[str, float]:
         """Tags above the threshold with their scores, the likeliest first."""
-        with stage("sound encoder"):
+        with record("sound encoder"):
             scores = self.tagger(sound, sample_rate)
         if self.config.tag_score == "rescaled":
             scores = scores / max(float(scores.max()), 1e-12)
@@ -81,17 +82,17 @@ class AtGdinoSam:
             self.tagger.labels[i]: float(scores[i]) for i in order if scores[i] > self.config.tag_threshold
         }
 
-    def _answer(self, frame: np.ndarray, tags: dict[str, float]) -> Answer:
+    def _answer(self, frame: np.ndarray, tags: dict[str, float]) -> FramePrediction:
         if not tags:
-            return nothing(frame, self.grid, "no tag")
-        with stage("proposals"):
+            return empty_prediction(frame, self.grid, "no tag")
+        with record("proposals"):
             found = [self.grounder(frame, [tag]) for tag in tags]
         boxes = np.concatenate([boxes for boxes, _ in found])
         if not len(boxes):
-            return nothing(frame, self.grid, "no box")
+            return empty_prediction(frame, self.grid, "no box")
         weights = zip(found, tags.values(), strict=True)
         scores = np.concatenate([tag * scores for (_, scores), tag in weights])
-        heat = painted(box_masks(boxes, frame.shape[:2]), scores, self.grid)
-        with stage("proposals"):
+        heat = paint_heatmap(box_masks(boxes, frame.shape[:2]), scores, self.grid)
+        with record("proposals"):
             masks = self.segmenter(frame, boxes)
-        return together(masks, heat, float(scores.max()))
+        return union_prediction(masks, heat, float(scores.max()))

@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from moca_avs.errors import UsageError
+from moca_avs.io.silence import SilenceConfig
 from moca_avs.proposals import check_proposer
-from moca_avs.silence import SilenceConfig
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
 @dataclass(frozen=True)
-class HearingConfig:
+class MethodConfig:
     """What every method shares: the window of sound, the silence gate, the copy of the frame worked on.
 
     Raises:
@@ -37,7 +37,7 @@ class HearingConfig:
     """Frames that go through the networks at once."""
     tagger: str = "ast"
     """Names the sound (at-gdino-sam, and every method where `classes` is given): a key of
-    `moca_avs.methods.building.TAGGERS`."""
+    `moca_avs.methods.factory.TAGGERS`."""
     grounder: str = "grounding-dino"
     """Finds what the tags name, a key of `GROUNDERS` there."""
     classes: str | None = None
@@ -84,7 +84,7 @@ class HearingConfig:
 
 
 @dataclass(frozen=True)
-class MocaConfig(HearingConfig):
+class MocaConfig(MethodConfig):
     """How `Moca` goes from features to masks. Defaults follow the paper; a preset may set others.
 
     Raises:
@@ -147,7 +147,7 @@ class MocaConfig(HearingConfig):
 
 
 @dataclass(frozen=True)
-class BaselineConfig(HearingConfig):
+class BaselineConfig(MethodConfig):
     """The training-free baselines' choices (paper sections 4.1 and 4.2); a preset may set others.
 
     Raises:
@@ -169,7 +169,7 @@ class BaselineConfig(HearingConfig):
     """Crops that go through the encoder at once."""
 
     detector: str = "openworld"
-    """owod-bind: finds boxes around anything, a key of `moca_avs.methods.building.DETECTORS`."""
+    """owod-bind: finds boxes around anything, a key of `moca_avs.methods.factory.DETECTORS`."""
     segmenter: str = "sam"
     """at-gdino-sam and owod-bind: boxes to masks, a key of `SEGMENTERS` there."""
     proposals: str = "sam-grid"

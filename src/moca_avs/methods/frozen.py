@@ -8,8 +8,8 @@ import torch
 
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.encoders.base import AudioVisualEncoder
+from moca_avs.methods.base import MaskClassifier
 from moca_avs.methods.config import MocaConfig
-from moca_avs.methods.hearing import Labeller
 from moca_avs.methods.moca import Moca
 from moca_avs.proposals.base import Proposer
 
@@ -32,7 +32,7 @@ class Frozen:
         encoder: AudioVisualEncoder,
         proposer: Proposer | None,
         config: MocaConfig | None = None,
-        labeller: Labeller | None = None,
+        labeller: MaskClassifier | None = None,
     ) -> None:
         self._moca = Moca(encoder, None, proposer, config, "frozen", labeller)
         self.settings = self._moca.settings
@@ -42,7 +42,7 @@ class Frozen:
         return self._moca(clip)
 
     def many(self, clips: Sequence[Clip]) -> list[Segmentation]:
-        """Segment several clips, their frames in common batches; see `moca_avs.methods.base.Batched`."""
+        """Segment several clips, their frames in common batches; see `moca_avs.methods.base.BatchedMethod`."""
         return self._moca.many(clips)
 
     @property

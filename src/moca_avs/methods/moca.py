@@ -13,34 +13,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moca_avs.adapter import AdapterSet
 from moca_avs.clip import Clip, Segmentation
-from moca_avs.clustering import cosine_map, sounding_clusters, spherical_kmeans
-from moca_avs.encoders.base import AudioVisualEncoder, SoundStates
+from moca_avs.encoders.base import AudioFeatures, AudioVisualEncoder
 from moca_avs.errors import UsageError
-from moca_avs.fusion import image_prefix, last_state
-from moca_avs.methods.config import MocaConfig
-from moca_avs.methods.hearing import (
-    Answer,
-    Labeller,
-    Row,
-    all_answered,
-    encoded,
+from moca_avs.methods.base import (
+    FrameIndex,
+    FramePrediction,
+    MaskClassifier,
+    encode_windows,
     encoder_settings,
-    prepared_images,
+    predict_clips,
+    prepare_frames,
     versions,
 )
-from moca_avs.overlap import side_by_side
-from moca_avs.proposals.base import Proposer, is_parallel, remembering, shrunk
-from moca_avs.proposals.matching import (
-    best_proposal,
-    connected_parts,
-    hottest_proposal,
-    match_proposals,
-)
-from moca_avs.proposals.resizing import resized_mask
-from moca_avs.remembering import REMEMBERED, frame_key
-from moca_avs.stages import stage
+from moca_avs.methods.config import MocaConfig
+from moca_avs.model.adapter import AdapterSet
+from moca_avs.model.clustering import sounding_clusters, spherical_kmeans
+from moca_avs.model.fusion import cosine_heatmap, image_prefix, last_state
+from moca_avs.model.proposal_matching import best_proposal, connected_parts, hottest_proposal, match_proposals
+from moca_avs.proposals.base import Proposer, cached_proposer, is_parallel
+from moca_avs.proposals.masks import downscale, resize_mask
+from moca_avs.utils.frame_cache import CACHED_FRAMES, frame_key
+from moca_avs.utils.prefetch import parallel_map
+from moca_avs.utils.profiler import record
 
 
 class Moca:
@@ -65,7 +60,7 @@ class Moca:
         proposer: Proposer | None,
         config: MocaConfig | None = None,
         method: str = "moca",
-        labeller: Labeller | None = None,
+        labeller: MaskClassifier | None = None,
     ) -> None:
         self.config = config or MocaConfig()
         if self.config.refine != "none" and proposer is None:
@@ -73,7 +68,9 @@ class Moca:
         self.encoder = encoder
         self.labeller = labeller
         self.adapters = None if adapters is None else adapters.requires_grad_(False)
-        self.proposer = None if self.config.refine == "none" or proposer is None else remembering(proposer)
+        self.proposer = (
+            None if self.config.refine == "none" or proposer is None else cached_proposer(proposer)
+        )
         self._states: OrderedDict[bytes, Tensor] = OrderedDict()
         self.settings: dict[str, Any] = {
             "method": method,
@@ -108,7 +105,7 @@ class Moca:
 
     @torch.inference_mode()
     def many(self, clips: Sequence[Clip]) -> list[Segmentation]:
-        """Segment several clips, their frames in common batches; see `moca_avs.methods.base.Batched`."""
+        """Segment several clips, their frames in common batches; see `moca_avs.methods.base.BatchedMethod`."""
         return self._answered(clips)
 
     @property
@@ -117,7 +114,7 @@ class Moca:
         return torch.device(getattr(self.encoder, "device", "cpu"))
 
     def _answered(self, clips: Sequence[Clip], adapter_clip: Clip | None = None) -> list[Segmentation]:
-        return all_answered(
+        return predict_clips(
             clips,
             self.config,
             self.encoder.grid,
@@ -126,20 +123,20 @@ class Moca:
             self.labeller,
         )
 
-    def _segment(self, rows: list[Row], adapter_clip: Clip | None) -> Iterator[Answer]:
+    def _segment(self, rows: list[FrameIndex], adapter_clip: Clip | None) -> Iterator[FramePrediction]:
         frames = [clip.frames[index] for clip, index in rows]
-        working = [shrunk(frame, self.config.working_side) for frame in frames]
+        working = [downscale(frame, self.config.working_side) for frame in frames]
         with self._proposing(working) as proposals:
             sounds = self._sounds(rows, adapter_clip)
-            with stage("image encoder"):
+            with record("image encoder"):
                 state = self._state(frames, sounds)
                 joint = self.encoder.joint_map(state)
-            cosine = cosine_map(joint, sounds.embedding)
+            cosine = cosine_heatmap(joint, sounds.embedding)
             heat = ((1 + cosine) / 2).half().cpu().numpy()
-            fine = _upsampled(cosine, [picture.shape[:2] for picture in working])
+            fine = _upsample(cosine, [picture.shape[:2] for picture in working])
             coarse = self._coarse(state, joint, sounds.embedding, fine)
             for index, picture in enumerate(working):
-                with stage("waiting for proposals"):
+                with record("waiting for proposals"):
                     found = next(proposals)
                 yield self._decide(picture, found, heat[index], fine[index], coarse[index])
 
@@ -154,7 +151,7 @@ class Moca:
             yield repeat(None)
             return
         workers = min(torch.get_num_threads(), len(working)) if is_parallel(self.proposer) else 1
-        with side_by_side(self.proposer, working, workers) as found:
+        with parallel_map(self.proposer, working, workers) as found:
             yield found
 
     def _decide(
@@ -164,20 +161,20 @@ class Moca:
         heat: np.ndarray,
         cosine: np.ndarray,
         coarse: np.ndarray,
-    ) -> Answer:
+    ) -> FramePrediction:
         if not coarse.any():
-            return Answer(coarse, heat, 0.0, "below threshold")
+            return FramePrediction(coarse, heat, 0.0, "below threshold")
         if proposals is None and self.proposer is not None:
             proposals = self.proposer(picture)
-        with stage("matching"):
+        with record("matching"):
             parts = self._refined(proposals, cosine, coarse)
         mask: np.ndarray = np.any(parts, axis=0)
         if not mask.any():
-            return Answer(mask, heat, 0.0, "no proposal")
+            return FramePrediction(mask, heat, 0.0, "no proposal")
         score = float(cosine[mask].mean(dtype=np.float64))
         if score < self.config.similarity:
-            return Answer(np.zeros_like(mask), heat, score, "below threshold")
-        return Answer(mask, heat, score, "", parts)
+            return FramePrediction(np.zeros_like(mask), heat, score, "below threshold")
+        return FramePrediction(mask, heat, score, "", parts)
 
     def _refined(self, proposals: np.ndarray | None, cosine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
         """Masks bool [P, H, W] whose union is the answer."""
@@ -203,25 +200,27 @@ class Moca:
             return [top_share(cosine, config.heat_share) for cosine in fine]
         grid = (joint.shape[2] * config.upsample, joint.shape[3] * config.upsample)
         features = joint if config.cluster_space == "joint" else self.encoder.trunk_map(state)
-        with stage("clustering"):
+        with record("clustering"):
             found = spherical_kmeans(
                 features, config.clusters, size=grid, seed=config.seed, starts=config.starts
             )
-            cosine = cosine_map(joint, embedding, grid)
+            cosine = cosine_heatmap(joint, embedding, grid)
             chosen = sounding_clusters(found.labels, cosine, config.sounding, config.sounding_threshold)
         coarse = zip(chosen.cpu().numpy(), fine, strict=True)
-        return [resized_mask(mask, cosine.shape) for mask, cosine in coarse]
+        return [resize_mask(mask, cosine.shape) for mask, cosine in coarse]
 
-    def _sounds(self, rows: list[Row], adapter_clip: Clip | None) -> SoundStates:
+    def _sounds(self, rows: list[FrameIndex], adapter_clip: Clip | None) -> AudioFeatures:
         """States of the rows' windows, each distinct window encoded once."""
         seconds = self.config.window
-        sounds = encoded(self.encoder, [(clip.window(i, seconds), clip.sample_rate) for clip, i in rows])
+        sounds = encode_windows(
+            self.encoder, [(clip.window(i, seconds), clip.sample_rate) for clip, i in rows]
+        )
         if adapter_clip is None or self.adapters is None:
             return sounds
         others = [(_window_of(adapter_clip, i, seconds), adapter_clip.sample_rate) for _, i in rows]
-        return SoundStates(sounds.embedding, encoded(self.encoder, others).tokens)
+        return AudioFeatures(sounds.embedding, encode_windows(self.encoder, others).tokens)
 
-    def _state(self, frames: list[np.ndarray], sounds: SoundStates) -> Tensor:
+    def _state(self, frames: list[np.ndarray], sounds: AudioFeatures) -> Tensor:
         """State after the last block, with what the adapters add: batch first."""
         until = self.encoder.image_blocks if self.adapters is None else self.adapters.first_block
         return last_state(self.encoder, self.adapters, self._prefix(frames, until), sounds, until)
@@ -232,18 +231,18 @@ class Moca:
         known = {key: self._states[key] for key in keys if key in self._states}
         new = {key: index for index, key in enumerate(keys) if key not in known}
         if new:
-            images = prepared_images(self.encoder, [frames[index] for index in new.values()])
+            images = prepare_frames(self.encoder, [frames[index] for index in new.values()])
             states = image_prefix(self.encoder, images, until).split(1)
             known |= {key: state.clone() for key, state in zip(new, states, strict=True)}
         for key in keys:
             self._states[key] = known[key]
             self._states.move_to_end(key)
-        while len(self._states) > REMEMBERED:
+        while len(self._states) > CACHED_FRAMES:
             self._states.popitem(last=False)
         return torch.cat([known[key] for key in keys])  # cat keeps the memory format, stack does not
 
 
-def _upsampled(cosine: Tensor, sizes: list[tuple[int, ...]]) -> list[np.ndarray]:
+def _upsample(cosine: Tensor, sizes: list[tuple[int, ...]]) -> list[np.ndarray]:
     """[B, h, w] and a size (H, W) for each -> float32 [H, W] each, bilinear; runs of one size go together."""
     counts = [(size, len(list(run))) for size, run in groupby(sizes)]
     fine: list[np.ndarray] = []

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 from moca_avs.errors import UsageError
 
 if TYPE_CHECKING:
-    from moca_avs.fetch.foundation import Places
+    from moca_avs.hub.huggingface import ModelSources
     from moca_avs.proposals.base import Proposer
 
 
-def _saliency(places: Places, device: str) -> Proposer:
+def _saliency(places: ModelSources, device: str) -> Proposer:
     from moca_avs.proposals.saliency import SaliencyProposer
 
     return SaliencyProposer()
 
 
-def _superpixels(places: Places, device: str) -> Proposer:
+def _superpixels(places: ModelSources, device: str) -> Proposer:
     from moca_avs.proposals.superpixels import SuperpixelProposer
 
     return SuperpixelProposer()
 
 
-def _openworld_sam(places: Places, device: str) -> Proposer:
+def _openworld_sam(places: ModelSources, device: str) -> Proposer:
     from moca_avs.proposals.grounding_dino import GroundingDino
-    from moca_avs.proposals.openworld import MIN_SCORE, BoxProposals, OpenWorldText
+    from moca_avs.proposals.open_world import MIN_SCORE, BoxProposals, OpenWorldText
     from moca_avs.proposals.sam import SamSegmenter
 
     # The detector's own threshold must not be stricter than the cascade's.
@@ -34,20 +34,20 @@ def _openworld_sam(places: Places, device: str) -> Proposer:
     return BoxProposals(OpenWorldText(grounder), SamSegmenter(places, device))
 
 
-def _owl_sam(places: Places, device: str) -> Proposer:
-    from moca_avs.proposals.openworld import BoxProposals, OwlObjectness
+def _owl_sam(places: ModelSources, device: str) -> Proposer:
+    from moca_avs.proposals.open_world import BoxProposals, OwlObjectness
     from moca_avs.proposals.sam import SamSegmenter
 
     return BoxProposals(OwlObjectness(places, device), SamSegmenter(places, device))
 
 
-def _sam_grid(places: Places, device: str) -> Proposer:
+def _sam_grid(places: ModelSources, device: str) -> Proposer:
     from moca_avs.proposals.sam import SamPointGrid
 
     return SamPointGrid(places, device)
 
 
-PROPOSERS: dict[str, Callable[[Places, str], Proposer]] = {
+PROPOSERS: dict[str, Callable[[ModelSources, str], Proposer]] = {
     "saliency": _saliency,
     "superpixels": _superpixels,
     "openworld-sam": _openworld_sam,
@@ -73,7 +73,7 @@ def check_proposer(name: str) -> list[str]:
     return parts
 
 
-def build_proposer(name: str, places: Places | None = None, device: str = "cpu") -> Proposer:
+def build_proposer(name: str, places: ModelSources | None = None, device: str = "cpu") -> Proposer:
     """Build a proposer by name, or several as one ("saliency+superpixels").
 
     Args:
@@ -85,9 +85,9 @@ def build_proposer(name: str, places: Places | None = None, device: str = "cpu")
         UsageError: for an unknown name.
         WeightsError: if weights are missing and can't be fetched.
     """
-    from moca_avs.fetch.foundation import Places
-    from moca_avs.proposals.base import Joined
+    from moca_avs.hub.huggingface import ModelSources
+    from moca_avs.proposals.base import JoinedProposer
 
-    places = places or Places()
+    places = places or ModelSources()
     built = [PROPOSERS[part](places, device) for part in check_proposer(name)]
-    return built[0] if len(built) == 1 else Joined(built)
+    return built[0] if len(built) == 1 else JoinedProposer(built)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
-from moca_avs.proposals.matching import areas, overlaps
-from moca_avs.proposals.resizing import resized_masks
-from moca_avs.remembering import REMEMBERED, ByFrame
-from moca_avs.stages import stage
-
-WORKING_SIDE = 384  # pixels; no proposer here sees finer than this
+from moca_avs.proposals.masks import drop_duplicates
+from moca_avs.utils.frame_cache import CACHED_FRAMES, FrameCache
+from moca_avs.utils.profiler import record
 
 
 class Proposer(Protocol):
@@ -55,7 +51,7 @@ class BoxSegmenter(Protocol):
         ...
 
 
-class Joined:
+class JoinedProposer:
     """Several proposers as one; of near-equal masks the first stays.
 
     Args:
@@ -75,10 +71,10 @@ class Joined:
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> bool [P, H, W]."""
-        return distinct(np.concatenate([proposer(frame) for proposer in self.proposers]), self.max_iou)
+        return drop_duplicates(np.concatenate([proposer(frame) for proposer in self.proposers]), self.max_iou)
 
 
-class Remembering:
+class CachedProposer:
     """Keeps the last frames' proposals: the same picture meets several sounds, and films stand still.
 
     Args:
@@ -86,14 +82,14 @@ class Remembering:
         frames: how many answers are kept, packed to one bit a pixel.
     """
 
-    def __init__(self, proposer: Proposer, frames: int = REMEMBERED) -> None:
+    def __init__(self, proposer: Proposer, frames: int = CACHED_FRAMES) -> None:
         self.proposer = proposer
         self.settings, self.parallel = proposer.settings, is_parallel(proposer)
-        self._answers: ByFrame[tuple[np.ndarray, tuple[int, ...]]] = ByFrame(frames)
+        self._answers: FrameCache[tuple[np.ndarray, tuple[int, ...]]] = FrameCache(frames)
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> bool [P, H, W]."""
-        with stage("proposals"):
+        with record("proposals"):
             bits, shape = self._answers(frame, lambda: self._packed(frame))
             return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).view(bool)
 
@@ -102,40 +98,6 @@ class Remembering:
         return np.packbits(masks), masks.shape
 
 
-def remembering(proposer: Proposer) -> Remembering:
+def cached_proposer(proposer: Proposer) -> CachedProposer:
     """The proposer with a memory: itself if it has one already, so that no frame is hashed and kept twice."""
-    return proposer if isinstance(proposer, Remembering) else Remembering(proposer)
-
-
-def distinct(masks: np.ndarray, max_iou: float = 0.9) -> np.ndarray:
-    """Drop every mask (bool [P, H, W]) that overlaps an earlier kept one by more than `max_iou`."""
-    area, kept = areas(masks), np.zeros(len(masks), bool)
-    # Masks whose areas differ too much can't overlap that much, which settles most pairs at no cost.
-    bound = np.minimum(area[:, None], area) / np.maximum(np.maximum(area[:, None], area), 1)
-    for index, near in enumerate(bound > max_iou):
-        rivals = np.flatnonzero(near & kept)
-        shared = overlaps((masks[rival] for rival in rivals), masks[index])
-        iou = shared / np.maximum(area[rivals] + area[index] - shared, 1)
-        kept[index] = not (iou > max_iou).any()
-    return masks if kept.all() else masks[kept]
-
-
-def on_small_copy(
-    frame: np.ndarray, propose: Callable[[np.ndarray], np.ndarray], side: int = WORKING_SIDE
-) -> np.ndarray:
-    """Propose on a copy whose longer side is at most `side` pixels; masks come back at frame size."""
-    small = shrunk(frame, side)
-    masks = propose(small)
-    if small.shape == frame.shape:
-        return masks
-    return resized_masks(masks, frame.shape[:2])
-
-
-def shrunk(frame: np.ndarray, side: int = WORKING_SIDE) -> np.ndarray:
-    """uint8 [H, W, 3] -> the same picture with a longer side of at most `side`; itself if small enough."""
-    height, width = frame.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return frame
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
+    return proposer if isinstance(proposer, CachedProposer) else CachedProposer(proposer)

@@ -1,16 +1,34 @@
-"""GroundingDINO (Liu et al. 2023): boxes around what phrases name. Weights and processor: transformers."""
+"""Finds what a phrase names in a picture.
+
+GroundingDINO (Liu et al. 2023): boxes around what phrases name. Weights and processor: transformers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from moca_avs.errors import UsageError
-from moca_avs.fetch.foundation import Places, origin, pretrained
+from moca_avs.hub.huggingface import ModelSources, origin, pretrained
 from moca_avs.proposals.boxes import inside_frame
+
+
+class Grounder(Protocol):
+    """Finds boxes around what phrases name.
+
+    Attributes:
+        settings: JSON-able, what is needed to make it again.
+    """
+
+    settings: dict[str, Any]
+
+    def __call__(self, frame: np.ndarray, phrases: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [H, W, 3] -> boxes float32 [P, 4] (x0, y0, x1, y1 in pixels) and scores float32 [P]."""
+        ...
+
 
 BOX_THRESHOLD = 0.35
 TEXT_THRESHOLD = 0.25
@@ -35,7 +53,7 @@ class GroundingDino:
 
     def __init__(
         self,
-        places: Places | None = None,
+        places: ModelSources | None = None,
         device: str = "cpu",
         *,
         box_threshold: float = BOX_THRESHOLD,
@@ -48,7 +66,7 @@ class GroundingDino:
             GroundingDinoProcessor,
         )
 
-        places = places or Places()
+        places = places or ModelSources()
         name = "grounding-dino"
         self.device = device
         self.box_threshold = box_threshold

@@ -11,10 +11,10 @@ from PIL import Image
 from scipy import ndimage
 
 from moca_avs.errors import WeightsError
-from moca_avs.fetch import file_sha256
-from moca_avs.fetch.pypi import package_file
-from moca_avs.overlap import threads_here
-from moca_avs.proposals.base import distinct, on_small_copy
+from moca_avs.hub.cache import file_sha256
+from moca_avs.hub.pypi import package_file
+from moca_avs.proposals.masks import drop_duplicates, propose_downscaled
+from moca_avs.utils.prefetch import available_threads
 
 INPUT_SIDE = 320
 THRESHOLDS = (0.15, 0.4, 0.7)
@@ -30,7 +30,7 @@ class SaliencyProposer:
         thresholds: of the map, scaled to 0..1 over the picture.
         min_share: smallest part kept, as a share of the picture.
         threads: of onnxruntime; None: as many as torch uses, fewer where several frames are looked at side by
-            side (`moca_avs.overlap.threads_here`).
+            side (`moca_avs.utils.prefetch.available_threads`).
 
     Raises:
         WeightsError: if the weights can't be had or read.
@@ -59,7 +59,7 @@ class SaliencyProposer:
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> bool [P, H, W], largest first."""
-        return on_small_copy(frame, self._propose)
+        return propose_downscaled(frame, self._propose)
 
     def saliency(self, frame: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> float32 [320, 320] in 0..1 over the picture; all 0 where nothing stands out."""
@@ -73,7 +73,7 @@ class SaliencyProposer:
         return (salient - low) / (high - low) if high > low else np.zeros_like(salient)
 
     def _session(self) -> Any:
-        return _session(self._path, self._threads or threads_here())
+        return _session(self._path, self._threads or available_threads())
 
     def _propose(self, frame: np.ndarray) -> np.ndarray:
         height, width = frame.shape[:2]
@@ -101,7 +101,7 @@ def components(salient: np.ndarray, thresholds: tuple[float, ...], min_share: fl
         if len(large) > 1:
             masks.append(np.isin(labels, large))
     masks.sort(key=lambda mask: -int(mask.sum()))
-    return distinct(np.array(masks, bool).reshape(-1, *salient.shape))
+    return drop_duplicates(np.array(masks, bool).reshape(-1, *salient.shape))
 
 
 @lru_cache(maxsize=4)

@@ -1,7 +1,7 @@
 """SAM (Kirillov et al. 2023): masks from boxes, and masks of everything from a grid of points.
 
 A frame goes through the image encoder once, however many prompts there are; prompts go through the small
-decoder in chunks. Weights and processor are those of transformers, see `moca_avs.fetch.foundation`.
+decoder in chunks. Weights and processor are those of transformers, see `moca_avs.hub.huggingface`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from moca_avs.errors import UsageError
-from moca_avs.fetch.foundation import Places, origin, pretrained
-from moca_avs.proposals.mask_nms import NMS_IOU, mask_nms
-from moca_avs.remembering import ByFrame
+from moca_avs.hub.huggingface import ModelSources, origin, pretrained
+from moca_avs.proposals.masks import NMS_IOU, mask_nms
+from moca_avs.utils.frame_cache import FrameCache
 
 POINTS_PER_SIDE = 32
 PREDICTED_IOU = 0.88
@@ -63,17 +63,17 @@ class Sam:
         WeightsError: if they are missing, damaged, or no SAM.
     """
 
-    def __init__(self, places: Places | None = None, device: str = "cpu", chunk: int = CHUNK) -> None:
+    def __init__(self, places: ModelSources | None = None, device: str = "cpu", chunk: int = CHUNK) -> None:
         from transformers import SamImageProcessorPil, SamModel
 
-        places = places or Places()
+        places = places or ModelSources()
         self.device = device
         self.chunk = chunk
         self._model = pretrained(SamModel, "sam", places).to(device)
         self._processor = pretrained(SamImageProcessorPil, "sam", places)
         self.side = int(self._model.config.vision_config.image_size)
         self.settings: dict[str, Any] = origin("sam", places)
-        self._encoded: ByFrame[EncodedFrame] = ByFrame(ENCODED)
+        self._encoded: FrameCache[EncodedFrame] = FrameCache(ENCODED)
 
     def encode(self, frame: np.ndarray) -> EncodedFrame:
         """uint8 [H, W, 3] -> its embedding; the last frames' are remembered."""
@@ -137,7 +137,7 @@ class SamSegmenter:
         chunk: boxes that go through the decoder at once.
     """
 
-    def __init__(self, places: Places | None = None, device: str = "cpu", chunk: int = CHUNK) -> None:
+    def __init__(self, places: ModelSources | None = None, device: str = "cpu", chunk: int = CHUNK) -> None:
         self._sam = Sam(places, device, chunk)
         self.settings: dict[str, Any] = {"name": "sam-boxes", "weights": self._sam.settings}
 
@@ -180,7 +180,7 @@ class SamPointGrid:
 
     def __init__(
         self,
-        places: Places | None = None,
+        places: ModelSources | None = None,
         device: str = "cpu",
         *,
         points_per_side: int = POINTS_PER_SIDE,

@@ -10,8 +10,7 @@ import torch
 from skimage.color import rgb2lab
 from skimage.segmentation import felzenszwalb
 
-from moca_avs.proposals.base import shrunk
-from moca_avs.proposals.resizing import enlarged, packed, unpacked
+from moca_avs.proposals.masks import downscale, enlarge_packed, pack_masks, unpack_masks
 
 SIDE = 256  # pixels: Felzenszwalb takes 0.1 s per scale here and 0.25 s at 384
 
@@ -49,9 +48,9 @@ class SuperpixelProposer:
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> bool [P, H, W], largest first."""
-        regions, atoms = self._regions(shrunk(frame, SIDE))
-        painted = np.take(packed(regions), atoms, axis=1)
-        return unpacked(enlarged(painted, frame.shape[:2]), len(regions))
+        regions, atoms = self._regions(downscale(frame, SIDE))
+        painted = np.take(pack_masks(regions), atoms, axis=1)
+        return unpack_masks(enlarge_packed(painted, frame.shape[:2]), len(regions))
 
     def _regions(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Regions as sets of atoms, bool [P, A], largest first; the atom at each pixel, int [H, W]."""

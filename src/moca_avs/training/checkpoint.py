@@ -25,9 +25,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from moca_avs.adapter import ADAPTERS, AdapterSet, load_adapters, save_adapters
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import MocaError, UsageError, WeightsError
+from moca_avs.model.adapter import ADAPTERS, AdapterSet, load_adapters, save_adapters
 
 _STATE = "state.pt"
 _PARTIAL = ".part"

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from moca_avs.adapter import AdapterSet
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import UsageError
-from moca_avs.fusion import from_prefix
-from moca_avs.matching import audio_weights, matching_cost, pool_cost
-from moca_avs.training.arithmetic import Arithmetic
+from moca_avs.model.adapter import AdapterSet
+from moca_avs.model.fusion import from_prefix
+from moca_avs.model.matching import audio_weights, matching_cost, pool_cost
 from moca_avs.training.config import TrainConfig
-from moca_avs.training.states import States
+from moca_avs.training.features import PrecomputedFeatures
+from moca_avs.training.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class Batch:
 
     encoder: AudioVisualEncoder
     adapters: AdapterSet
-    states: States
+    states: PrecomputedFeatures
     config: TrainConfig
     anchors: Tensor
     positives: Tensor
     negatives: Tensor
     generator: torch.Generator
-    how: Arithmetic = field(default_factory=Arithmetic)
+    how: Precision = field(default_factory=Precision)
 
     def fuse(self, images: Tensor, sounds: Tensor) -> Tensor:
         """Features of pictures as sounds change them; one pass is cheaper than several.
 
         Args:
-            images: int64 [R], whose pictures.
+            images: int64 [R], whose prefixes.
             sounds: int64 [R], whose sounds (of any rows).
 
         Returns:
@@ -63,16 +63,16 @@ class Batch:
         """
         image_rows, image_places = images.unique(return_inverse=True)
         sound_rows, sound_places = sounds.unique(return_inverse=True)
-        pictures = self.states.images(image_rows)
-        pictures = pictures[image_places.to(pictures.device)]
-        if pictures.ndim == 4:  # a convolutional state: a step in this layout takes 2/3 of the time
-            pictures = pictures.contiguous(memory_format=torch.channels_last)
+        prefixes = self.states.images(image_rows)
+        prefixes = prefixes[image_places.to(prefixes.device)]
+        if prefixes.ndim == 4:  # a convolutional state: a step in this layout takes 2/3 of the time
+            prefixes = prefixes.contiguous(memory_format=torch.channels_last)
         heard = self.states.sounds(sound_rows)
         with self.how.autocast():
             fused = self.how.ready(from_prefix)(
                 self.encoder,
                 self.adapters,
-                pictures,
+                prefixes,
                 heard.index(sound_places.to(heard.embedding.device)),
                 self.adapters.first_block,
                 self.config.feature_space,
@@ -112,31 +112,33 @@ class Batch:
         """
         heard = self.states.sounds(sounds).embedding
         cosine = functional.cosine_similarity(f, heard[:, :, None, None], dim=1).flatten(1)
-        return SHARPNESS * (torch.logsumexp(cosine / SHARPNESS, 1) - math.log(cosine.shape[1]))
+        return POOLING_TEMPERATURE * (
+            torch.logsumexp(cosine / POOLING_TEMPERATURE, 1) - math.log(cosine.shape[1])
+        )
 
 
 Objective = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 """Returns the loss, a scalar and a mean over the anchors, and what to log: such scalars by name."""
 
-SHARPNESS = 0.07
+POOLING_TEMPERATURE = 0.07
 """Of the soft maximum over positions, in units of a cosine."""
 TEMPERATURE = 0.07
 """Of the contrast between pictures, and between sounds."""
 
 
-def paper(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def triplet(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """C(f(x, s), f(x+, s)) below C(f(x, s), f(x-, s)): the anchor's sound goes to all three pictures.
 
     Equation 4 of the paper. Nothing in it rewards using the sound, since all three pictures get the same one.
     """
     pictures = torch.cat([batch.anchors, batch.positives, batch.negatives])
     anchor, positive, negative = batch.fuse(pictures, batch.anchors.repeat(3)).chunk(3)
-    return _hinge(
+    return triplet_loss(
         batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, negative, batch.anchors), batch
     )
 
 
-def mismatched(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def audio_swap_triplet(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """C(f(x, s), f(x+, s)) below C(f(x, s), f(x, s')): the same picture with a mismatched sound.
 
     The other sound s' is the negative's own: its picture is none of the anchor's neighbours, so neither is
@@ -145,12 +147,12 @@ def mismatched(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     pictures = torch.cat([batch.anchors, batch.positives, batch.anchors])
     sounds = torch.cat([batch.anchors, batch.anchors, batch.negatives])
     anchor, positive, other = batch.fuse(pictures, sounds).chunk(3)
-    return _hinge(
+    return triplet_loss(
         batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, other, batch.anchors), batch
     )
 
 
-def listening(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def infonce(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Every sound finds its own picture, and every picture its own sound, among those of the batch.
 
     Beyond the paper: InfoNCE, both ways, over ``hearing(f(x_j, s_i), s_i)`` for all pairs of the batch, so
@@ -164,7 +166,7 @@ def listening(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     return loss, {"right": (score.argmax(1) == own).float().mean()}
 
 
-OBJECTIVES: dict[str, Objective] = {"paper": paper, "mismatched": mismatched, "listening": listening}
+OBJECTIVES: dict[str, Objective] = {"paper": triplet, "mismatched": audio_swap_triplet, "listening": infonce}
 COUPLED = frozenset({"listening"})
 """Objectives that compare anchors with each other: processes that see a part of the batch can't."""
 
@@ -182,7 +184,7 @@ def training_loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
     return loss, {name: float(value.detach()) for name, value in stats.items()}
 
 
-def _hinge(positive: Tensor, negative: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def triplet_loss(positive: Tensor, negative: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean over triplets of max(0, positive - negative + margin), from costs [B] and [B]."""
     hinge = (positive - negative + batch.config.margin).relu()
     stats = {"positive": positive.mean(), "negative": negative.mean(), "active": (hinge > 0).float().mean()}

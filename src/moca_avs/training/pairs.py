@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from moca_avs.datasets.base import TrainingSet
-from moca_avs.fetch.foundation import Places
-from moca_avs.pairing import NeighbourTable, nearest_rows, table_of_rows
+from moca_avs.data.base import TrainingSet
+from moca_avs.hub.huggingface import ModelSources
+from moca_avs.model.pairing import NeighbourTable, nearest_rows, table_of_rows
 from moca_avs.training.checkpoint import RunFolder, writing
 from moca_avs.training.config import TrainConfig
-from moca_avs.training.parallel import World
-from moca_avs.training.states import States
+from moca_avs.training.distributed import DistributedContext
+from moca_avs.training.features import PrecomputedFeatures
 
 if TYPE_CHECKING:
-    from moca_avs.features.dino import DinoFeatures
+    from moca_avs.encoders.dino import DinoFeatures
 
 AUTO, ENCODER, DINO = "auto", "encoder", "dino"
 OWN_PAIRING: Mapping[str, str] = {"imagebind": DINO, "languagebind": DINO}
@@ -37,7 +37,7 @@ def with_pairing(config: TrainConfig, encoder_name: str) -> TrainConfig:
     return replace(config, pairing=OWN_PAIRING.get(encoder_name, ENCODER))
 
 
-def pairing_features(config: TrainConfig, places: Places, device: str) -> DinoFeatures | None:
+def pairing_features(config: TrainConfig, places: ModelSources, device: str) -> DinoFeatures | None:
     """What embeds pictures for pairing; None where the encoder's own feature does.
 
     Raises:
@@ -45,7 +45,7 @@ def pairing_features(config: TrainConfig, places: Places, device: str) -> DinoFe
     """
     if config.pairing == ENCODER:
         return None
-    from moca_avs.features.dino import DinoFeatures
+    from moca_avs.encoders.dino import DinoFeatures
 
     if config.pairing != DINO:
         places = replace(places, models={**places.models, DINO: config.pairing})
@@ -56,10 +56,10 @@ def run_table(
     run: RunFolder,
     data: TrainingSet,
     config: TrainConfig,
-    states: States,
+    states: PrecomputedFeatures,
     features: DinoFeatures | None,
     progress: bool,
-    world: World,
+    world: DistributedContext,
 ) -> NeighbourTable:
     """Read the run's table, or build it and store it there; every process finds some rows' neighbours.
 
@@ -98,7 +98,7 @@ def _save(table: NeighbourTable, path: Path) -> None:
 
 
 def embed_rows(
-    features: DinoFeatures, data: TrainingSet, rows: range, progress: bool, world: World
+    features: DinoFeatures, data: TrainingSet, rows: range, progress: bool, world: DistributedContext
 ) -> Tensor:
     """float32 [N, F] of all frames of a training set, on the CPU; a few pictures are in memory at once.
 

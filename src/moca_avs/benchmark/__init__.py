@@ -1,1 +1,0 @@
-"""The paper's tables as data, and what runs them. See docs/architecture.md."""

@@ -1,0 +1,141 @@
+"""`moca eval`: score a method on a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from moca_avs.cli.args import (
+    Device,
+    MethodName,
+    Model,
+    PresetName,
+    Settings,
+    Weights,
+    described,
+    parse_models,
+    parse_settings,
+)
+from moca_avs.errors import UsageError
+
+if TYPE_CHECKING:
+    from moca_avs.data.base import EvaluationSet
+    from moca_avs_bench.evaluation.report import Report
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a method on a split, beside audio-blind baselines and the wrong-sound control.
+
+    Beside the report lies a .jsonl with one line per sample: what --resume goes on with, and --merge puts
+    together. Exit code 1 where samples could not be read.
+
+    Example: moca eval --dataset s4 --root stamps --method moca --out s4.json
+    """
+
+    out: Annotated[str, arg(metavar="JSON", help="Where the report goes.")]
+    dataset: Annotated[
+        Literal["s4", "ms3", "avss", "vggss", "vggsound-single", "flickr"],
+        arg(help="Single source, multiple sources, semantic; the others are localisation."),
+    ] = "s4"
+    root: Annotated[
+        str,
+        arg(metavar="DIR|stamps", help="Where it lies; stamps: the offline benchmark, built when missing."),
+    ] = "stamps"
+    split: Annotated[
+        Literal["train", "val", "test"], arg(help="Of the dataset; localisation has only a test.")
+    ] = "test"
+    tier: Annotated[
+        Literal["A", "B", "C"] | None,
+        arg(help="Of stamps. A: new images and sounds; B: new sounds; C: new classes; all if left out."),
+    ] = None
+    preset: PresetName = "lite"
+    weights: Weights = None
+    model: Model = ()
+    method: MethodName = "moca"
+    settings: Settings = ()
+    predictions: Annotated[
+        str | None,
+        arg(
+            metavar="FOLDER",
+            help="Score these PNG masks (FOLDER/<sample>/; class indices in avss) instead of a method.",
+        ),
+    ] = None
+    device: Device = "auto"
+    protocol: Annotated[
+        Literal["avsbench", "dataset", "per_frame", "real", "padded", "lvs", "ez-vsl", "mask"] | None,
+        arg(
+            help="s4, ms3: avsbench (default), dataset, per_frame. avss: real (default), padded. "
+            "Localisation: lvs (default), ez-vsl, mask. See docs/commands.md."
+        ),
+    ] = None
+    f_from: Annotated[Literal["mask", "heatmap"], arg(help="What F's thresholds sweep over.")] = "mask"
+    foreground: Annotated[bool, arg(help="Leave out the salient-foreground baseline.")] = True
+    seed: Annotated[int, arg(metavar="N", help="Of the wrong-sound draw and the bootstrap.")] = 0
+    resume: Annotated[bool, arg(help="Go on with an evaluation that was stopped.")] = False
+    shard: Annotated[str, arg(metavar="I/N", help="Only the I-th of N parts.")] = "1/1"
+    merge: Annotated[
+        tuple[str, ...],
+        arg(metavar="JSONL ...", help="Put the files of all shards together; evaluates nothing."),
+    ] = ()
+
+    def run(self) -> int:
+        """Evaluate, print the table, write the report."""
+        report = self._merged() if self.merge else self._evaluated()
+        report.write(self.out)
+        print(report.to_markdown())
+        for part in ("encoder", "adapters"):
+            found = report.settings.get(part)
+            if isinstance(found, dict) and "weights" in found:
+                print(f"{part} weights: SHA-256 {found['weights']}")
+        print(f"report -> {self.out}")
+        return 1 if report.failed else 0
+
+    def _merged(self) -> Report:
+        from moca_avs_bench.evaluation.report import merge
+
+        return merge(self.merge)
+
+    def _evaluated(self) -> Report:
+        from moca_avs.proposals import build_proposer
+        from moca_avs.proposals.base import CachedProposer
+        from moca_avs_bench.data import open_evaluation_set
+        from moca_avs_bench.evaluation.evaluate import evaluate, evaluate_predictions
+
+        out = Path(self.out)
+        dataset: EvaluationSet = open_evaluation_set(self.dataset, self.root, self.split, self.tier)
+        common: dict[str, Any] = {
+            "foreground": CachedProposer(build_proposer("saliency")) if self.foreground else None,
+            "protocol": self.protocol,
+            "jsonl": out.with_suffix(".jsonl"),
+            "resume": self.resume,
+            "shard": self._shard(),
+            "seed": self.seed,
+            "progress": True,
+        }
+        if self.predictions is not None:
+            return evaluate_predictions(self.predictions, dataset, **common)
+        return evaluate(self._load(dataset), dataset, f_from=self.f_from, **common)
+
+    def _shard(self) -> tuple[int, int]:
+        first, slash, last = self.shard.partition("/")
+        if not (slash and first.isdecimal() and last.isdecimal()):
+            raise UsageError(f"--shard must be I/N, like 1/4, found {self.shard!r}")
+        return int(first), int(last)
+
+    def _load(self, dataset: EvaluationSet) -> Any:
+        """The method; in AVSS it is told the dataset's classes, unless `--set classes=` names others."""
+        from moca_avs import load
+        from moca_avs.utils.device import choose_device
+
+        device, why = choose_device(self.device)
+        print(f"device: {device} ({why})")
+        table = getattr(dataset, "class_table", None)
+        known = {} if table is None else {"classes": str(table)}
+        settings = known | parse_settings(self.settings)
+        method = load(self.preset, self.method, device, self.weights, parse_models(self.model), **settings)
+        print(f"method: {described(method)}")
+        return method

@@ -1,0 +1,207 @@
+"""Films decoded once into memory maps in the cache: what every training set of videos reads from.
+
+Any folder of videos as a training set: frames with their own sound, no labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from moca_avs.clip import Clip
+from moca_avs.errors import DataError, MocaError
+from moca_avs.hub.cache import cache_dir, lock
+
+Pairs = Iterator[tuple[np.ndarray, np.ndarray, int]]
+"""(uint8 [side, side, 3], int16 [N], Hz) of each frame."""
+
+
+class DecodedVideos:
+    """Frames of films, each with the sound around it (a `TrainingSet`).
+
+    Frames are kept squashed to a square as uint8, sounds as 16 bit, in memory maps in the cache under the
+    fingerprint. A file that can't be used is listed in `skipped` and never replaced.
+
+    Args:
+        root: folder that all paths lie in.
+        paths: the films.
+        fingerprint: SHA-256 of all that the decoded content depends on.
+        side: of the kept frames, in pixels.
+        read: path -> its pairs; raises MocaError where the film can't be used.
+        progress: whether to show a bar while decoding.
+
+    Attributes:
+        skipped: (path, why) of every file that isn't used.
+
+    Raises:
+        DataError: where no film can be used.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        paths: Iterable[Path],
+        fingerprint: str,
+        side: int,
+        read: Callable[[Path], Pairs],
+        progress: bool,
+    ) -> None:
+        self.root, self._fingerprint = root, fingerprint
+        store = cache_dir() / "folders" / fingerprint[:16]
+        with lock(f"folder-{store.name}"):
+            if not (store / "index.json").is_file():
+                _decode_all(root, paths, store, read, progress)
+        index = json.loads((store / "index.json").read_text(encoding="utf-8"))
+        self.skipped: tuple[tuple[str, str], ...] = tuple((p, why) for p, why in index["skipped"])
+        self._rows: list[dict[str, Any]] = index["frames"]
+        if not self._rows:
+            reasons = "; ".join(f"{path}: {why}" for path, why in self.skipped[:3]) or "it is empty"
+            raise DataError(f"nothing in {self.root} can be trained on (videos with sound are): {reasons}")
+        shape = (len(self._rows), side, side, 3)
+        self._frames = np.memmap(store / "frames.u8", np.uint8, "r", shape=shape)
+        self._sounds = np.memmap(store / "sounds.i16", np.int16, "r")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def frame(self, index: int) -> np.ndarray:
+        """Uint8 [side, side, 3]."""
+        return np.array(self._frames[index])
+
+    def sound(self, index: int) -> tuple[np.ndarray, int]:
+        """(float32 [N], Hz): the window around the frame, shortened at the ends of the recording."""
+        row = self._rows[index]
+        samples = self._sounds[row["start"] : row["start"] + row["samples"]]
+        return samples.astype(np.float32) / 32768, row["rate"]
+
+    def clip_id(self, index: int) -> str:
+        """Path of the frame's film inside the folder."""
+        return str(self._rows[index]["clip"])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all that the frames and sounds depend on."""
+        return self._fingerprint
+
+
+def _decode_all(
+    root: Path, paths: Iterable[Path], store: Path, read: Callable[[Path], Pairs], progress: bool
+) -> None:
+    """Fill `store`: ``frames.u8`` [N, side, side, 3], ``sounds.i16`` (windows end to end), ``index.json``."""
+    from tqdm import tqdm
+
+    partial = store.with_name(f".{store.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    skipped: list[tuple[str, str]] = []
+    filled = 0
+    try:
+        with (partial / "frames.u8").open("wb") as frames, (partial / "sounds.i16").open("wb") as sounds:
+            for path in tqdm(list(paths), desc="decoding", unit="file", disable=not progress):
+                name = path.relative_to(root).as_posix()
+                mark = frames.tell(), sounds.tell(), len(rows), filled
+                try:
+                    for picture, samples, rate in read(path):
+                        frames.write(picture.tobytes())
+                        sounds.write(samples.tobytes())
+                        rows.append({"clip": name, "start": filled, "samples": samples.size, "rate": rate})
+                        filled += samples.size
+                except MocaError as error:  # what was written of the broken file is taken back
+                    skipped.append((name, str(error)))
+                    frames.truncate(frames.seek(mark[0]))
+                    sounds.truncate(sounds.seek(mark[1]))
+                    del rows[mark[2] :]
+                    filled = mark[3]
+        (partial / "index.json").write_text(
+            json.dumps({"frames": rows, "skipped": skipped}), encoding="utf-8"
+        )
+        os.replace(partial, store)  # noqa: PTH105
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def framed(clips: Iterable[Clip], side: int, window: float) -> Pairs:
+    """The frames of clips, squashed, with the sound of `window` seconds around each.
+
+    Raises:
+        DataError: where there is no sound track, or no frame has sound around it.
+    """
+    found = False
+    for clip in clips:
+        if not clip.sound.size and not found:
+            raise DataError("it has no sound track")
+        for index, frame in enumerate(clip.frames):
+            samples = clip.window(index, window)
+            if samples.size:  # a picture that outlasts its sound has no pair
+                found = True
+                picture = Image.fromarray(frame).resize(
+                    (side, side), Image.Resampling.BILINEAR, reducing_gap=2.0
+                )
+                scaled = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+                yield np.asarray(picture), scaled, clip.sample_rate
+    if not found:
+        raise DataError("none of its frames has sound")
+
+
+_CHUNK = 1 << 16  # bytes of a file's beginning and end that its identity is read from
+_FORMAT = 1
+
+
+class VideoFolder(DecodedVideos):
+    """Frames of all videos below a folder, each with the sound around it (a `TrainingSet`).
+
+    Decoded once into the cache, under a hash over the settings and each file's path, size, first and last
+    64 KiB (see `decoded.DecodedFilms`, also for `skipped`).
+
+    Args:
+        root: folder; searched below, hidden files are left out.
+        fps: frames taken per second.
+        side: of the kept frames, in pixels.
+        window: seconds of sound kept around each frame.
+        progress: whether to show a bar while decoding.
+
+    Raises:
+        DataError: where the folder is missing or nothing in it can be used.
+    """
+
+    def __init__(
+        self, root: str | Path, fps: float = 1.0, side: int = 384, window: float = 2.0, progress: bool = False
+    ) -> None:
+        folder = Path(root)
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder; expected a folder of videos")
+        paths = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p, folder))
+        fingerprint = _identity(folder, paths, {"fps": fps, "side": side, "window": window})
+
+        def read(path: Path) -> Pairs:
+            from moca_avs.io.video import stream_clips
+
+            return framed(stream_clips(path, fps=fps, margin=window / 2), side, window)
+
+        super().__init__(folder, paths, fingerprint, side, read, progress)
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _identity(root: Path, paths: list[Path], settings: dict[str, float]) -> str:
+    digest = hashlib.sha256(json.dumps([_FORMAT, settings], sort_keys=True).encode())
+    for path in paths:
+        size = path.stat().st_size
+        digest.update(f"\0{path.relative_to(root).as_posix()}\0{size}\0".encode())
+        try:
+            with path.open("rb") as file:
+                digest.update(file.read(_CHUNK))
+                file.seek(max(size - _CHUNK, 0))
+                digest.update(file.read(_CHUNK))
+        except OSError as error:  # it is listed as skipped when decoding fails on it too
+            digest.update(str(error).encode())
+    return digest.hexdigest()

@@ -1,1 +1,0 @@
-"""Other ways to run `segment_file` over many inputs than in order in this process."""

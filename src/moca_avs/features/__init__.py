@@ -1,1 +1,0 @@
-"""Features of whole pictures, for finding pictures that look alike."""

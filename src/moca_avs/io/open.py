@@ -1,0 +1,172 @@
+"""Opening a film or sound with FFmpeg (PyAV), choosing its tracks, and saying clearly why that failed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from moca_avs.errors import MediaError
+
+# FFmpeg would happily "play" a text file as a terminal recording.
+_NOT_FILMS = {"tty"}
+
+
+class MediaWarning(UserWarning):
+    """A file that is damaged or cut off: what could be decoded was kept."""
+
+
+_NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
+
+
+def warn_media(message: str) -> None:
+    """Warn of a file's damage (`MediaWarning`), or tell whoever is `collect_warnings`."""
+    notes = _NOTES.get()
+    if notes is None:
+        warnings.warn(message, MediaWarning, stacklevel=3)
+    elif message not in notes:
+        notes.append(message)
+
+
+@contextmanager
+def collect_warnings(notes: list[str]) -> Iterator[None]:
+    """Collect what `MediaWarning`s would say, each once; unlike `warnings.catch_warnings`, across threads."""
+    token = _NOTES.set(notes)
+    try:
+        yield
+    finally:
+        _NOTES.reset(token)
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file holds.
+
+    Attributes:
+        duration: seconds, by the file's own header (counted packet by packet where it has none).
+        width: of the upright picture, in pixels; 0 without video.
+        height: of the upright picture, in pixels; 0 without video.
+        fps: average frames per second; 0 without video.
+        has_video: whether there is a video track with at least one frame (a cover picture is not a film).
+        has_sound: whether there is a sound track with at least one sample.
+        rate: of the sound, in Hz; 0 without sound.
+        channels: of the sound; 0 without sound.
+    """
+
+    duration: float
+    width: int
+    height: int
+    fps: float
+    has_video: bool
+    has_sound: bool
+    rate: int
+    channels: int
+
+
+def check_file(path: str | Path) -> Path:
+    """The path of a file that is there and not empty; MediaError otherwise."""
+    path = Path(path)
+    if path.is_dir():
+        raise MediaError(f"{path} is a folder; expected one video, sound or picture file")
+    if not path.exists():
+        raise MediaError(f"{path} does not exist; check the spelling of the path")
+    try:
+        if path.stat().st_size == 0:
+            raise MediaError(f"{path} is empty (0 bytes); get the file again")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise MediaError(f"{path} can't be opened: {error.strerror}; check its permissions") from error
+    return path
+
+
+def ffmpeg_path(path: Path) -> str:
+    """The path as FFmpeg must see it: a colon or a dash in a file's name is never a protocol or a pipe."""
+    return f"file:{path.absolute()}"
+
+
+@contextmanager
+def open_media(path: str | Path) -> Iterator[Any]:
+    """Open `path` for reading; local files only, whatever a playlist inside may ask for."""
+    path = check_file(path)
+    try:
+        container = av.open(
+            ffmpeg_path(path), options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        )
+    except av.error.FFmpegError as error:
+        raise MediaError(_unreadable(path, error)) from error
+    with container:
+        if container.format.name in _NOT_FILMS:
+            raise MediaError(f"{path} is a text file; expected a video or a sound")
+        yield container
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp":
+        return (
+            f"{path} lacks the index (moov) of an MP4 file: the recording or download was cut off; "
+            "get the whole file again"
+        )
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"{path} is not a video or sound that FFmpeg can read ({reason}); is it what its name says?"
+
+
+def video_stream(container: Any) -> Any | None:
+    """The film's picture track; None without one. A cover picture (mp3, m4a) doesn't count."""
+    tracks = [
+        s
+        for s in container.streams.video
+        if s.codec_context is not None and not s.disposition & Disposition.attached_pic
+    ]
+    best = container.streams.best("video")
+    return best if best in tracks else next(iter(tracks), None)
+
+
+def audio_stream(container: Any) -> Any | None:
+    """The sound track FFmpeg prefers; None without one that can be decoded."""
+    best = container.streams.best("audio")
+    return best if best is not None and best.codec_context is not None else None
+
+
+def start_time(container: Any) -> Fraction:
+    """Time of the file's zero in its own time stamps, in seconds: the earlier of picture and sound."""
+    starts = [
+        stream.start_time * stream.time_base
+        for stream in (video_stream(container), audio_stream(container))
+        if stream is not None and stream.start_time is not None
+    ]
+    return min(starts, default=Fraction(0))
+
+
+def decode_stream(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """Frames of one track in order; damaged packets are skipped, with one `MediaWarning` at the end."""
+    damaged = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:  # the file ends in the middle of something
+            damaged += 1
+            break
+        if packet is None:
+            break
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            damaged += 1
+            continue
+        damaged += sum(frame.is_corrupt for frame in frames)
+        yield from frames
+    if damaged:
+        message = f"{path}: {damaged} damaged pieces of its {stream.type} track; the rest is kept"
+        warn_media(message)

@@ -1,0 +1,138 @@
+"""The result to look at: the source film with what sounds coloured in, and its own sound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from moca_avs.clip import Segmentation
+from moca_avs.errors import MediaError
+from moca_avs.io.audio import survey
+from moca_avs.io.audio_tracks import source_audio
+from moca_avs.io.frames import TOLERANCE, Planes, ToPlanes, native, shown_frames
+from moca_avs.io.image import read_image
+from moca_avs.io.open import open_media, video_stream
+from moca_avs.io.visualize import PlaneStencil
+from moca_avs.io.write_video import VideoTrack, mp4, usual_rate
+from moca_avs.utils.profiler import record
+
+_COARSEST = Fraction(1, 1000)  # a film's clock, in seconds; finer where its own is
+_STILL_BASE = Fraction(1, 90000)
+
+
+class OverlayWriter:
+    """Writes ``overlay.mp4`` while masks come in: every source frame wears the latest mask.
+
+    H.264 yuv420p with the index in front, the source's upright size (odd sizes padded to even), times and
+    length; the sound is the source's own packets where MP4 can hold them (AAC, MP3, AC-3, E-AC-3, ALAC,
+    FLAC, Opus), else AAC. Use it as a context manager: leaving it writes the rest of the film; leaving it by
+    an error or Ctrl-C ends the film where the masks end.
+
+    Args:
+        path: where to write; there only once the block is left.
+        source: the film (or the picture, with `still_fps`).
+        sound: a file whose sound takes the place of the film's own.
+        start: of the stretch to show, in seconds.
+        end: of the stretch, in seconds; None means the film's end.
+        still_fps: `source` is a picture, shown at this many frames a second for as long as `sound` lasts.
+
+    Raises:
+        MediaError: a source that can't be read, a mask of another size, a place that can't be written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        source: str | Path,
+        sound: str | Path | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        still_fps: float | None = None,
+    ) -> None:
+        self._path, self._source, self._sound = Path(path), Path(source), sound
+        self._start, self._end = start, math.inf if end is None else end
+        self._still_fps = still_fps
+        self._stencil: PlaneStencil | None = None
+        self._time = -math.inf
+
+    def __enter__(self) -> OverlayWriter:
+        if self._still_fps is None:
+            rate, base = self._film_clock()
+            pictures = _film_pictures(self._source, self._start, self._end)
+        else:
+            rate, base = usual_rate(1 / self._still_fps), _STILL_BASE
+            pictures = self._still_pictures(self._still_fps)
+        self._pictures = pictures
+        self._next = next(pictures, None)
+        if self._next is None:
+            raise MediaError(f"{self._source} has no frame in the stretch to show; choose an earlier one")
+        self._size = self._next[2][0].shape
+        with ExitStack() as stack:
+            container = stack.enter_context(mp4(self._path))
+            self._track = VideoTrack(container, self._size[0], self._size[1], rate, base, quick=True)
+            self._heard = source_audio(container, self._sound or self._source, self._start, self._end)
+            if self._heard is not None:
+                stack.callback(self._heard.close)
+            self._open = stack.pop_all()
+        return self
+
+    def _film_clock(self) -> tuple[Fraction, Fraction]:
+        with open_media(self._source) as container:
+            stream = video_stream(container)
+            if stream is None:
+                raise MediaError(f"{self._source} has no video track to draw on")
+            rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+            return usual_rate(float(1 / rate)), min(stream.time_base, _COARSEST)
+
+    def _still_pictures(self, fps: float) -> Iterator[tuple[float, float, Planes]]:
+        if self._sound is None:
+            raise MediaError(f"{self._source} is a picture: it needs a sound to go with it")
+        picture = ToPlanes()(av.VideoFrame.from_ndarray(read_image(self._source), format="rgb24"))
+        seconds = survey(self._sound).seconds
+        for step in range(max(math.ceil(seconds * fps), 1)):
+            yield step / fps, min(1 / fps, max(seconds - step / fps, 1e-3)), picture
+
+    def add(self, time: float, mask: np.ndarray) -> None:
+        """The mask bool [H, W] that holds from `time` (seconds of the source) on; times must rise."""
+        if mask.shape != self._size:
+            raise MediaError(f"a mask must have its film's size {list(self._size)}, found {list(mask.shape)}")
+        if time <= self._time:
+            raise MediaError(f"masks must come in time order, found {time:g} s after {self._time:g} s")
+        self._write_until(time)
+        self._stencil, self._time = PlaneStencil(mask), time
+
+    def append(self, result: Segmentation) -> None:
+        """Every mask of a result, in order."""
+        with record("overlay"):
+            for time, mask in zip(result.times, result.masks, strict=True):
+                self.add(float(time), mask)
+
+    def _write_until(self, time: float) -> None:
+        """Write the source frames that begin before `time`, wearing the mask held now."""
+        while self._next is not None and self._next[0] < time - TOLERANCE:
+            shown, duration, picture = self._next
+            paint = None if self._stencil is None else self._stencil.paint
+            self._track.add_planes(picture, shown - self._start, duration, paint)
+            if self._heard is not None:
+                self._heard.feed(shown - self._start)
+            self._next = next(self._pictures, None)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with record("overlay"), self._open:
+            end = math.inf if kind is None else max(self._time, self._start) + 2 * TOLERANCE
+            self._write_until(end)
+            self._track.finish()
+            if self._heard is not None:
+                self._heard.feed(end - self._start)
+
+
+def _film_pictures(source: Path, start: float, end: float) -> Iterator[tuple[float, float, Planes]]:
+    convert = ToPlanes()
+    for shown in native(shown_frames(source, start), start, end):
+        yield shown.time, shown.duration, convert(shown.raw)

@@ -1,0 +1,216 @@
+"""Films to clips: whole, or streamed in memory that does not grow with their length."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+
+from moca_avs.clip import Clip
+from moca_avs.errors import MediaError, UsageError
+from moca_avs.io.audio import AudioWindows, NoAudioError, survey
+from moca_avs.io.frames import Shown, ToRGB, native, sampled, shown_frames
+from moca_avs.io.image import read_image
+from moca_avs.io.open import open_media, warn_media
+
+# A chunk holds at most this many bytes of frames, however large they are (but at least one frame).
+_CHUNK_BYTES = 2**28
+# Files whose header states the true length: ending this many seconds before it means that they were cut off.
+_LENGTH_IN_HEADER = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
+_CUT_OFF = 1.0
+# What a clip without sound says of the rate of its zero samples, in Hz.
+_NO_SOUND_RATE = 16000
+
+Frames = Iterator[tuple[float, np.ndarray]]
+
+
+def read_clip(
+    path: str | Path,
+    fps: float | str = 1.0,
+    start: float = 0.0,
+    end: float | None = None,
+    sound: str | Path | None = None,
+    margin: float = 0.0,
+) -> Clip:
+    """Read a stretch of a film into memory.
+
+    Time zero is the beginning of the file's picture or sound, whichever comes first.
+
+    Args:
+        path: any video FFmpeg reads.
+        fps: the frame on screen at start + k / fps for each k (their `times`), or "native": every frame.
+        start: seconds.
+        end: seconds; None means the film's end.
+        sound: a file whose sound takes the place of the film's own.
+        margin: seconds of sound to keep before `start` and after `end`.
+
+    Returns:
+        A clip with the sound of [start - margin, end + margin); no samples where there is no sound track;
+        `noise_floor` measured over the whole recording.
+
+    Raises:
+        MediaError: missing or unreadable file, no video track, no frame in the stretch, NaN samples.
+        UsageError: rates or times that make no sense.
+    """
+    _check(fps, start, end, margin)
+    last = math.inf if end is None else end
+    with _source(path, sound) as source:
+        pictures = list(_frames(path, fps, start, last, source.end))
+        if not pictures:
+            raise MediaError(f"{path} has no frame in {start:g} to {last:g} s; choose an earlier stretch")
+        times, frames = zip(*pictures, strict=True)
+        return source.clip(times, frames, start - margin, last + margin)
+
+
+def stream_clips(
+    path: str | Path,
+    fps: float | str = 1.0,
+    chunk_frames: int = 16,
+    margin: float = 2.0,
+    start: float = 0.0,
+    end: float | None = None,
+    sound: str | Path | None = None,
+) -> Iterator[Clip]:
+    """The frames of `read_clip` as clips of at most `chunk_frames` frames, in bounded memory.
+
+    Each clip carries the sound from `margin` seconds before its first frame to `margin` seconds after its
+    last one (`sound_start` says where it begins), so windows of up to twice `margin` seconds are whole.
+    Fewer frames share a clip where they are very large (256 MiB a clip).
+
+    Raises:
+        MediaError, UsageError: as `read_clip`, once the first clip is asked for.
+    """
+    _check(fps, start, end, margin, chunk_frames)
+    last = math.inf if end is None else end
+    with _source(path, sound) as source:
+        yield from source.clips(_frames(path, fps, start, last, source.end), chunk_frames, margin)
+
+
+def clip_from_pair(image_path: str | Path, sound_path: str | Path, fps: float = 1.0) -> Clip:
+    """A picture shown for as long as a sound lasts, at least once; the frames share one picture's memory.
+
+    Raises:
+        MediaError: either file missing or unreadable, NaN samples.
+    """
+    _check(fps, 0.0, None, 0.0)
+    with _source(image_path, sound_path) as source:
+        times, frames = zip(*_still(image_path, fps, source.end), strict=True)
+        return source.clip(times, frames[:1], 0.0, math.inf)
+
+
+def stream_pair(
+    image_path: str | Path,
+    sound_path: str | Path,
+    fps: float = 1.0,
+    chunk_frames: int = 16,
+    margin: float = 2.0,
+) -> Iterator[Clip]:
+    """`clip_from_pair` as clips of at most `chunk_frames` frames, in bounded memory."""
+    _check(fps, 0.0, None, margin, chunk_frames)
+    with _source(image_path, sound_path) as source:
+        yield from source.clips(_still(image_path, fps, source.end), chunk_frames, margin)
+
+
+def _check(fps: float | str, start: float, end: float | None, margin: float, chunk_frames: int = 1) -> None:
+    if fps != "native" and not (isinstance(fps, (int, float)) and 0 < fps < math.inf):
+        raise UsageError(f'fps must be a positive number or "native", found {fps!r}')
+    if not 0 <= start < math.inf or not margin >= 0:
+        raise UsageError(f"start and margin must be 0 s or more, found {start!r} and {margin!r}")
+    if end is not None and not end > start:
+        raise UsageError(f"end must be after start ({start:g} s), found {end!r}")
+    if chunk_frames < 1:
+        raise UsageError(f"chunk_frames must be 1 or more, found {chunk_frames}")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where clips come from: the sound beside the frames, read forward as they come."""
+
+    name: str
+    windows: AudioWindows | None
+    floor: float | None
+    end: float  # of the sound, in seconds
+
+    def clip(self, times: tuple[float, ...], frames: tuple[np.ndarray, ...], low: float, high: float) -> Clip:
+        """One clip; a single picture for several times is repeated without copying."""
+        sound, sound_start = np.zeros(0, np.float32), 0.0
+        if self.windows is not None:
+            sound, sound_start = self.windows.between(low, high)
+        return Clip(
+            frames=np.stack(frames) if len(frames) == len(times) else _repeated(frames[0], len(times)),
+            times=np.array(times, np.float64),
+            sound=sound,
+            sample_rate=_NO_SOUND_RATE if self.windows is None else self.windows.rate,
+            source=self.name,
+            sound_start=sound_start,
+            noise_floor=self.floor,
+        )
+
+    def clips(self, pictures: Frames, chunk_frames: int, margin: float) -> Iterator[Clip]:
+        first = next(pictures, None)
+        if first is None:
+            raise MediaError(f"{self.name} has no frame in this stretch; choose an earlier one")
+        pictures = itertools.chain([first], pictures)
+        size = max(1, min(chunk_frames, _CHUNK_BYTES // first[1].nbytes))
+        while chunk := list(itertools.islice(pictures, size)):
+            times, frames = zip(*chunk, strict=True)
+            yield self.clip(times, frames, times[0] - margin, times[-1] + margin)
+
+
+@contextmanager
+def _source(path: str | Path, sound: str | Path | None) -> Iterator[_Source]:
+    """The film's own sound, or that of the file `sound`."""
+    try:
+        found = survey(path if sound is None else sound)
+    except NoAudioError:
+        if sound is not None:
+            raise
+        yield _Source(str(path), None, None, 0.0)
+        return
+    windows = AudioWindows(path if sound is None else sound)
+    try:
+        yield _Source(str(path), windows, found.noise_floor, found.seconds)
+    finally:
+        windows.close()
+
+
+def _frames(path: str | Path, fps: float | str, start: float, end: float, sound_end: float) -> Frames:
+    convert = ToRGB()
+    frames = _noting_end(path, shown_frames(path, start), sound_end)
+    chosen = native(frames, start, end) if isinstance(fps, str) else sampled(frames, fps, start, end)
+    for shown in chosen:
+        yield shown.time, convert(shown.raw)
+
+
+def _noting_end(path: str | Path, frames: Iterator[Shown], sound_end: float) -> Iterator[Shown]:
+    """Pass frames on; warn where both picture and sound stop long before the length the header states."""
+    picture_end = 0.0
+    for shown in frames:
+        picture_end = shown.time + shown.duration
+        yield shown
+    found = max(picture_end, sound_end)
+    with open_media(path) as container:
+        stated = container.duration / av.time_base if container.duration else 0.0
+        trusted = container.format.name in _LENGTH_IN_HEADER
+    if trusted and found < stated - _CUT_OFF:
+        message = f"{path} ends after {found:.1f} s of the {stated:.1f} s its header states: it was cut off"
+        warn_media(message)
+
+
+def _still(image_path: str | Path, fps: float, seconds: float) -> Frames:
+    picture = read_image(image_path)
+    for step in itertools.count():
+        if step and step / fps >= seconds:
+            return
+        yield step / fps, picture
+
+
+def _repeated(picture: np.ndarray, count: int) -> np.ndarray:
+    """[count, H, W, 3] over one picture's memory, in a form torch takes (np.broadcast_to's it warns of)."""
+    return np.lib.stride_tricks.as_strided(picture, (count, *picture.shape), (0, *picture.strides))

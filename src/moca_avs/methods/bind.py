@@ -1,0 +1,256 @@
+"""Regions of a frame: cut out, embedded, held against the sound, painted as heat. Shared by the baselines.
+
+OWOD-BIND (paper section 4.1, II): boxes around anything, kept where they sound. Nothing is trained.
+
+SAM-BIND (paper section 4.1, III): masks of anything, kept where they sound. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import starmap
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from moca_avs.clip import Clip, Segmentation
+from moca_avs.encoders.base import AudioVisualEncoder
+from moca_avs.methods.base import (
+    FramePrediction,
+    MaskClassifier,
+    encoder_settings,
+    frames_and_embeddings,
+    predict_clip,
+    versions,
+)
+from moca_avs.methods.config import BaselineConfig
+from moca_avs.proposals.base import BoxDetector, BoxSegmenter, Proposer, cached_proposer
+from moca_avs.proposals.boxes import bounding_boxes, box_masks, whole_boxes
+from moca_avs.utils.frame_cache import FrameCache
+from moca_avs.utils.profiler import record
+
+
+def embed_crops(encoder: AudioVisualEncoder, crops: Iterable[np.ndarray], batch: int) -> Tensor:
+    """Unit vectors of pictures in the joint space.
+
+    Args:
+        encoder: squashes each crop to its own input size.
+        crops: uint8 [h, w, 3] each, of any sizes.
+        batch: crops that go through the networks at once.
+
+    Returns:
+        float32 [P, E] on the encoder's device.
+    """
+    with record("image encoder"):
+        prepared = [encoder.prepare_images(crop[None]) for crop in crops]
+        batches = [torch.cat(prepared[i : i + batch]) for i in range(0, len(prepared), batch)]
+        found = [F.normalize(encoder.embed_images(images).float(), dim=1) for images in batches]
+    return torch.cat(found) if found else torch.zeros(0, encoder.joint_dim)
+
+
+def cosine_similarities(regions: Tensor, sound: Tensor) -> np.ndarray:
+    """Cosine of each region (unit vectors [P, E]) with a sound (embedding [E]): float32 [P]."""
+    return (regions @ F.normalize(sound.float(), dim=0)).clamp(-1, 1).cpu().numpy()
+
+
+def above_threshold(cosine: np.ndarray, config: BaselineConfig) -> np.ndarray:
+    """Which regions are heard: bool [P].
+
+    ``score="rescaled"`` stretches the frame's cosines to 0..1 first, so that the best region always passes;
+    where there is only one, or all are alike, every region is the best one and passes.
+    """
+    if config.score == "literal" or not len(cosine):
+        return cosine > config.bind_threshold
+    low, high = float(cosine.min()), float(cosine.max())
+    scaled = (cosine - low) / (high - low) if high > low else np.ones_like(cosine)
+    return scaled > config.bind_threshold
+
+
+def box_crops(frame: np.ndarray, boxes: np.ndarray) -> Iterator[np.ndarray]:
+    """What each box (xyxy in pixels [P, 4]) shows of a frame, without a margin: uint8 [h, w, 3] each."""
+    for left, top, right, bottom in whole_boxes(boxes, frame.shape[:2]):
+        yield frame[top:bottom, left:right]
+
+
+def mask_crops(frame: np.ndarray, masks: np.ndarray) -> Iterator[np.ndarray]:
+    """Each mask's (bool [P, H, W], not empty) bounding box, all else in it painted in the crop's mean colour.
+
+    The mean is over the masked pixels, so that the ground adds no colour of its own.
+    """
+    for mask, (left, top, right, bottom) in zip(masks, bounding_boxes(masks).astype(int), strict=True):
+        crop, inside = frame[top:bottom, left:right], mask[top:bottom, left:right]
+        mean = crop[inside].mean(0).round().astype(np.uint8)
+        yield np.where(inside[..., None], crop, mean)
+
+
+def paint_heatmap(regions: np.ndarray, values: np.ndarray, grid: int) -> np.ndarray:
+    """Heat: at every pixel the highest value of a region that covers it, 0 where none does.
+
+    Args:
+        regions: bool [P, H, W].
+        values: float [P] in [0, 1].
+        grid: positions per side of the result; pixels are averaged.
+
+    Returns:
+        float16 [grid, grid] in [0, 1].
+    """
+    heat = np.zeros(regions.shape[1:], np.float32)
+    for region, value in zip(regions, values, strict=True):
+        heat[region] = np.maximum(heat[region], value)
+    pooled = F.adaptive_avg_pool2d(torch.from_numpy(heat)[None], grid)[0]
+    return pooled.clamp(0, 1).half().numpy()
+
+
+def empty_prediction(frame: np.ndarray, heat: np.ndarray | int, reason: str) -> FramePrediction:
+    """An empty answer; `heat` is a map, or the side of one that is all 0."""
+    if isinstance(heat, int):
+        heat = np.zeros((heat, heat), np.float16)
+    return FramePrediction(np.zeros(frame.shape[:2], bool), heat, 0.0, reason)
+
+
+def union_prediction(parts: np.ndarray, heat: np.ndarray, score: float) -> FramePrediction:
+    """The union of masks bool [P, H, W] as an answer; "no mask" where all are empty."""
+    mask: np.ndarray = np.any(parts, axis=0)
+    return (
+        FramePrediction(mask, heat, score, "", parts)
+        if mask.any()
+        else FramePrediction(mask, heat, 0.0, "no mask")
+    )
+
+
+class OwodBind:
+    """Class-agnostic boxes -> those whose crops match the sound -> masks -> their union.
+
+    Args:
+        encoder: frozen; holds crops and sounds in one space.
+        detector: finds boxes and how much each looks like an object.
+        segmenter: boxes to masks.
+        config: ``objectness`` (the paper's tau_BB), ``bind_threshold`` (tau_BIND) and ``score``.
+        labeller: says what the masks are; None: `Segmentation.labels` stays None.
+    """
+
+    def __init__(
+        self,
+        encoder: AudioVisualEncoder,
+        detector: BoxDetector,
+        segmenter: BoxSegmenter,
+        config: BaselineConfig | None = None,
+        labeller: MaskClassifier | None = None,
+    ) -> None:
+        self.config = config or BaselineConfig()
+        self.encoder, self.detector, self.segmenter = encoder, detector, segmenter
+        self.labeller = labeller
+        self._seen: FrameCache[tuple[np.ndarray, Tensor]] = FrameCache()
+        self.settings: dict[str, Any] = {
+            "method": "owod-bind",
+            **self.config.to_dict(),
+            "encoder": encoder_settings(encoder),
+            "detector": detector.settings,
+            "segmenter": segmenter.settings,
+            "labels": None if labeller is None else labeller.settings,
+            "versions": versions(),
+        }
+
+    @torch.inference_mode()
+    def __call__(self, clip: Clip) -> Segmentation:
+        """Segment every frame of a clip.
+
+        Returns:
+            Masks at source size. `scores` are the highest cosine of a box with the sound. Heat at a pixel is
+            (1 + cosine) / 2 of the best box that covers it, 0 where none does. `reasons`: "", "silent", "no
+            sound", "no box" (nothing looks like an object), "below threshold", "no mask".
+        """
+        return predict_clip(
+            clip,
+            self.config,
+            self.encoder.grid,
+            self.settings,
+            lambda rows: starmap(self._answer, frames_and_embeddings(self.encoder, clip, rows, self.config)),
+            self.labeller,
+        )
+
+    def _answer(self, frame: np.ndarray, sound: Tensor) -> FramePrediction:
+        boxes, regions = self._seen(frame, lambda: self._look(frame))
+        if not len(boxes):
+            return empty_prediction(frame, self.encoder.grid, "no box")
+        cosine = cosine_similarities(regions, sound)
+        heat = paint_heatmap(box_masks(boxes, frame.shape[:2]), (1 + cosine) / 2, self.encoder.grid)
+        taken = above_threshold(cosine, self.config)
+        if not taken.any():
+            return empty_prediction(frame, heat, "below threshold")
+        with record("proposals"):
+            masks = self.segmenter(frame, boxes[taken])
+        return union_prediction(masks, heat, float(cosine[taken].max()))
+
+    def _look(self, frame: np.ndarray) -> tuple[np.ndarray, Tensor]:
+        """Boxes that look like objects, float32 [P, 4], and what they show, [P, E]."""
+        with record("proposals"):
+            boxes, scores = self.detector(frame)
+        boxes = boxes[scores > self.config.objectness]
+        return boxes, embed_crops(self.encoder, box_crops(frame, boxes), self.config.crop_batch)
+
+
+class SamBind:
+    """Mask proposals -> those whose masked crops match the sound -> their union.
+
+    Args:
+        encoder: frozen; holds crops and sounds in one space.
+        proposer: finds masks (SAM under a grid of points, filtered by quality and overlap).
+        config: ``bind_threshold`` and ``score``; the paper names no threshold of its own for this baseline.
+        labeller: says what the masks are; None: `Segmentation.labels` stays None.
+    """
+
+    def __init__(
+        self,
+        encoder: AudioVisualEncoder,
+        proposer: Proposer,
+        config: BaselineConfig | None = None,
+        labeller: MaskClassifier | None = None,
+    ) -> None:
+        self.config = config or BaselineConfig()
+        self.encoder, self.proposer, self.labeller = encoder, cached_proposer(proposer), labeller
+        self._seen: FrameCache[Tensor] = FrameCache()
+        self.settings: dict[str, Any] = {
+            "method": "sam-bind",
+            **self.config.to_dict(),
+            "encoder": encoder_settings(encoder),
+            "proposer": proposer.settings,
+            "labels": None if labeller is None else labeller.settings,
+            "versions": versions(),
+        }
+
+    @torch.inference_mode()
+    def __call__(self, clip: Clip) -> Segmentation:
+        """Segment every frame of a clip.
+
+        Returns:
+            Masks at source size. `scores` are the highest cosine of a proposal with the sound. Heat at a
+            pixel is (1 + cosine) / 2 of the best proposal that covers it, 0 where none does. `reasons`: "",
+            "silent", "no sound", "no proposal", "below threshold".
+        """
+        return predict_clip(
+            clip,
+            self.config,
+            self.encoder.grid,
+            self.settings,
+            lambda rows: starmap(self._answer, frames_and_embeddings(self.encoder, clip, rows, self.config)),
+            self.labeller,
+        )
+
+    def _answer(self, frame: np.ndarray, sound: Tensor) -> FramePrediction:
+        masks = self.proposer(frame)
+        masks = masks[masks.any((1, 2))]
+        if not len(masks):
+            return empty_prediction(frame, self.encoder.grid, "no proposal")
+        regions = self._seen(
+            frame, lambda: embed_crops(self.encoder, mask_crops(frame, masks), self.config.crop_batch)
+        )
+        cosine = cosine_similarities(regions, sound)
+        heat = paint_heatmap(masks, (1 + cosine) / 2, self.encoder.grid)
+        taken = above_threshold(cosine, self.config)
+        if not taken.any():
+            return empty_prediction(frame, heat, "below threshold")
+        return union_prediction(masks[taken], heat, float(cosine[taken].max()))

@@ -1,1 +1,0 @@
-"""Taggers: what a sound is. See docs/architecture.md."""

@@ -1,0 +1,220 @@
+"""What training can't change is computed once and kept: memory-mapped files, one folder per kind of state.
+
+``cache_dtype="float16"`` takes half the room. It rounds every state to 11 bits: at most 4.9e-4 of a value's
+size (2^-11) from 6.1e-5 up to 65,504, and 3e-8 below that; larger values are kept at 65,504.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moca_avs.encoders.base import AudioFeatures, HookPoint
+from moca_avs.training.distributed import DistributedContext
+from moca_avs.training.features import FeatureExtractor, PrecomputedFeatures, bar, token_name
+from moca_avs.training.reproducibility import print_line
+
+log = logging.getLogger(__name__)
+
+_KEPT_FREE = 2**30  # bytes the cache always leaves on the disk
+FeatureRow = dict[str, np.ndarray]
+
+
+class CachedFeatures:
+    """States read from memory-mapped files that `open_features` wrote; see `PrecomputedFeatures`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        sites: tuple[HookPoint, ...],
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Map the arrays of a whole cache folder; states are handed out in `dtype`, on `device`."""
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        self._sites = sites
+        self._device = device
+        self._dtype = dtype
+        self._rows: int = index["key"]["frames"]
+        self._arrays = {
+            name: np.memmap(folder / f"{name}.bin", dtype, "r", shape=(self._rows, *shape))
+            for name, (dtype, shape) in index["arrays"].items()
+        }
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def images(self, rows: Tensor) -> Tensor:
+        """See `PrecomputedFeatures`."""
+        return self._read("image", rows)
+
+    def sounds(self, rows: Tensor) -> AudioFeatures:
+        """See `PrecomputedFeatures`."""
+        tokens = {site: self._read(token_name(site), rows) for site in self._sites}
+        return AudioFeatures(self._read("embedding", rows), tokens)
+
+    def features(self) -> Tensor:
+        """See `PrecomputedFeatures`."""
+        return torch.from_numpy(np.array(self._arrays["feature"]))
+
+    def _read(self, name: str, rows: Tensor) -> Tensor:
+        taken = self._arrays[name][rows.numpy(force=True)]  # indexing with an array copies
+        return torch.from_numpy(np.asarray(taken)).to(self._device).to(self._dtype)
+
+
+def open_features(maker: FeatureExtractor, folder: Path, limit: int) -> PrecomputedFeatures:
+    """The cache of these states under `folder`, made if missing; the maker itself where it won't fit.
+
+    Several processes (`FeatureExtractor.world`) fill one cache, a part each.
+
+    Args:
+        maker: computes what is missing.
+        folder: holds one sub-folder per cache; made if missing.
+        limit: most bytes a cache may take; 0 turns caching off.
+
+    Returns:
+        `CachedFeatures`, or `maker`: the values are equal, only the time differs.
+    """
+    key, world = maker.key(), maker.world
+    target = folder / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+
+    def there() -> bool:
+        return world.on_first(lambda: _whole(target, key))
+
+    if not there():
+        if limit <= 0:
+            return maker
+        rows = maker.rows(bar(world.share(len(maker)), "states that never change", maker.progress))
+        first = next(rows)
+        if not world.on_first(lambda: _fits(maker, first, folder, limit)):
+            return maker
+        problem = _write(maker, key, target, first, rows)
+        if problem and not there():  # it may be that another run was first
+            if world.first:
+                log.warning("the state cache could not be written (%s): %s", problem, _SLOWER)
+            return maker
+    return CachedFeatures(target, maker.sites, maker.device, maker.how.wide)
+
+
+_SLOWER = "states are computed at every step, which is slower"
+
+
+def _fits(maker: FeatureExtractor, first: FeatureRow, folder: Path, limit: int) -> bool:
+    """Say what a cache would take, and whether that is allowed and there."""
+    size = len(maker) * sum(array.nbytes for array in first.values())
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free - _KEPT_FREE
+    room = max(min(limit, free), 0)
+    bound = "the limit" if limit <= free else f"what is free on the disk less {_KEPT_FREE / 1e9:.1f} GB"
+    if size > room:
+        log.warning(
+            "the state cache would take %.1f GB and may take %.1f GB (%s): %s (raise the limit, or use "
+            "cache_dtype float16)", size / 1e9, room / 1e9, bound, _SLOWER
+        )  # fmt: skip
+        return False
+    print_line(
+        f"state cache: {size / 1e9:.3f} GB for {len(maker)} frames in {maker.dtype}; it may take "
+        f"{room / 1e9:.1f} GB ({bound})",
+        maker.progress,
+    )
+    return True
+
+
+def _whole(folder: Path, key: dict[str, Any]) -> bool:
+    """Whether a cache is there with all its bytes; a damaged one is removed."""
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        sizes = {
+            name: key["frames"] * math.prod(shape) * np.dtype(dtype).itemsize
+            for name, (dtype, shape) in index["arrays"].items()
+        }
+        if index["key"] == key and all((folder / f"{n}.bin").stat().st_size == s for n, s in sizes.items()):
+            return True
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    return False
+
+
+def _write(
+    maker: FeatureExtractor, key: dict[str, Any], target: Path, first: FeatureRow, rows: Iterator[FeatureRow]
+) -> str:
+    """Write beside `target`, then rename: whoever finds `target` finds all of it. Returns what went wrong."""
+    world = maker.world
+    partial = target.with_name(f"{target.name}.partial-{world.on_first(os.getpid)}")
+
+    def prepare() -> None:
+        if world.first:
+            _remove_abandoned(target)
+            partial.mkdir(parents=True)
+            for name, array in first.items():
+                with (partial / f"{name}.bin").open("wb") as file:
+                    file.truncate(len(maker) * array.nbytes)
+
+    def finish() -> None:
+        if world.first:
+            arrays = {name: [array.dtype.name, list(array.shape)] for name, array in first.items()}
+            (partial / "index.json").write_text(json.dumps({"key": key, "arrays": arrays}), encoding="utf-8")
+            partial.replace(target)
+
+    def fill() -> None:
+        _fill(partial, world.share(len(maker)).start, first, rows)
+
+    try:
+        return _agreed(world, prepare) or _agreed(world, fill) or _agreed(world, finish)
+    finally:
+        if world.first:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fill(folder: Path, start: int, first: FeatureRow, rows: Iterator[FeatureRow]) -> None:
+    """Write one process's rows, which begin at `start`."""
+    with ExitStack() as stack:
+        # Plain writes, not a writable map: on a full disk a map dies by a signal, a write raises.
+        files = {name: stack.enter_context((folder / f"{name}.bin").open("r+b")) for name in first}
+        for name, array in first.items():
+            files[name].seek(start * array.nbytes)
+            files[name].write(array.tobytes())
+        for row in rows:
+            for name, array in row.items():
+                files[name].write(array.tobytes())
+
+
+def _agreed(world: DistributedContext, work: Callable[[], None]) -> str:
+    """Let all do it: "", or what the disk said to any of them."""
+    problem = ""
+    try:
+        work()
+    except OSError as error:
+        problem = str(error)
+    return next(filter(None, world.together(problem)), "")
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Delete what killed processes left of this cache; another living process keeps its own."""
+    for partial in target.parent.glob(f"{target.name}.partial-*"):
+        owner = int(partial.name.rpartition("-")[2])
+        if owner == os.getpid() or not _alive(owner):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,331 @@
+"""Trains the adapters of a frozen encoder on unlabelled frames and their sounds (paper section 3.1)."""
+
+from __future__ import annotations
+
+import math
+import platform
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import moca_avs
+from moca_avs.data.base import TrainingSet
+from moca_avs.encoders.base import AudioVisualEncoder
+from moca_avs.errors import DataError, MocaError, UsageError
+from moca_avs.hub.huggingface import ModelSources
+from moca_avs.model.adapter import AdapterSet
+from moca_avs.model.pairing import NeighbourTable, sample_pairs
+from moca_avs.training.checkpoint import RunFolder
+from moca_avs.training.config import CACHE_LIMIT, RuntimeConfig, TrainConfig
+from moca_avs.training.distributed import DistributedContext, distributed_context
+from moca_avs.training.feature_cache import open_features
+from moca_avs.training.features import FeatureExtractor, PrecomputedFeatures
+from moca_avs.training.objectives import COUPLED, Batch, training_loss
+from moca_avs.training.pairs import ENCODER, pairing_features, run_table, with_pairing
+from moca_avs.training.precision import Precision
+from moca_avs.training.reproducibility import deterministic, interrupts, print_line, step_generator
+from moca_avs.utils.device import choose_precision, own_device
+
+
+def train(
+    encoder: AudioVisualEncoder,
+    data: TrainingSet,
+    config: TrainConfig,
+    out: str | Path,
+    resume: bool = False,
+    progress: bool = True,
+    *,
+    device: str = "cpu",
+    places: ModelSources | None = None,
+    cache: str | Path | None = None,
+    cache_limit: int = CACHE_LIMIT,
+    speed: RuntimeConfig | None = None,
+) -> Path:
+    """Train adapters; the encoder itself never changes.
+
+    Equal encoder, data, config and machine (with its number of threads) give bit-equal adapters, also when
+    the run was killed and resumed on the way. Ctrl-C ends the step, writes a checkpoint and raises
+    KeyboardInterrupt.
+
+    Under ``torchrun`` several processes make each step together, a part of the batch each: the same run up to
+    rounding. ``config.batch`` stays the whole batch; `device` "cuda" is each process's own GPU.
+
+    Args:
+        encoder: frozen; moved to `device`.
+        data: frames and sounds.
+        config: every choice of the run.
+        out: the run folder (see `moca_avs.training.checkpoint`), new or empty unless `resume`.
+        resume: go on from the last checkpoint, or start where there is none; a finished run is left alone.
+        progress: show bars on stderr.
+        device: "cpu", "cuda", ...
+        places: where the weights of ``config.pairing`` come from; None is the Hub.
+        cache: where the constant states are kept for this and later runs; None keeps them in the run folder
+            until it is done.
+        cache_limit: most bytes they may take; beyond it they are computed at every step.
+        speed: arithmetic and other choices of speed; None is `RuntimeConfig()`.
+
+    Returns:
+        The run folder; its ``adapters.safetensors`` and ``config.json`` are what one publishes.
+
+    Raises:
+        UsageError: if `out` holds something else, or the config does not fit the encoder.
+        DataError: if there are too few clips for the config's pairs.
+        WeightsError: if the checkpoint to go on from is damaged, or the weights for pairing are missing.
+        MocaError: if the loss stops being a number.
+    """
+    if config.image_size not in (None, encoder.image_size):
+        raise UsageError(
+            f"the config asks for images of {config.image_size} px, but the encoder was built for "
+            f"{encoder.image_size} px; build it with that size"
+        )
+    config, device = with_pairing(config, encoder.name), own_device(device)
+    chosen = speed or RuntimeConfig()
+    dtype, why = choose_precision(chosen.precision, device)
+    how = Precision.of(chosen, dtype, device)
+    with distributed_context(device) as here:
+        check_processes(here, config, data)
+        progress = progress and here.first
+        run = RunFolder(Path(out), _identity(encoder, data, config, how, here))
+        here.on_first(lambda: run.open(resume))
+        if here.on_first(lambda: run.finished):
+            print_line(f"{run.path} is finished: {config.steps} steps are done", progress)
+            return run.path
+        print_line(f"precision: {how.name} ({why})", progress)
+        encoder.to(device)
+        with deterministic(config.deterministic):
+            features = pairing_features(
+                config, places or ModelSources(), device
+            )  # may be missing: find out first
+            trainer = _Trainer(encoder, config, run, how, here)
+            with how.widened(encoder):
+                folder = run.path / "cache" if cache is None else Path(cache)
+                states = open_features(_extractor(trainer, data, progress), folder, cache_limit)
+                trainer.fit(states, run_table(run, data, config, states, features, progress, here), progress)
+        here.on_first(lambda: _finish(run, trainer.adapters))
+    return run.path
+
+
+def _finish(run: RunFolder, adapters: AdapterSet) -> None:
+    run.finish(adapters)
+    shutil.rmtree(run.path / "cache", ignore_errors=True)
+
+
+def check_processes(here: DistributedContext, config: TrainConfig, data: TrainingSet) -> None:
+    """See that so many processes can share a batch.
+
+    Raises:
+        UsageError: if the objective compares the batch's anchors with each other, or a process gets none.
+    """
+    if here.size == 1:
+        return
+    if config.objective in COUPLED:
+        raise UsageError(
+            f"objective={config.objective!r} compares all anchors of a batch with each other, so {here.size} "
+            "processes can't share it; train it in one process, without torchrun"
+        )
+    if min(config.batch, len(data)) < here.size:
+        raise UsageError(
+            f"each of {here.size} processes needs at least one of the batch's rows: batch is {config.batch}, "
+            f"the data has {len(data)} frames; start fewer processes or raise batch"
+        )
+
+
+class _Trainer:
+    """Adapters, their optimiser, and the steps between two checkpoints."""
+
+    def __init__(
+        self,
+        encoder: AudioVisualEncoder,
+        config: TrainConfig,
+        run: RunFolder,
+        how: Precision,
+        here: DistributedContext,
+    ) -> None:
+        self.encoder = encoder
+        self.config = config
+        self.run = run
+        self.how = how
+        self.world = here
+        found = here.on_first(lambda: run.restore(encoder, how.wide))
+        self.step, adapters, state, scaler = found or (0, _new_adapters(encoder, config), None, {})
+        self.adapters = adapters.to(how.device, how.wide)
+        self._learning = list(self.adapters.parameters())
+        self.optimiser = torch.optim.Adam(self._learning, lr=config.lr)
+        self.scaler = how.scaler()
+        if state is not None:
+            self.optimiser.load_state_dict(state)
+        if scaler:
+            self.scaler.load_state_dict(scaler)
+
+    def fit(self, states: PrecomputedFeatures, table: NeighbourTable, progress: bool) -> None:
+        """Run the remaining steps; checkpoints and log lines on the way."""
+        config, run = self.config, self.run
+        self.world.on_first(lambda: run.cut_log(self.step))
+        bar = tqdm(
+            desc="training",
+            total=config.steps,
+            initial=self.step,
+            unit="step",
+            disable=None if progress else True,
+        )
+        with bar, interrupts() as interrupted:
+            while self.step < config.steps:
+                entry, stop = self._advance(states, table, interrupted())
+                bar.update()
+                bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
+                last = self.step == config.steps
+                if self.world.first and (last or self.step % config.log_every == 0):
+                    run.log(entry)
+                stop = stop or (self.world.size == 1 and interrupted())
+                if stop or last or self.step % config.checkpoint_every == 0:
+                    self._save()
+                if stop and not last:
+                    raise KeyboardInterrupt
+
+    def _save(self) -> None:
+        kept = self.scaler.state_dict()
+        self.world.on_first(lambda: self.run.save(self.step, self.adapters, self.optimiser, kept))
+
+    def _advance(
+        self, states: PrecomputedFeatures, table: NeighbourTable, stop: bool
+    ) -> tuple[dict[str, Any], bool]:
+        """One optimiser step; returns its line for the log, and whether any process was asked to stop."""
+        start = time.perf_counter()
+        rate = self.config.lr * (1 + math.cos(math.pi * self.step / self.config.steps)) / 2
+        self.optimiser.param_groups[0]["lr"] = rate
+        batch, share = self._batch(states, table)
+        loss, stats = training_loss(batch)
+        self.optimiser.zero_grad()
+        self.scaler.scale(loss if self.world.size == 1 else loss * share).backward()
+        told = {"loss": float(loss.detach()), **stats}
+        if self.world.size > 1:
+            told, stop = self._meet(told, share, stop)
+        self.scaler.unscale_(self.optimiser)
+        gradient = float(torch.stack([g.norm() for g in self._gradients()]).norm())
+        self._check_finite(told["loss"], gradient)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.step += 1
+        gates = torch.stack(
+            [p.detach().abs() for n, p in self.adapters.named_parameters() if n.endswith("gate")]
+        )
+        return {
+            "step": self.step,
+            **told,
+            "gate_mean": float(gates.mean()),
+            "gate_max": float(gates.max()),
+            "gradient": gradient if math.isfinite(gradient) else None,
+            "lr": rate,
+            "seconds": round(time.perf_counter() - start, 4),
+        }, stop
+
+    def _meet(self, told: dict[str, float], share: float, stop: bool) -> tuple[dict[str, float], bool]:
+        """Sum gradients, the log's means and the wish to stop over all processes, in one message."""
+        gradients = self._gradients()
+        said = gradients[0].new_tensor([*(share * value for value in told.values()), float(stop)])
+        flat = self.world.summed(torch.cat([*(g.flatten() for g in gradients), said]))
+        sizes = [g.numel() for g in gradients]
+        *parts, said = flat.split([*sizes, len(said)])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+        *means, stopping = said.tolist()
+        return dict(zip(told, means, strict=True)), stopping > 0
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self._learning if p.grad is not None]
+
+    def _check_finite(self, loss: float, gradient: float) -> None:
+        # In float16 a gradient may overflow: the scaler leaves that step out and scales less.
+        if math.isfinite(loss) and (math.isfinite(gradient) or self.scaler.is_enabled()):
+            return
+        raise MocaError(
+            f"step {self.step + 1}: loss and gradient must be finite, found {loss} and {gradient}; the "
+            f"last checkpoint in {self.run.path} is kept; try a lower lr than {self.config.lr}"
+        )
+
+    def _batch(self, states: PrecomputedFeatures, table: NeighbourTable) -> tuple[Batch, float]:
+        """This process's part of the step's batch, and what part of it that is."""
+        generator = step_generator(self.config.seed, self.step)
+        anchors = torch.randperm(len(table), generator=generator)[: self.config.batch]
+        positives, negatives = sample_pairs(table, anchors, generator)
+        total = len(anchors)
+        rows = self.world.share(total)
+        anchors, positives, negatives = (
+            part[rows.start : rows.stop] for part in (anchors, positives, negatives)
+        )
+        batch = Batch(
+            self.encoder,
+            self.adapters,
+            states,
+            self.config,
+            anchors,
+            positives,
+            negatives,
+            generator,
+            self.how,
+        )
+        return batch, len(rows) / total
+
+
+def _new_adapters(encoder: AudioVisualEncoder, config: TrainConfig) -> AdapterSet:
+    return AdapterSet(
+        encoder,
+        placement=config.placement,
+        count=config.count,
+        latents=config.latents,
+        bottleneck=config.bottleneck,
+        share_sites=config.share_sites,
+        generator=step_generator(config.seed, -1),
+    )
+
+
+def _extractor(trainer: _Trainer, data: TrainingSet, progress: bool) -> FeatureExtractor:
+    layers = sorted({layer for _, layer in trainer.adapters.pairs})
+    return FeatureExtractor(
+        encoder=trainer.encoder,
+        data=data,
+        until_block=trainer.adapters.first_block,
+        sites=tuple((layer, site) for layer in layers for site in trainer.encoder.sites),
+        dtype=trainer.config.cache_dtype,
+        device=trainer.how.device,
+        progress=progress,
+        keep_features=trainer.config.pairing == ENCODER,
+        how=trainer.how,
+        world=trainer.world,
+    )
+
+
+def _identity(
+    encoder: AudioVisualEncoder,
+    data: TrainingSet,
+    config: TrainConfig,
+    how: Precision,
+    here: DistributedContext,
+) -> dict[str, Any]:
+    if len(data) == 0:
+        raise DataError("the training set is empty; give a folder with videos, or check its layout")
+    return {
+        "moca_avs": moca_avs.__version__,
+        "encoder": {
+            "name": encoder.name,
+            "weights": encoder.weights_hash(),
+            "image_size": encoder.image_size,
+            "grid": encoder.grid,
+        },
+        "data": {"fingerprint": data.fingerprint(), "frames": len(data)},
+        "training": config.to_dict(),
+        "arithmetic": {"precision": how.name},
+        "machine": {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "processes": here.size,
+            "checkpoint_activations": how.checkpoint,
+            "compile": how.compiled,
+            "platform": platform.platform(),
+        },
+    }

@@ -1,0 +1,143 @@
+"""Paired differences between two evaluations of one split, or between two rows of one."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from moca_avs.errors import DataError
+from moca_avs_bench.evaluation.records import Header, Record, check_same, read_together
+from moca_avs_bench.evaluation.report import TITLES, Sums, aligned, cell, without_nan
+from moca_avs_bench.evaluation.scorers import SCORERS, Scorer
+from moca_avs_bench.metrics.bootstrap import Interval, difference_interval
+
+Files = str | Path | Sequence[str | Path]
+SHARED = ("dataset", "split", "size", "ids_sha256", "kind", "protocol", "f_from")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much better a is than b, sample by sample.
+
+    Attributes:
+        dataset: name of the dataset.
+        split: of the dataset.
+        protocol: one of the dataset's kind.
+        a: what was compared, "method name: row".
+        b: with what.
+        samples: scored in both.
+        left_out: samples that only one of them (or none) could score.
+        tiers: tier -> metric -> interval of score(a) - score(b) over source files.
+    """
+
+    dataset: str
+    split: str
+    protocol: str
+    a: str
+    b: str
+    samples: int
+    left_out: int
+    tiers: dict[str, dict[str, Interval]]
+
+    def to_json(self) -> str:
+        """The whole comparison; undefined numbers are null."""
+        content = without_nan(asdict(self))
+        return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """One table: a row per tier, a column per metric."""
+        shown = [metric for metric in TITLES if any(metric in found for found in self.tiers.values())]
+        body = [
+            [tier, *(cell(found[m]) if m in found else "–" for m in shown)]
+            for tier, found in self.tiers.items()
+        ]
+        head = (
+            f"{self.dataset} {self.split}, protocol {self.protocol}: {self.a} minus {self.b}, "
+            f"{self.samples} samples ({self.left_out} left out). "
+            "Brackets: 95 % bootstrap intervals over source files."
+        )
+        return "\n".join([head, "", *aligned([["tier", *(TITLES[m] for m in shown)], *body])]) + "\n"
+
+
+def compare(a: Files, b: Files, row_a: str = "method", row_b: str = "method") -> Comparison:
+    """Paired differences with bootstrap intervals, from two evaluations' files of records.
+
+    Args:
+        a: the first evaluation's JSONL file (or its shards' files).
+        b: the second's; the same file again compares two of its rows.
+        row_a: which row of the first ("method", "wrong_sound", "foreground", ...).
+        row_b: which row of the second.
+
+    Raises:
+        UsageError: where the two are not of the same split and protocol.
+        DataError: on missing or damaged files, or where no sample is scored in both.
+    """
+    header_a, records_a = read_together(_paths(a))
+    header_b, records_b = read_together(_paths(b))
+    same_a, same_b = ({key: header[key] for key in SHARED} for header in (header_a, header_b))
+    check_same(same_a, same_b, "the two evaluations can't be paired")
+    sums: dict[tuple[str, str], tuple[Sums, Sums]] = defaultdict(lambda: (Sums(), Sums()))
+    scoring, samples = SCORERS[header_a["kind"]], 0
+    for one, other in _pairs(records_a, records_b):
+        if row_a not in one.get("rows", ()) or row_b not in other.get("rows", ()):
+            continue
+        samples += 1
+        left, right = (
+            scoring.columns(*pair, header_a["protocol"]) for pair in ((one, row_a), (other, row_b))
+        )
+        for tier in {one["tier"], "all"} - {""}:
+            for metric in left.keys() & right.keys():
+                sums[tier, metric][0].add(one["cluster"], left[metric])
+                sums[tier, metric][1].add(one["cluster"], right[metric])
+    if not samples:
+        raise DataError(f"no sample holds both {row_a!r} and {row_b!r}; name rows that were evaluated")
+    return Comparison(
+        dataset=header_a["dataset"],
+        split=header_a["split"],
+        protocol=header_a["protocol"],
+        a=_title(header_a, row_a),
+        b=_title(header_b, row_b),
+        samples=samples,
+        left_out=header_a["size"] - samples,
+        tiers=_intervals(sums, header_a["seed"], scoring),
+    )
+
+
+def _intervals(
+    sums: dict[tuple[str, str], tuple[Sums, Sums]], seed: int, scoring: Scorer
+) -> dict[str, dict[str, Interval]]:
+    tiers = [*sorted({tier for tier, _ in sums} - {"all"}), "all"]
+    found = {
+        (tier, metric): difference_interval(
+            a.array(), b.array(), statistic=scoring.statistic(metric), seed=seed
+        )
+        for (tier, metric), (a, b) in sums.items()
+    }
+    return {
+        tier: {m: found[tier, m] for m in scoring.metrics if (tier, m) in found and found[tier, m].n}
+        for tier in tiers
+    }
+
+
+def _pairs(a: Iterator[Record], b: Iterator[Record]) -> Iterator[tuple[Record, Record]]:
+    """Records of both with the same index; both streams rise in it."""
+    one, other = next(a, None), next(b, None)
+    while one is not None and other is not None:
+        if one["index"] == other["index"]:
+            yield one, other
+            one, other = next(a, None), next(b, None)
+        elif one["index"] < other["index"]:
+            one = next(a, None)
+        else:
+            other = next(b, None)
+
+
+def _title(header: Header, row: str) -> str:
+    return f"{header['settings'].get('method', '?')}: {row}"
+
+
+def _paths(files: Files) -> list[Path]:
+    return [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]

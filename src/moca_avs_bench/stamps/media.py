@@ -1,0 +1,334 @@
+"""Read single files out of a Debian package's tree: plain, or inside a Qt ``.rcc``, a ``.cat`` or a zip.
+
+Every cut-out, sound and background that composites are made of, decoded when first asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from moca_avs.errors import DataError, UsageError
+from moca_avs_bench.stamps.splits import MEDIA, Row, assign_sides
+
+_ZLIB, _DIRECTORY, _ZSTD = 1, 2, 4  # flags of an entry in a Qt resource tree
+
+
+def read_member(root: Path, path: str) -> bytes:
+    """The bytes of one file of an unpacked package.
+
+    Args:
+        root: where the package was unpacked.
+        path: inside the package; ``rcc:NAME``, ``cat:NAME`` and ``zip:NAME`` are files inside an archive.
+
+    Raises:
+        DataError: if the file, or the archive that should hold it, isn't there.
+    """
+    kind, _, inner = path.partition(":")
+    if not inner:
+        if not (root / path).is_file():
+            raise DataError(f"expected {path} in {root}; unpack the package again (`moca data stamps`)")
+        return (root / path).read_bytes()
+    for archive in _candidates(root, kind, inner):
+        found = _OPENERS[kind](archive).get(inner)
+        if found is not None:
+            return found()
+    raise DataError(f"no .{kind} file in {root} holds {inner}; another version of the package was unpacked?")
+
+
+def _candidates(root: Path, kind: str, inner: str) -> tuple[Path, ...]:
+    """Archives that may hold `inner`: GCompris names one ``.rcc`` after each activity."""
+    if kind not in _OPENERS:
+        raise DataError(f"unknown kind of archive {kind!r} for {inner}; known: {', '.join(_OPENERS)}")
+    name = inner.split("/")[3] if kind == "rcc" and inner.count("/") > 3 else "*"
+    return _find(root, f"{name}.{kind}")
+
+
+@lru_cache(maxsize=128)
+def _find(root: Path, pattern: str) -> tuple[Path, ...]:
+    return tuple(sorted(root.rglob(pattern)))
+
+
+class _Member:
+    """A place inside an archive, decoded when called."""
+
+    def __init__(self, archive: Path, start: int, size: int, flags: int = 0) -> None:
+        self.archive, self.start, self.size, self.flags = archive, start, size, flags
+
+    def __call__(self) -> bytes:
+        with self.archive.open("rb") as file:
+            file.seek(self.start)
+            data = file.read(self.size)
+        if self.flags & _ZLIB:
+            return zlib.decompress(data[4:])  # the first four bytes tell the decompressed size
+        if self.flags & _ZSTD:
+            import zstandard
+
+            return zstandard.ZstdDecompressor().decompress(data, max_output_size=1 << 28)
+        return data
+
+
+class _ZipMember:
+    """A file of a zip, decoded when called."""
+
+    def __init__(self, archive: Path, name: str) -> None:
+        self.archive, self.name = archive, name
+
+    def __call__(self) -> bytes:
+        with zipfile.ZipFile(self.archive) as file:
+            return file.read(self.name)
+
+
+@lru_cache(maxsize=64)
+def open_rcc(archive: Path) -> dict[str, _Member]:
+    """Index of a Qt binary resource: path -> member.
+
+    Layout (big-endian): ``qres``, version, offsets of tree, data and names; tree entries of 14 bytes (22 from
+    version 2): name offset, flags, then first child and count, or locale and data offset.
+    """
+    data = archive.read_bytes()
+    if data[:4] != b"qres":
+        raise DataError(f"{archive} is not a Qt resource file: expected it to begin with 'qres'")
+    version, tree, blobs, names = struct.unpack_from(">4I", data, 4)
+    size = 14 if version < 2 else 22
+
+    def walk(index: int, prefix: str) -> Iterator[tuple[str, _Member]]:
+        name_at, flags, first, second = struct.unpack_from(">IHII", data, tree + index * size)
+        path = prefix
+        if index:
+            length = struct.unpack_from(">H", data, names + name_at)[0]
+            start = names + name_at + 6  # length, then a 32-bit hash
+            path = f"{prefix}/{data[start : start + 2 * length].decode('utf-16-be')}".lstrip("/")
+        if flags & _DIRECTORY:
+            for child in range(second, second + first):
+                yield from walk(child, path)
+        else:
+            length = struct.unpack_from(">I", data, blobs + second)[0]
+            yield path, _Member(archive, blobs + second + 4, length, flags)
+
+    return dict(walk(0, ""))
+
+
+@lru_cache(maxsize=8)
+def open_cat(archive: Path) -> dict[str, _Member]:
+    """Index of an OpenTTD sound set: a file of (offset, length) pairs, then per sound a name and a RIFF file.
+
+    Everything is little-endian; a name is one byte of length, then its text, zero-terminated. The text is
+    ``"TITLE". Original: ...``; a sound is called by its number and title, such as ``37_Cow``.
+    """
+    data = archive.read_bytes()
+    first = struct.unpack_from("<I", data)[0] & 0x7FFFFFFF
+    found = {}
+    for at in range(0, first, 8):
+        offset = struct.unpack_from("<I", data, at)[0] & 0x7FFFFFFF
+        length = data[offset]
+        text = data[offset + 1 : offset + 1 + length].split(b"\0")[0].decode("latin-1")
+        start = offset + 1 + length
+        if data[start : start + 4] == b"RIFF":
+            size = struct.unpack_from("<I", data, start + 4)[0] + 8
+            title = re.sub(r"\W+", "_", text.split('"')[1] if '"' in text else text)
+            found[f"{at // 8:02d}_{title.strip('_')}"] = _Member(archive, start, size)
+    return found
+
+
+@lru_cache(maxsize=8)
+def open_zip(archive: Path) -> dict[str, _ZipMember]:
+    """Index of a zip: every file under its path, and under that path below its first folder (``audio/``)."""
+    with zipfile.ZipFile(archive) as file:
+        names = [n for n in file.namelist() if not n.endswith("/")]
+    shortened = {n.partition("/")[2]: _ZipMember(archive, n) for n in names}
+    return shortened | {n: _ZipMember(archive, n) for n in names}
+
+
+_OPENERS: dict[str, Callable[[Path], Mapping[str, Callable[[], bytes]]]] = {
+    "rcc": open_rcc,
+    "cat": open_cat,
+    "zip": open_zip,
+}
+
+
+RATE = 16000
+"""Hz of every sound here, as in AVSBench."""
+
+LEVEL = -20.0
+"""dBFS that the audible parts of every sound are brought to."""
+
+_CUTOUT_SIDE, _BACKGROUND_SIDE = 320, 640  # pixels: no composite shows more
+
+
+@dataclass(frozen=True)
+class Medium:
+    """One file and where it lies in the split.
+
+    Attributes:
+        category: class name, "" for backgrounds.
+        package: Debian package.
+        path: inside the package.
+        side: "train", "val", "test" or "unseen".
+        group: what is never split: the duplicate group, or the path of a file that is alone.
+        kind: of a cut-out: "photo", "drawing" or "cartoon".
+    """
+
+    category: str
+    package: str
+    path: str
+    side: str
+    group: str
+    kind: str = ""
+
+    @property
+    def source(self) -> str:
+        """``package/path``: unique in the table."""
+        return f"{self.package}/{self.path}"
+
+
+class Cutout(Medium):
+    """A picture of one object with its exact mask."""
+
+    def rgba(self) -> np.ndarray:
+        """uint8 [h, w, 4], cropped to what is visible, at most 320 pixels a side."""
+        return _decode_cutout(self.package, self.path)
+
+
+class Sound(Medium):
+    """A recording of one object."""
+
+    def samples(self) -> np.ndarray:
+        """float32 [N] mono at 16 kHz, silence cut away, audible parts at -20 dBFS."""
+        return _decode_sound(self.package, self.path)
+
+
+class Background(Medium):
+    """A photo without anything that sounds."""
+
+    def pixels(self) -> np.ndarray:
+        """uint8 [h, w, 3], the shorter side 640 pixels at most."""
+        return _decode_background(self.package, self.path)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The media of one set ("core" or "full"), each with its side.
+
+    Attributes:
+        media: name of the set.
+        cutouts: in the table's order.
+        sounds: in the table's order.
+        backgrounds: in the table's order.
+    """
+
+    media: str
+    cutouts: tuple[Cutout, ...]
+    sounds: tuple[Sound, ...]
+    backgrounds: tuple[Background, ...]
+
+    @classmethod
+    def load(cls, media: str = "core") -> Catalogue:
+        """Read the table that ships with this package; decodes nothing.
+
+        Args:
+            media: "core", or "full" (adds three game packages, train side only).
+
+        Raises:
+            UsageError: for another name.
+        """
+        if media not in MEDIA:
+            raise UsageError(f"media must be one of {', '.join(MEDIA)}, found {media!r}")
+        return cls.of(media, read_table())
+
+    @classmethod
+    def of(cls, media: str, rows: list[Row]) -> Catalogue:
+        """A catalogue of the given table's rows; sides are those of the whole table."""
+        sides = assign_sides(rows)
+
+        def pick(role: str, make: type[Medium]) -> tuple[Medium, ...]:
+            return tuple(
+                make(row.category, row.package, row.path, sides[row], row.unit, row.kind)
+                for row in rows
+                if row.role == role and row.package in MEDIA[media] and row in sides
+            )
+
+        return cls(media, pick("cutout", Cutout), pick("sound", Sound), pick("background", Background))  # type: ignore[arg-type]
+
+    def packages(self) -> list[str]:
+        """Debian packages that hold these media, sorted."""
+        return sorted({medium.package for medium in (*self.cutouts, *self.sounds, *self.backgrounds)})
+
+
+def read_table() -> list[Row]:
+    """All rows of ``media.csv``, every package."""
+    text = files("moca_avs_bench.stamps").joinpath("media.csv").read_text(encoding="utf-8")
+    return [Row(**row) for row in csv.DictReader(io.StringIO(text))]
+
+
+@lru_cache(maxsize=16)
+def package_root(package: str) -> Path:
+    """Where a package's unpacked tree lies; fetched into the cache at first use."""
+    from moca_avs.hub.debian import unpacked
+
+    return unpacked(package)
+
+
+@lru_cache(maxsize=512)
+def _decode_cutout(package: str, path: str) -> np.ndarray:
+    picture = _open_picture(package, path).convert("RGBA")
+    box = picture.getchannel("A").point(lambda alpha: 255 * (alpha > 16)).getbbox()
+    if box is None:
+        raise DataError(f"{path} of {package} is wholly transparent; expected a cut-out")
+    picture = picture.crop(box)
+    picture.thumbnail((_CUTOUT_SIDE, _CUTOUT_SIDE), Image.Resampling.LANCZOS)
+    return _frozen(np.asarray(picture))
+
+
+@lru_cache(maxsize=128)
+def _decode_background(package: str, path: str) -> np.ndarray:
+    picture = _open_picture(package, path).convert("RGB")
+    scale = min(_BACKGROUND_SIDE / min(picture.size), 1.0)
+    size = (round(picture.width * scale), round(picture.height * scale))
+    return _frozen(np.asarray(picture.resize(size, Image.Resampling.LANCZOS)))
+
+
+def _open_picture(package: str, path: str) -> Image.Image:
+    """A picture of any kind; vector drawings are rendered 360 pixels high."""
+    data = read_member(package_root(package), path)
+    if path.endswith(".svg"):
+        data = _import_resvg()(
+            svg_string=data.decode("utf-8", errors="replace"), height=360, skip_system_fonts=True
+        )
+    return Image.open(io.BytesIO(bytes(data)))
+
+
+def _import_resvg() -> Callable[..., bytes]:
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError as error:
+        raise DataError(
+            "drawings need the package resvg-py; install it: pip install 'moca-avs[stamps]'"
+        ) from error
+    return svg_to_bytes
+
+
+@lru_cache(maxsize=512)
+def _decode_sound(package: str, path: str) -> np.ndarray:
+    from moca_avs_bench.stamps.sounds import decode, level, trim
+
+    return _frozen(level(trim(decode(read_member(package_root(package), path))), LEVEL))
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """The same array, not writable: it is shared by everyone who asks again."""
+    array = np.ascontiguousarray(array)
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,261 @@
+"""A contact sheet of the benchmark: frame, outlines of heard and silent objects, names, sound.
+
+Clips on disk, in AVSBench's and VGG-SS's own layouts, with a manifest line for each clip.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from moca_avs_bench.stamps.clips import ClipData
+from moca_avs_bench.stamps.sounds import RATE, Mix
+
+SAMPLES = 40
+_CELL, _WAVE, _COLUMNS = 224, 40, 8
+_HEARD, _SILENT = (60, 230, 90), (255, 80, 60)
+
+
+def write_sheet(out: Path) -> Path:
+    """``contact_sheet.png`` of 40 samples, spread evenly over the splits of S4 and MS3."""
+    lines = [
+        (out / root, json.loads(line))
+        for root in ("Single-source", "Multi-sources")
+        for split in ("val", "test", "train")
+        for line in (out / root / "manifest" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    chosen = [lines[i] for i in np.linspace(0, len(lines) - 1, min(SAMPLES, len(lines))).astype(int)]
+    height = _CELL + _WAVE + 28
+    sheet = Image.new("RGB", (_COLUMNS * (_CELL + 4), -(-len(chosen) // _COLUMNS) * (height + 4)), "white")
+    for i, (base, line) in enumerate(chosen):
+        cell = _cell(base, line, height)
+        sheet.paste(cell, (i % _COLUMNS * (_CELL + 4), i // _COLUMNS * (height + 4)))
+    path = out / "contact_sheet.png"
+    sheet.save(path)
+    return path
+
+
+def _cell(base: Path, line: dict[str, Any], height: int) -> Image.Image:
+    """One sample: the middle frame (green outlines are heard in it, red ones not), and the whole sound."""
+    from moca_avs.io.audio import read_audio
+    from moca_avs.io.image import read_image
+
+    moment = len(line["frames"]) // 2
+    frame = read_image(base / line["frames"][moment])
+    for item in line["objects"]:
+        if "masks" in item:
+            stacked = read_image(base / item["masks"])[..., 0] > 127
+            mask = stacked.reshape(len(line["frames"]), -1, stacked.shape[1])[moment]
+            frame[outline(mask)] = _HEARD if item["sounding"][moment] else _SILENT
+    cell = Image.new("RGB", (_CELL, height), "black")
+    cell.paste(Image.fromarray(frame).resize((_CELL, _CELL), Image.Resampling.LANCZOS), (0, 0))
+    sound, rate = read_audio(base / line["audio"])
+    cell.paste(_waveform(sound, len(sound) // rate), (0, _CELL))
+    draw = ImageDraw.Draw(cell)
+    draw.text((2, _CELL + _WAVE), f"{line['split']} {line['tier']} {line['id']}", fill="white")
+    for k, item in enumerate(line["objects"]):
+        colour = _HEARD if any(item["sounding"]) else _SILENT
+        draw.text((2 + k * 75, _CELL + _WAVE + 13), item["category"][:12], fill=colour)
+    return cell
+
+
+def outline(mask: np.ndarray, width: int = 2) -> np.ndarray:
+    """Pixels of the mask within `width` of its border: bool [H, W]."""
+    inner = mask
+    for _ in range(width):
+        padded = np.pad(inner, 1)
+        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner
+
+
+def _waveform(sound: np.ndarray, seconds: int) -> Image.Image:
+    """The sound's envelope, a tick at each second."""
+    picture = Image.new("RGB", (_CELL, _WAVE), (25, 25, 35))
+    draw = ImageDraw.Draw(picture)
+    for second in range(1, seconds):
+        draw.line([(second * _CELL // seconds, 0), (second * _CELL // seconds, _WAVE)], fill=(70, 70, 80))
+    for x, part in enumerate(np.array_split(sound, _CELL)):
+        reach = min(float(np.abs(part).max()), 1.0) * _WAVE / 2
+        draw.line([(x, _WAVE / 2 - reach), (x, _WAVE / 2 + reach)], fill=(120, 190, 255))
+    return picture
+
+
+ROOTS = {
+    "s4": Path("Single-source"),
+    "ms3": Path("Multi-sources"),
+    "avss": Path("AVSBench-semantic"),
+    "vggss": Path("VGG-SS"),
+}
+_RGB = np.random.default_rng(71).integers(40, 256, (256, 3)).astype(np.uint8) * (np.arange(256)[:, None] > 0)
+_RGB = _RGB.astype(np.uint8)
+
+
+def write_s4(clip: ClipData, root: Path) -> dict[str, Any]:
+    """``s4_data/`` of one clip under `root`/Single-source; returns its manifest line."""
+    base, plan = root / ROOTS["s4"], clip.plan
+    place = Path(plan.split, plan.category, plan.name)
+    frames = [Path("s4_data/visual_frames", place, f"{plan.name}_{i + 1}.png") for i in range(plan.seconds)]
+    _write_frames(clip, base, frames)
+    truth = [Path("s4_data/gt_masks", place, f"{plan.name}_{i + 1}.png") for i in range(plan.seconds)]
+    _write_masks(clip, base, truth[:1] if plan.split == "train" else truth)
+    wav = Path("s4_data/audio_wav", plan.split, plan.category, f"{plan.name}.wav")
+    return _finish(clip, base, frames, wav)
+
+
+def write_ms3(clip: ClipData, root: Path) -> dict[str, Any]:
+    """``ms3_data/`` of one clip under `root`/Multi-sources; returns its manifest line."""
+    base, plan = root / ROOTS["ms3"], clip.plan
+    frames = [
+        Path("ms3_data/visual_frames", plan.name, f"{plan.name}.mp4_{i + 1}.png") for i in range(plan.seconds)
+    ]
+    _write_frames(clip, base, frames)
+    place = Path("ms3_data/gt_masks", plan.split, plan.name)
+    _write_masks(clip, base, [place / f"{plan.name}_{i + 1}.png" for i in range(plan.seconds)])
+    return _finish(clip, base, frames, Path("ms3_data/audio_wav", plan.split, f"{plan.name}.wav"))
+
+
+def write_avss(
+    clip: ClipData, root: Path, label: str, indices: dict[str, int], like: tuple[str, dict[str, Any]] | None
+) -> dict[str, Any]:
+    """One clip of AVSBench-semantic; of v1s training clips only the first frame is labelled.
+
+    Args:
+        clip: what to write.
+        root: of the benchmark.
+        label: "v1s", "v1m" or "v2".
+        indices: class -> index, background 0.
+        like: layout and manifest line of the same clip where it was written before; its sounds are shared.
+    """
+    base, plan = root / ROOTS["avss"], clip.plan
+    place = Path(label, plan.name)
+    frames = [place / "frames" / f"{i}.jpg" for i in range(plan.seconds)]
+    _write_frames(clip, base, frames)
+    codes = np.array([indices[c] for c in clip.scene.categories], np.uint8)[:, None, None, None]
+    semantic = (clip.scene.masks * clip.active[:, :, None, None] * codes).max(axis=0)
+    for i in range(1 if label == "v1s" and plan.split == "train" else plan.seconds):
+        _save(Image.fromarray(semantic[i]), base / place / "labels_semantic" / f"{i}.png")
+        _save(Image.fromarray(_RGB[semantic[i]]), base / place / "labels_rgb" / f"{i}.png")
+    if like is None:
+        return _finish(clip, base, frames, place / "audio.wav") | {"label": label}
+    layout, line = like
+    wav = place / "audio.wav"
+    _same(root / ROOTS[layout] / line["audio"], base / wav)
+    swap = [line["swap"]["audio"]] if line["swap"] else []
+    for path in [*swap, *(o["masks"] for o in line["objects"] if "masks" in o)]:
+        _same(root / ROOTS[layout] / path, base / path)
+    return line | {"frames": [f.as_posix() for f in frames], "audio": wav.as_posix(), "label": label}
+
+
+def write_vggss(clip: ClipData, root: Path, line: dict[str, Any]) -> dict[str, Any]:
+    """First frame and sound of an S4 clip (`line`: its manifest) as VGG-SS; returns its json entry."""
+    base, name = root / ROOTS["vggss"], clip.plan.name
+    _save(Image.fromarray(clip.scene.frame), base / "frames" / f"{name}.jpg")
+    _same(root / ROOTS["s4"] / line["audio"], base / "audio" / f"{name}.wav")
+    rows, columns = np.nonzero(clip.truth()[0])
+    side = clip.scene.frame.shape[0]
+    box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    return {"file": name, "class": clip.plan.category, "bbox": [[round(float(v) / side, 6) for v in box]]}
+
+
+def write_wav(path: Path, sound: np.ndarray) -> None:
+    """16-bit mono at 16 kHz."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes(np.rint(np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
+
+
+def _finish(clip: ClipData, base: Path, frames: list[Path], wav: Path) -> dict[str, Any]:
+    """Write the sounds and, outside of training, each object's masks; returns the manifest line."""
+    plan, scene = clip.plan, clip.scene
+    write_wav(base / wav, clip.mix.sound)
+    line: dict[str, Any] = {
+        "id": plan.name,
+        "split": plan.split,
+        "tier": plan.letter,
+        "category": plan.category,
+        "cluster": scene.sounds[0].group,
+        "frames": [path.as_posix() for path in frames],
+        "audio": wav.as_posix(),
+        "background": scene.background,
+        "moving": clip.moving,
+        "room_dbfs": round(clip.mix.room, 2),
+        "objects": [_describe(clip, base, k) for k in range(len(scene.cutouts))],
+        "swap": None,
+    }
+    if clip.swap is not None:
+        index, mix = clip.swap
+        path = Path("audio_swapped", plan.split, f"{plan.name}.wav")
+        write_wav(base / path, mix.sound)
+        line["swap"] = {
+            "object": index,
+            "audio": path.as_posix(),
+            "sounding": clip.active.any(axis=0).astype(int).tolist(),
+            "levels_dbfs": _levels(mix, index),
+        }
+    return line
+
+
+def _describe(clip: ClipData, base: Path, index: int) -> dict[str, Any]:
+    """One object's part of the manifest; its masks lie in one picture, frame below frame."""
+    cutout, sound = clip.scene.cutouts[index], clip.scene.sounds[index]
+    entry = {
+        "category": cutout.category,
+        "cutout": cutout.source,
+        "sound": sound.source,
+        "sound_group": sound.group,
+        "sounding": clip.active[index].astype(int).tolist(),
+        "levels_dbfs": _levels(clip.mix, index),
+    }
+    if clip.plan.split != "train":
+        path = Path("object_masks", clip.plan.split, f"{clip.plan.name}_{index}.png")
+        stacked = clip.scene.masks[index].reshape(-1, clip.scene.masks.shape[-1])
+        _save(_picture_of(stacked), base / path)
+        entry["masks"] = path.as_posix()
+    return entry
+
+
+def _levels(mix: Mix, index: int) -> list[float]:
+    return [round(float(level), 1) for level in mix.levels[index]]
+
+
+def _write_frames(clip: ClipData, base: Path, paths: list[Path]) -> None:
+    for i, path in enumerate(paths):
+        if i and not clip.moving:
+            _same(base / paths[0], base / path)
+        else:
+            _save(Image.fromarray(clip.scene.frames[i]), base / path)
+
+
+def _write_masks(clip: ClipData, base: Path, paths: list[Path]) -> None:
+    truth = clip.truth()
+    for i, path in enumerate(paths):
+        _save(_picture_of(truth[i]), base / path)
+
+
+def _picture_of(mask: np.ndarray) -> Image.Image:
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".jpg":
+        picture.save(path, quality=92)
+    else:
+        picture.save(path, compress_level=2)
+
+
+def _same(first: Path, path: Path) -> None:
+    """The same file under another name: a hard link, or a copy where the file system has none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(first, path)
+    except OSError:
+        shutil.copyfile(first, path)

@@ -1,0 +1,1 @@
+"""The paper's ten tables and its figures, measured beside reported."""

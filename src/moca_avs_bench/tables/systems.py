@@ -1,0 +1,189 @@
+"""The oracle: a row that hears nothing and is told the answer.
+
+From a row's system to a method that can be asked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import moca_avs
+from moca_avs.clip import Clip, Segmentation
+from moca_avs.data.base import EvaluationSet, Sample
+from moca_avs.errors import UsageError
+from moca_avs.io.visualize import resized
+from moca_avs.methods.base import Method, versions
+from moca_avs.methods.config import BaselineConfig, MocaConfig
+from moca_avs.methods.factory import find_source
+from moca_avs.proposals.base import Proposer
+from moca_avs.proposals.masks import pairwise_iou
+from moca_avs_bench.tables.setup import RunContext, TrainedRun, trained_adapters, trained_comparator
+from moca_avs_bench.tables.spec import (
+    PAPER,
+    Comparator,
+    Oracle,
+    Preset,
+    SaliencyBaseline,
+    System,
+    TrainedMoca,
+    Unavailable,
+)
+
+_GRID = 48  # positions per side of the heat, which is the mask
+
+
+class OracleProposals:
+    """The proposal nearest the truth, of every frame: no system, for it is told the answer (Table 2).
+
+    Where the truth is empty it stays empty.
+
+    Args:
+        proposer: finds masks.
+        dataset: whose samples it is asked about; they must be read through `telling`.
+    """
+
+    def __init__(self, proposer: Proposer, dataset: EvaluationSet) -> None:
+        self.proposer = proposer
+        self.telling = RememberTruth(dataset)
+        self.settings: dict[str, Any] = {
+            "method": "oracle: the proposal nearest the truth",
+            "proposer": proposer.settings,
+            "versions": versions(),
+        }
+
+    def __call__(self, clip: Clip) -> Segmentation:
+        """Masks of the frames that `telling` loaded last; heat is the mask.
+
+        Raises:
+            UsageError: for other frames.
+        """
+        truth = self.telling.truth(clip)
+        masks = np.stack([self._nearest(*pair) for pair in zip(clip.frames, truth, strict=True)])
+        heat = np.stack([resized(mask, _GRID, _GRID) for mask in masks]).clip(0, 1).astype(np.float16)
+        reasons = tuple("" if mask.any() else "no proposal" for mask in masks)
+        scores = heat.max((1, 2)).astype(np.float32)
+        return Segmentation(masks, heat, scores, reasons, clip.times, self.settings)
+
+    def _nearest(self, frame: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        proposals = self.proposer(frame) if truth.any() else np.zeros((0, *truth.shape), bool)
+        if not len(proposals):
+            return np.zeros_like(truth)
+        nearest: np.ndarray = proposals[pairwise_iou(proposals, truth[None])[:, 0].argmax()]
+        return nearest
+
+
+class RememberTruth:
+    """An `EvaluationSet` that remembers the sample it loaded last.
+
+    Args:
+        whole: the set itself.
+    """
+
+    def __init__(self, whole: EvaluationSet) -> None:
+        self.whole, self.name, self.split = whole, whole.name, whole.split
+        self.kind: str = getattr(whole, "kind", "region")
+        self.class_table: Path | None = getattr(whole, "class_table", None)
+        self._last: Sample | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        """Those of the set."""
+        return self.whole.ids
+
+    def categories(self) -> dict[str, str]:
+        """Those of the set."""
+        return self.whole.categories()
+
+    def load(self, sample_id: str) -> Sample:
+        """Read one sample, and remember it."""
+        self._last = self.whole.load(sample_id)
+        return self._last
+
+    def truth(self, clip: Clip) -> np.ndarray:
+        """The last sample's masks, bool [T, H, W]. Raises UsageError for a clip of other frames."""
+        if self._last is None or not np.array_equal(clip.frames, self._last.clip.frames):
+            raise UsageError("the oracle can only be asked about the clip whose truth it was told last")
+        return self._last.masks
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+
+def trained(system: System, setup: RunContext) -> TrainedRun | None:
+    """The run that a system rests on, trained where it is missing; None where nothing is trained.
+
+    Raises:
+        MocaError: where it can't be trained.
+    """
+    if isinstance(system, TrainedMoca):
+        return trained_adapters(system, setup)
+    if isinstance(system, Comparator):
+        return trained_comparator(system, setup)
+    return None
+
+
+def why_not(system: System, setup: RunContext) -> str:
+    """Why a system can't be run at all; "" where it can."""
+    if isinstance(system, Unavailable):
+        return system.why
+    if isinstance(system, Preset) and system.method == "moca" and find_source(setup.preset).adapters is None:
+        return f"no trained adapters ship with {setup.preset}"
+    return ""
+
+
+def build(system: System, run: TrainedRun | None, setup: RunContext, dataset: EvaluationSet) -> Method:
+    """The method of a row, told the dataset's classes where it has some.
+
+    Args:
+        system: not `Unavailable`.
+        run: of `trained`.
+        setup: preset and places.
+        dataset: it will be asked about.
+
+    Raises:
+        MocaError: where weights are missing.
+    """
+    table: Path | None = getattr(dataset, "class_table", None)
+    classes = {} if table is None else {"classes": str(table)}
+    if isinstance(system, SaliencyBaseline):
+        from moca_avs.methods.salient_objects import Saliency
+
+        return Saliency()
+    if isinstance(system, Oracle):
+        return OracleProposals(_proposer(setup, _preset_proposals(setup, "baseline")), dataset)
+    if isinstance(system, Comparator) and run is not None:
+        from moca_avs_bench.ssl.method import load_comparator
+
+        settings = {"proposals": _preset_proposals(setup, "method"), **system.settings}
+        return load_comparator(run.folder, setup.device, system=system.name, places=setup.places, **settings)
+    if isinstance(system, TrainedMoca) and run is not None:
+        return _load(str(run.folder), "moca", setup, PAPER | dict(system.inference) | classes)
+    if isinstance(system, Preset):
+        return _load(setup.preset, system.method, setup, dict(system.inference) | classes)
+    raise UsageError(f"{system} can't be run")
+
+
+def _load(name: str, method: str, setup: RunContext, settings: dict[str, Any]) -> Method:
+    places = setup.places
+    if "image_size" in settings:  # a row at the paper's size, not at the preset's own
+        settings["image_size"] = setup.image_size
+    return moca_avs.load(name, method, setup.device, places.weights, places.models, **settings)
+
+
+def _preset_proposals(setup: RunContext, part: str) -> str:
+    """The preset's proposers: its "method"'s (what MPM matches), or its "baseline"'s (SAM under a grid)."""
+    default = MocaConfig if part == "method" else BaselineConfig
+    found = default.proposals
+    for config in find_source(setup.preset).configs:
+        found = config.get(part, {}).get("proposals", found)
+    return found
+
+
+def _proposer(setup: RunContext, name: str) -> Any:
+    from moca_avs.proposals import build_proposer
+    from moca_avs.proposals.base import CachedProposer
+
+    return CachedProposer(build_proposer(name, setup.places, setup.device))

@@ -1,0 +1,121 @@
+"""A folder of films with a grey and a tone planted in each second."""
+
+import numpy as np
+import pytest
+
+from moca_avs.data.folder import VideoFolder
+from moca_avs.errors import DataError, MediaError
+from moca_avs.io.video import stream_clips
+from moca_avs.io.write_video import write_video
+
+RATE = 16000
+
+
+def film(path, clip, seconds=3, sound=True):
+    """Second s shows grey 30 + 60 s and sounds at 400 (clip + 1) + 100 s Hz."""
+    frames = [np.full((32, 48, 3), 30 + 60 * s, np.uint8) for s in range(seconds) for _ in range(5)]
+    time = np.arange(RATE) / RATE
+    tones = [0.5 * np.sin(2 * np.pi * (400 * (clip + 1) + 100 * s) * time) for s in range(seconds)]
+    heard = np.concatenate(tones).astype(np.float32) if sound else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_video(path, frames, np.arange(len(frames)) / 5, heard, RATE if sound else None)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOCA_AVS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def films(tmp_path, cache):
+    root = tmp_path / "films"
+    film(root / "one.mp4", 0)
+    film(root / "deep" / "two.mp4", 1)
+    return root
+
+
+def test_frames_carry_their_own_sound(films):
+    data = VideoFolder(films, side=16, window=0.6)
+    assert len(data) == 6
+    assert {data.clip_id(i) for i in range(6)} == {"one.mp4", "deep/two.mp4"}
+    for index in range(6):
+        second = index % 3
+        frame = data.frame(index)
+        assert frame.shape == (16, 16, 3)
+        assert frame.dtype == np.uint8
+        assert abs(int(frame.mean()) - (30 + 60 * second)) < 8
+    # A frame at s seconds hears the end of one second and the beginning of the next.
+    sound, rate = data.sound([data.clip_id(i) for i in range(6)].index("one.mp4"))
+    assert rate == RATE
+    assert sound.dtype == np.float32
+    assert sound.size == pytest.approx(0.3 * RATE, abs=2)
+    assert np.abs(np.fft.rfft(sound, RATE)).argmax() == pytest.approx(400, abs=4)
+
+
+def test_unusable_files_are_listed_and_never_replaced(films):
+    (films / "notes.mp4").write_text("not a film")
+    film(films / "mute.mp4", 0, sound=False)
+    (films / ".hidden.mp4").write_text("left out")
+    data = VideoFolder(films, side=16)
+    assert len(data) == 6
+    reasons = dict(data.skipped)
+    assert set(reasons) == {"notes.mp4", "mute.mp4"}
+    assert "no sound" in reasons["mute.mp4"]
+    assert "notes.mp4" in reasons["notes.mp4"]
+
+
+def test_a_film_that_breaks_in_the_middle_leaves_no_frames(films, monkeypatch):
+    whole = VideoFolder(films, side=16)
+
+    def breaking(path, **settings):
+        clips = stream_clips(path, **settings | {"chunk_frames": 1})
+        yield next(clips)
+        if path.name == "aaa.mp4":
+            raise MediaError(f"{path} ends in the middle of a picture")
+        yield from clips
+
+    film(films / "aaa.mp4", 2)
+    monkeypatch.setattr("moca_avs.io.video.stream_clips", breaking)
+    again = VideoFolder(films, side=16)
+    assert len(again) == len(whole)
+    assert again.skipped == (("aaa.mp4", f"{films / 'aaa.mp4'} ends in the middle of a picture"),)
+    for index in range(len(whole)):
+        assert (again.frame(index) == whole.frame(index)).all()
+        assert (again.sound(index)[0] == whole.sound(index)[0]).all()
+
+
+def test_nothing_usable_is_an_error_that_says_why(tmp_path, cache):
+    with pytest.raises(DataError, match="not a folder"):
+        VideoFolder(tmp_path / "nowhere")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="it is empty"):
+        VideoFolder(empty)
+    (empty / "a.txt").write_text("words")
+    with pytest.raises(DataError, match=r"a\.txt"):
+        VideoFolder(empty)
+
+
+def test_a_folder_is_decoded_once(films, cache):
+    first = VideoFolder(films, side=16)
+    stores = [p for p in (cache / "folders").iterdir() if not p.name.startswith(".")]
+    stamp = stores[0].stat().st_mtime_ns
+    again = VideoFolder(films, side=16)
+    assert len(stores) == 1
+    assert stores[0].stat().st_mtime_ns == stamp
+    assert again.fingerprint() == first.fingerprint()
+    assert (again.frame(3) == first.frame(3)).all()
+
+
+def test_other_settings_or_content_give_another_fingerprint(films):
+    prints = {
+        VideoFolder(films, side=16).fingerprint(),
+        VideoFolder(films, side=16, window=1.0).fingerprint(),
+    }
+    faster = VideoFolder(films, side=16, fps=2.0)
+    assert len(faster) == 12
+    prints.add(faster.fingerprint())
+    film(films / "three.mp4", 2)
+    prints.add(VideoFolder(films, side=16).fingerprint())
+    assert len(prints) == 4

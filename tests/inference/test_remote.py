@@ -1,0 +1,172 @@
+"""Lists, stores and URLs, on fsspec's own memory and file systems."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from moca_avs.errors import MediaError, UsageError
+from moca_avs.inference import remote as stores
+from moca_avs.inference.inputs import JobSpec, find_inputs, plan
+from moca_avs.inference.remote import fetched, is_finished
+
+
+@pytest.fixture
+def memory():
+    store = fsspec.filesystem("memory")
+    for name in ("a/x.mp4", "a/deep/y.MOV", "a/.bin/z.mp4", "a/notes.txt", "b/x.mp4"):
+        store.pipe_file(f"/films/{name}", name.encode() * 1000)
+    yield store
+    store.rm("/", recursive=True)
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch):
+    """The temporary folder of this process."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def found(*given):
+    return find_inputs(given)[0]
+
+
+def test_a_list_means_its_lines_without_comments(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "b c.mp4", "films/d.mov"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    Path("list.txt").write_text("# mine\na.mp4\n\n  b c.mp4  \nfilms\ngone.mp4\nmemory://x/e.mp4\n")
+    files, failed = find_inputs(["@list.txt"])
+    assert [str(file) for file in files] == ["a.mp4", "b c.mp4", "films/d.mov", "memory://x/e.mp4"]
+    assert failed == [("gone.mp4", "there is no such file or folder")]
+
+
+def test_a_list_on_stdin(monkeypatch):
+    import io
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("memory://x/a.mp4\n#no\nmemory://x/b.mp4"))
+    assert found("-") == ["memory://x/a.mp4", "memory://x/b.mp4"]
+
+
+def test_a_list_without_lines_and_one_that_is_not_there(tmp_path):
+    (tmp_path / "list.txt").write_text("# nothing\n")
+    assert find_inputs([f"@{tmp_path}/list.txt"])[1][0][1] == "the list names no input"
+    with pytest.raises(UsageError, match="one input per line"):
+        find_inputs(["@gone.txt"])
+
+
+def test_a_folder_and_a_glob_of_a_store(memory):
+    assert found("memory://films/a") == ["memory:///films/a/deep/y.MOV", "memory:///films/a/x.mp4"]
+    assert found("memory://films/*/x.mp4") == ["memory:///films/a/x.mp4", "memory:///films/b/x.mp4"]
+    assert found("memory://films/a/notes.txt") == ["memory://films/a/notes.txt"]
+    assert find_inputs(["memory://films/*.mkv"])[1] == [("memory://films/*.mkv", "no file matches")]
+
+
+def test_a_protocol_nobody_knows_and_one_whose_package_is_missing(monkeypatch):
+    with pytest.raises(UsageError, match="Protocol not known"):
+        find_inputs(["nowhere://x/a.mp4"])
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(UsageError, match="pip install s3fs"):
+        find_inputs(["s3://bucket/a.mp4"])
+
+
+def test_folders_of_urls_follow_the_rules_of_files():
+    urls = ["memory://v/a/x.mp4", "memory://v/b/x.mp4", "https://h/q%20r.mp4?key=1/2.mov"]
+    jobs = plan(urls, Path("out"))
+    assert [str(job.folder) for job in jobs] == ["out/a/x", "out/b/x", "out/q r"]
+    assert [job.name for job in jobs] == urls
+    uploads = [job.upload for job in plan(urls[:2], "s3://bucket/out/")]
+    assert uploads == ["s3://bucket/out/a/x", "s3://bucket/out/b/x"]
+
+
+def test_a_name_can_not_climb_out_of_the_folder_of_results():
+    jobs = plan(["memory://v/../../x.mp4", "memory://../../w/x.mp4"], Path("out"))
+    assert all(".." not in job.folder.parts for job in jobs)
+
+
+def test_a_source_is_fetched_whole_and_removed(memory, room):
+    (job,) = plan(["memory://films/a/x.mp4"], Path("out"))
+    with fetched(job) as here:
+        assert here.source.name == "x.mp4"
+        assert here.source.read_bytes() == b"a/x.mp4" * 1000
+        assert (here.folder, here.name) == (Path("out/x"), "memory://films/a/x.mp4")
+    assert list(room.iterdir()) == []
+
+
+def test_a_source_that_is_not_there_or_does_not_fit(memory, room, monkeypatch):
+    with (
+        pytest.raises(MediaError, match="there is no such file"),
+        fetched(plan(["memory://no.mp4"], room)[0]),
+    ):
+        pass
+    monkeypatch.setattr(stores, "SPARE", 2**62)
+    with pytest.raises(MediaError, match="TMPDIR"), fetched(plan(["memory://films/a/x.mp4"], room)[0]):
+        pass
+    assert list(room.iterdir()) == []
+
+
+def write(folder, complete=True, frames=1):
+    (folder / "masks").mkdir(parents=True)
+    for index in range(frames):
+        (folder / "masks" / f"{index:06d}.png").write_bytes(b"png")
+    (folder / "result.json").write_text(json.dumps({"frames": [], "complete": complete}) + "\n")
+
+
+def test_a_finished_result_is_uploaded_and_then_known(memory, room):
+    job = JobSpec(Path("x.mp4"), Path("x"), upload="memory://out/x")
+    assert not is_finished(job)
+    for frames in (2, 1):
+        with fetched(job) as here:
+            write(here.folder, frames=frames)
+        assert is_finished(job)
+        assert sorted(memory.ls("/out/x/masks", detail=False)) == [
+            f"/out/x/masks/{index:06d}.png" for index in range(frames)
+        ]
+    assert list(room.iterdir()) == []
+
+
+def test_what_was_broken_off_is_not_uploaded(memory, room):
+    def broken_off():
+        with fetched(JobSpec(Path("x.mp4"), Path("x"), upload="memory://out/x")) as here:
+            write(here.folder)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken_off()
+    assert not memory.exists("/out/x")
+
+
+HOLDER = """
+import sys, tempfile, time
+tempfile.tempdir = sys.argv[1]
+from pathlib import Path
+from moca_avs.inference.inputs import JobSpec
+from moca_avs.inference.remote import fetched
+with fetched(JobSpec(Path("x"), Path("x"), upload="memory://x")):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_holds_stays(memory, room, monkeypatch):
+    monkeypatch.setattr(stores, "YOUNG", -1.0)
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(room)], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout.readline() == "held\n"
+        (left,) = room.iterdir()
+        with fetched(plan(["memory://films/a/x.mp4"], Path("out"))[0]):
+            assert left.exists()
+        os.kill(holder.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while left.exists():
+        assert time.monotonic() < deadline
+        with fetched(plan(["memory://films/a/x.mp4"], Path("out"))[0]):
+            pass

@@ -1,0 +1,193 @@
+"""Names to methods: presets, run folders, published folders, Hub ids, and what is said where nothing is."""
+
+import json
+import logging
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+import moca_avs
+from helpers.tiny_encoders import TinyTransformer, open_gates
+from moca_avs.cli.args import MethodName
+from moca_avs.clip import Clip
+from moca_avs.encoders import ENCODERS
+from moca_avs.errors import UsageError, WeightsError
+from moca_avs.methods import METHODS
+from moca_avs.methods import factory as loading
+from moca_avs.methods.factory import CONFIGS
+from moca_avs.methods.frozen import Frozen
+from moca_avs.methods.moca import Moca
+from moca_avs.model.adapter import AdapterSet, save_adapters
+
+
+class SizedTiny(TinyTransformer):
+    """Takes the options that `lite` takes."""
+
+    name = "tiny"
+
+    def __init__(self, image_size=32, dilate=False):
+        super().__init__()
+        self.image_size, self.dilate = image_size, dilate
+
+
+@pytest.fixture(autouse=True)
+def world(monkeypatch, tmp_path):
+    """One encoder called "tiny", nothing shipped."""
+    monkeypatch.setitem(ENCODERS, "tiny", SizedTiny)
+    shipped = tmp_path / "shipped"
+    monkeypatch.setattr(loading, "_SHIPPED", shipped)
+    return shipped
+
+
+def adapters(seed=0):
+    return open_gates(AdapterSet(SizedTiny(), count=2, generator=torch.Generator().manual_seed(seed)))
+
+
+def write(folder, seed=0, config=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    save_adapters(adapters(seed), folder / "adapters.safetensors")
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def load(name, **settings):
+    return moca_avs.load(str(name), device="cpu", **({"refine": "none"} | settings))
+
+
+def test_frozen_needs_no_adapters():
+    method = load("tiny", method="frozen", clusters=5)
+    assert isinstance(method, Frozen)
+    assert method.settings["clusters"] == 5
+
+
+def test_moca_without_shipped_adapters_says_what_to_do():
+    with pytest.raises(WeightsError, match=r"no trained adapters ship with the preset 'tiny'.*'frozen'"):
+        load("tiny")
+
+
+def test_a_preset_ships_adapters_and_settings(world):
+    write(world / "tiny", 3, {"encoder": {"image_size": 64}, "method": {"clusters": 6, "window": 1.5}})
+    method = load("tiny", window=3.0)
+    assert isinstance(method, Moca)
+    assert method.settings["adapters"]["weights"] == adapters(3).weights_hash()
+    assert (method.settings["clusters"], method.settings["window"]) == (6, 3.0)
+    assert method.settings["encoder"]["image_size"] == 64
+    assert load("tiny", image_size=96).settings["encoder"]["image_size"] == 96
+
+
+def test_a_run_gives_its_newest_step(tmp_path, world):
+    write(world / "tiny", 1, {"method": {"clusters": 6}})
+    run = tmp_path / "run"
+    for step, seed in ((500, 2), (1_000_000, 3), (200_000, 4)):
+        write(run / "steps" / f"{step:06d}", seed)
+    write(run / "steps" / "junk", 5)
+    (run / "config.json").write_text(json.dumps({"encoder": {"name": "tiny", "image_size": 64}, "data": {}}))
+    method = load(run)
+    assert method.settings["adapters"]["weights"] == adapters(3).weights_hash()
+    assert method.settings["encoder"]["image_size"] == 64
+    assert method.settings["clusters"] == 6  # the encoder's preset says how to infer
+    assert load(run / "steps" / "000500").settings["adapters"]["weights"] == adapters(2).weights_hash()
+    write(run, 7)  # a finished run's last weights
+    assert load(run).settings["adapters"]["weights"] == adapters(7).weights_hash()
+    assert isinstance(load(run, method="frozen"), Frozen)
+
+
+def test_a_published_folder_brings_its_own_settings(tmp_path, world):
+    write(world / "tiny", 1, {"method": {"clusters": 6, "window": 1.5}})
+    folder = write(tmp_path / "published", 2, {"method": {"clusters": 3}})
+    settings = load(folder).settings
+    assert (settings["clusters"], settings["window"]) == (3, 1.5)
+
+
+def test_a_hub_id_is_fetched(monkeypatch, tmp_path):
+    folder = write(tmp_path / "snapshot", 4)
+    asked = []
+
+    def fetch(name, allow_patterns):
+        asked.append((name, allow_patterns))
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    assert load("some/body").settings["adapters"]["weights"] == adapters(4).weights_hash()
+    assert asked == [("some/body", ["adapters.safetensors", "config.json"])]
+
+
+def test_a_hub_that_cannot_be_reached_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"'no-one/nothing' is no folder here.*by hand"):
+        load("no-one/nothing")
+
+
+def test_the_method_works_and_the_device_is_told(tmp_path, caplog):
+    folder = write(tmp_path / "published")
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 50, 60, 3)).astype(np.uint8)
+    clip = Clip(frames, np.array([0.5, 1.5]), (0.2 * rng.standard_normal(4000)).astype(np.float32), 2000)
+    with caplog.at_level(logging.INFO, "moca_avs"):
+        result = moca_avs.load(str(folder), refine="none")(clip)
+    assert result.masks.shape == (2, 50, 60)
+    assert result.reasons == ("", "")
+    assert any(record.message.startswith("device ") for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("nothing", {}, "'nothing' is no preset .*tiny"),
+        ("tiny", {"method": "magic"}, "unknown method 'magic'.*moca, frozen"),
+        ("tiny", {"method": "frozen", "widow": 2}, "unknown settings widow"),
+        ("tiny", {"method": "frozen", "masks": "all"}, "masks must be one of"),
+    ],
+)
+def test_wrong_names_are_refused(name, settings, says):
+    with pytest.raises(UsageError, match=says):
+        load(name, **settings)
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(UsageError, match="no device"):
+        moca_avs.load("tiny", method="frozen", device="abacus", refine="none")
+
+
+def test_bad_folders_are_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"holds no adapters\.safetensors"):
+        load(tmp_path)
+    folder = write(tmp_path / "published")
+    (folder / "config.json").write_text("[1, 2]")
+    with pytest.raises(WeightsError, match=r"config\.json is not a config"):
+        load(folder)
+    (folder / "config.json").unlink()
+    (folder / "adapters.safetensors").write_bytes(b"?")
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        load(folder)
+
+
+def test_adapters_of_an_unknown_encoder_are_refused(tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    save_adapters(AdapterSet(TinyTransformer(), count=2), folder / "adapters.safetensors")
+    with pytest.raises(UsageError, match="unknown encoder 'tiny-transformer'"):
+        load(folder)
+
+
+def test_every_method_has_a_line():
+    flag, _ = get_args(MethodName)
+    assert list(METHODS) == list(CONFIGS) == list(get_args(flag))
+
+
+@pytest.mark.weights
+def test_lite_frozen_from_a_clip_to_masks():
+    method = moca_avs.load("lite", method="frozen", device="cpu", refine="none", image_size=224)
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (3, 90, 120, 3)).astype(np.uint8)
+    sound = (0.1 * rng.standard_normal(48_000)).astype(np.float32)
+    sound[16_000:32_000] *= 1e-5
+    result = method(Clip(frames, np.array([0.5, 1.5, 2.5]), sound, 16_000))
+    assert result.masks.shape == (3, 90, 120)
+    assert result.reasons == ("", "silent", "")
+    assert result.masks[[0, 2]].any((1, 2)).all()
+    assert result.settings["encoder"]["name"] == "lite"
