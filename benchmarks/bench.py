@@ -31,7 +31,7 @@ MINUTES = {  # name: limit
     "data_parallel": 45,
     "segmenting": 60,
     "cost_of_a_clip": 60,
-    "long_film": 90,
+    "long_video": 90,
     "ray_engine": 45,
     "matching": 20,
     "neighbours": 60,

@@ -4,7 +4,7 @@
     python benchmarks/cost_of_a_clip.py --preset imagebind --random      # one forward of each full-size model
     python benchmarks/cost_of_a_clip.py --quick
 
-`lite` runs `moca segment --profile` on a 360p film at one frame a second. Stages overlap, so the stages' sum
+`lite` runs `moca segment --profile` on a 360p video at one frame a second. Stages overlap, so the stages' sum
 is more than the wall time, which is given too. `--random`: weights' values don't change the time; models are
 built one after the other, those that would need more memory than there is are left out and named.
 """
@@ -22,8 +22,8 @@ from statistics import median
 import measuring
 import numpy as np
 import torch
-from film import make_film
 from segmenting import SECONDS
+from video import make_video
 
 from moca_avs import load
 from moca_avs.hub.cache import cache_dir
@@ -37,17 +37,17 @@ from moca_avs.utils.profiler import profile_table
 
 Forward = Callable[[], object]
 IMAGE, SOUND = "imagebind image trunk", "imagebind sound trunk"
-TEXT, PICTURE = "grounding-dino, a text", "sam-h picture"
+TEXT, SAM_IMAGE = "grounding-dino, a text", "sam-h image"
 PROMPTS = 64
 SAM_PROMPTS = f"sam-h {PROMPTS} prompts"
 
 
-def by_stage(method: str, film: Path, limit: int) -> dict[str, float]:
+def by_stage(method: str, video: Path, limit: int) -> dict[str, float]:
     """Milliseconds per frame by stage; a first frame warms up."""
     found = load("lite", method, "cpu")
     with tempfile.TemporaryDirectory() as folder:
         for name, frames in (("warm", 1), ("out", limit)):
-            job = JobSpec(film, Path(folder) / name)
+            job = JobSpec(video, Path(folder) / name)
             outcome = JobResult(job)
             options = SegmentOptions(fps=1.0, start=float(frames > 1), limit=frames, profile=True)
             segment_file(job, lambda: found, options, outcome, progress=False)
@@ -58,20 +58,20 @@ def by_stage(method: str, film: Path, limit: int) -> dict[str, float]:
 
 
 def imagebind() -> dict[str, Forward]:
-    """Both trunks on one picture and one window of sound."""
+    """Both trunks on one image and one window of sound."""
     from moca_avs.encoders.imagebind import HUGE, ImageBindEncoder
 
     encoder = ImageBindEncoder.random(HUGE)
     image = encoder.prepare_images(np.zeros((1, 360, 640, 3), np.uint8))
-    sound = encoder.prepare_sound(np.zeros(32_000, np.float32), 16_000)[None]
+    sound = encoder.prepare_audio(np.zeros(32_000, np.float32), 16_000)[None]
     return {
         IMAGE: lambda: encoder.embed_images(image),
-        SOUND: lambda: encoder.encode_sound(sound),
+        SOUND: lambda: encoder.encode_audio(sound),
     }
 
 
 def sam() -> dict[str, Forward]:
-    """SAM ViT-H: the picture once, then 64 prompts."""
+    """SAM ViT-H: the image once, then 64 prompts."""
     from transformers import SamConfig, SamModel, SamVisionConfig
 
     vision = SamVisionConfig(
@@ -84,13 +84,13 @@ def sam() -> dict[str, Forward]:
     pixels, points = torch.zeros(1, 3, 1024, 1024), torch.full((1, PROMPTS, 1, 2), 512.0)
     embedding = torch.zeros(1, 256, 64, 64)
     return {
-        PICTURE: lambda: model.get_image_embeddings(pixels),
+        SAM_IMAGE: lambda: model.get_image_embeddings(pixels),
         SAM_PROMPTS: lambda: model(image_embeddings=embedding, input_points=points),
     }
 
 
 def grounding_dino() -> dict[str, Forward]:
-    """GroundingDINO-B on a 750 x 1333 picture and eight words."""
+    """GroundingDINO-B on a 750 x 1333 image and eight words."""
     from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection, SwinConfig
 
     swin = SwinConfig(
@@ -129,13 +129,13 @@ def forwards_per_frame(regions: int) -> dict[str, dict[str, float]]:
     texts, points = len(QUERIES), POINTS_PER_SIDE**2 / PROMPTS
     prompts = math.ceil(regions / PROMPTS)
     heard = {SOUND: 1}
-    masks = {TEXT: texts, PICTURE: 1, SAM_PROMPTS: prompts}
+    masks = {TEXT: texts, SAM_IMAGE: 1, SAM_PROMPTS: prompts}
     return {
         "moca": heard | {IMAGE: 1} | masks,
         "frozen": heard | {IMAGE: 1} | masks,
-        "at-gdino-sam": {"ast": 1, TEXT: 1, PICTURE: 1, SAM_PROMPTS: 1},
+        "at-gdino-sam": {"ast": 1, TEXT: 1, SAM_IMAGE: 1, SAM_PROMPTS: 1},
         "owod-bind": heard | {IMAGE: regions} | masks,
-        "sam-bind": heard | {IMAGE: regions, PICTURE: 1, SAM_PROMPTS: points},
+        "sam-bind": heard | {IMAGE: regions, SAM_IMAGE: 1, SAM_PROMPTS: points},
     }
 
 
@@ -188,8 +188,8 @@ def main(arguments: list[str] | None = None) -> None:
         costs |= {"a forward": timed, **composed(timed, options.regions)}
     else:
         seconds = 10 if options.quick else SECONDS
-        film = make_film(cache_dir() / "benchmarks" / f"film_360p_{seconds}s.mp4", seconds)
-        costs |= {name: by_stage(name, film, 2 if options.quick else seconds - 2) for name in METHODS}
+        video = make_video(cache_dir() / "benchmarks" / f"video_360p_{seconds}s.mp4", seconds)
+        costs |= {name: by_stage(name, video, 2 if options.quick else seconds - 2) for name in METHODS}
     measuring.finish({"cost_of_a_clip_ms": {options.preset: costs}}, about, options.out)
 
 

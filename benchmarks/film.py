@@ -1,4 +1,4 @@
-"""The film that benchmarks segment: cut-outs of real things drift over real photos, heard in turn."""
+"""The video that benchmarks segment: cut-outs of real things drift over real photos, heard in turn."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from moca_avs_bench.stamps.sounds import Event, compose_sound
 SCENE = 5  # seconds; the two things of a scene take turns every second
 
 
-def make_film(path: Path, seconds: int, height: int = 360, fps: int = 25) -> Path:
-    """Write a 16:9 film in H.264 and AAC; one that is there already is kept.
+def make_video(path: Path, seconds: int, height: int = 360, fps: int = 25) -> Path:
+    """Write a 16:9 video in H.264 and AAC; one that is there already is kept.
 
     Args:
         path: an MP4.
@@ -34,7 +34,7 @@ def make_film(path: Path, seconds: int, height: int = 360, fps: int = 25) -> Pat
     sound = np.concatenate([_sound(scene, index) for index, scene in enumerate(drawn)])
     path.parent.mkdir(parents=True, exist_ok=True)
     times = np.arange(scenes * SCENE * fps) / fps
-    return write_video(path, _pictures(pool, scenes, height, fps), times, sound, HERTZ)
+    return write_video(path, _images(pool, scenes, height, fps), times, sound, HERTZ)
 
 
 def _scene(pool: Pool, index: int, height: int, frames: int) -> Scene:
@@ -43,11 +43,11 @@ def _scene(pool: Pool, index: int, height: int, frames: int) -> Scene:
 
 
 def width_of(height: int) -> int:
-    """Of a 16:9 picture, even: 640 for 360."""
+    """Of a 16:9 image, even: 640 for 360."""
     return round(height * 8 / 9) * 2
 
 
-def _pictures(pool: Pool, scenes: int, height: int, fps: int) -> Iterator[np.ndarray]:
+def _images(pool: Pool, scenes: int, height: int, fps: int) -> Iterator[np.ndarray]:
     for index in range(scenes):
         frames = _scene(pool, index, height, SCENE * fps).frames
         top = (frames.shape[1] - height) // 2

@@ -65,13 +65,13 @@ class InMemory:
 
 
 def material(encoder: ImageBindEncoder, adapters: AdapterSet, batch: int) -> InMemory:
-    """States of 3 x batch random pictures (one at a time, as the cache does) and of batch sounds."""
+    """States of 3 x batch random images (one at a time, as the cache does) and of batch sounds."""
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (3 * batch, 256, 256, 3), dtype=np.uint8)
-    prepared = [encoder.prepare_images(picture[None]) for picture in pictures]
+    images = rng.integers(0, 256, (3 * batch, 256, 256, 3), dtype=np.uint8)
+    prepared = [encoder.prepare_images(image[None]) for image in images]
     prefix = torch.cat([image_prefix(encoder, one, adapters.first_block) for one in prepared])
     waves = rng.normal(0, 0.1, (batch, 32_000)).astype(np.float32)
-    heard = encoder.encode_sound(torch.stack([encoder.prepare_sound(wave, 16_000) for wave in waves]))
+    heard = encoder.encode_audio(torch.stack([encoder.prepare_audio(wave, 16_000) for wave in waves]))
     layers = {layer for _, layer in adapters.pairs}
     tokens = {site: states for site, states in heard.tokens.items() if site[0] in layers}
     return InMemory(prefix, AudioFeatures(heard.embedding, tokens))
@@ -80,9 +80,9 @@ def material(encoder: ImageBindEncoder, adapters: AdapterSet, batch: int) -> InM
 def training_step(
     encoder: ImageBindEncoder, adapters: AdapterSet, states: InMemory, batch: int
 ) -> Callable[[], None]:
-    """A step of the default objective; every call is one optimiser step."""
+    """A step of the default objective; every call is one optimizer step."""
     config = TrainConfig(batch=batch)
-    optimiser = torch.optim.Adam(adapters.parameters(), lr=config.lr)
+    optimizer = torch.optim.Adam(adapters.parameters(), lr=config.lr)
     anchors, positives, negatives = torch.arange(3 * batch).view(3, batch)
     generator = torch.Generator().manual_seed(0)
 
@@ -90,9 +90,9 @@ def training_step(
         loss, _ = training_loss(
             Batch(encoder, adapters, states, config, anchors, positives, negatives, generator)
         )
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     return step
 
@@ -158,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", choices=("huge", "tiny"), default="huge")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
-    parser.add_argument("--batch", type=int, default=8, help="anchors; each brings two more pictures")
+    parser.add_argument("--batch", type=int, default=8, help="anchors; each brings two more images")
     parser.add_argument(
         "--steps", type=int, default=1, help="training steps; the median is of all but the first"
     )

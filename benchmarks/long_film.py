@@ -1,9 +1,9 @@
 """Peak memory of segmenting an hour against a minute, each in a process of its own.
 
-    python benchmarks/long_film.py --out long_film.json
-    python benchmarks/long_film.py --quick
+    python benchmarks/long_video.py --out long_video.json
+    python benchmarks/long_video.py --quick
 
-Both films are 360p at 5 frames a second, look alike, and are heard in a tenth of their scenes, so that the
+Both videos are 360p at 5 frames a second, look alike, and are heard in a tenth of their scenes, so that the
 hour takes minutes: memory does not ask whether a frame was silent.
 """
 
@@ -23,7 +23,7 @@ FPS, HEIGHT, HEARD = 5, 360, 0.1
 
 
 def write_long(path: Path, seconds: int) -> Path:
-    """Write minutes of the same picture drifting, with noise bursts in every tenth scene of five seconds."""
+    """Write minutes of the same image drifting, with noise bursts in every tenth scene of five seconds."""
     import numpy as np
 
     from moca_avs.io.write_video import write_video
@@ -41,14 +41,14 @@ def write_long(path: Path, seconds: int) -> Path:
     return write_video(path, frames, np.arange(seconds * FPS) / FPS, sound, rate)
 
 
-def segment(film: Path, out: Path) -> dict[str, float]:
+def segment(video: Path, out: Path) -> dict[str, float]:
     """What a process of its own does: segment, tell frames, seconds and the peak of its memory."""
     from moca_avs import load
     from moca_avs.inference.inputs import JobSpec
     from moca_avs.inference.job import JobResult, SegmentOptions
     from moca_avs.inference.segment import segment_file
 
-    job = JobSpec(film, out)
+    job = JobSpec(video, out)
     outcome = JobResult(job)
     begin = time.perf_counter()
     segment_file(job, lambda: load("lite", "moca", "cpu"), SegmentOptions(fps=1.0), outcome, progress=False)
@@ -60,9 +60,9 @@ def segment(film: Path, out: Path) -> dict[str, float]:
     }
 
 
-def in_its_own_process(film: Path, out: Path) -> dict[str, float]:
+def in_its_own_process(video: Path, out: Path) -> dict[str, float]:
     """`segment` in a new Python."""
-    command = [sys.executable, __file__, "--film", str(film), "--folder", str(out)]
+    command = [sys.executable, __file__, "--video", str(video), "--folder", str(out)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -71,11 +71,11 @@ def in_its_own_process(film: Path, out: Path) -> dict[str, float]:
 def main(arguments: list[str] | None = None) -> None:
     """Parse, measure, print."""
     parser = measuring.options(__doc__)
-    parser.add_argument("--film", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--video", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.film is not None:
-        print(json.dumps(segment(options.film, options.folder)))
+    if options.video is not None:
+        print(json.dumps(segment(options.video, options.folder)))
         return
     from moca_avs.hub.cache import cache_dir
 
@@ -84,13 +84,13 @@ def main(arguments: list[str] | None = None) -> None:
     found: dict[str, object] = {}
     peaks = {}
     for name, seconds in lengths.items():
-        film = write_long(place / f"long_film_{seconds}s.mp4", seconds)
+        video = write_long(place / f"long_video_{seconds}s.mp4", seconds)
         with tempfile.TemporaryDirectory() as folder:
-            measured = in_its_own_process(film, Path(folder) / "out")
+            measured = in_its_own_process(video, Path(folder) / "out")
         found[name] = measured
         peaks[name] = measured["peak_mib"]
         print(f"| {seconds} s | " + " | ".join(f"{key} {value}" for key, value in measured.items()) + " |")
-    found["long_film_growth_mib"] = round(peaks["long"] - peaks["short"], 1)
+    found["long_video_growth_mib"] = round(peaks["long"] - peaks["short"], 1)
     measuring.finish(found, about, options.out)
 
 

@@ -43,15 +43,15 @@ def definition(f: Tensor, g: Tensor, window: int = 3) -> Tensor:
         for j in range(width):
             costs = []
             for k in range(width):
-                places = [
+                sources = [
                     (i + a, j + b, k + b)
                     for a in reach
                     for b in reach
                     if 0 <= i + a < height and 0 <= j + b < width and 0 <= k + b < width
                 ]
-                x = torch.stack([f[:, :, row, left] for row, left, _ in places])  # [positions, B, C]
-                y = torch.stack([g[:, :, row, right] for row, _, right in places])
-                ssd = (x - y).square().sum((0, 2)) / len(places)
+                x = torch.stack([f[:, :, row, left] for row, left, _ in sources])  # [positions, B, C]
+                y = torch.stack([g[:, :, row, right] for row, _, right in sources])
+                ssd = (x - y).square().sum((0, 2)) / len(sources)
                 ncc = (x * y).sum((0, 2)) / (x.square().sum((0, 2)) * y.square().sum((0, 2))).sqrt()
                 costs.append(ssd + 1 - ncc)
             cheapest.append(torch.stack(costs).amin(0))

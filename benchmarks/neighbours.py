@@ -92,8 +92,8 @@ def main() -> None:
     print(table(head, rows))
     largest = sizes[-1]
     seconds = figures[str(largest)]["seconds"]["median"] * (ASKED / largest) ** 2
-    how = "measured" if largest == ASKED else f"extrapolated by N^2 from {largest:,}"
-    print(f"\n{ASKED:,} images: {seconds:.0f} s ({how})")
+    precision = "measured" if largest == ASKED else f"extrapolated by N^2 from {largest:,}"
+    print(f"\n{ASKED:,} images: {seconds:.0f} s ({precision})")
     summary = {
         "neighbour_seconds_200k": seconds,
         "neighbour_extrapolated_from": largest,

@@ -3,7 +3,7 @@
     python benchmarks/ray_engine.py
     python benchmarks/ray_engine.py --quick
 
-Every run segments the same films with `lite` and moca at 1 frame per second and begins with nothing: it
+Every run segments the same videos with `lite` and moca at 1 frame per second and begins with nothing: it
 starts Ray, then workers load the method. Seconds count from the moment the first worker has loaded it; what
 was before is the start-up. Runs take turns. Two workers with one thread each have as many threads as the one
 with two, which is the fair comparison; `ray2_over_1` compares workers of one thread.
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from film import make_film
 from measuring import Timing, finish, machine, options, table
+from video import make_video
 
 from moca_avs import load
 from moca_avs.hub.cache import cache_dir
@@ -56,29 +56,29 @@ class Loading:
 def main() -> None:
     """Measure, print, write."""
     parser = options(__doc__)
-    parser.add_argument("--films", type=int, default=8, help="how many")
+    parser.add_argument("--videos", type=int, default=8, help="how many")
     parser.add_argument("--seconds", type=int, default=10, help="length of each, a multiple of 5")
     parser.add_argument("--repetitions", type=int, default=3)
     given = parser.parse_args()
     if given.quick:
-        given.films, given.seconds, given.repetitions = 2, 5, 1
+        given.videos, given.seconds, given.repetitions = 2, 5, 1
     about = machine()
-    film = make_film(cache_dir() / "benchmarks" / f"film_{given.seconds}.mp4", given.seconds)
+    video = make_video(cache_dir() / "benchmarks" / f"video_{given.seconds}.mp4", given.seconds)
     work: dict[str, list[float]] = {name: [] for name in RUNS}
     start: dict[str, list[float]] = {name: [] for name in RUNS}
     for _ in range(given.repetitions):
         for name, (workers, threads) in RUNS.items():
-            before, after = measured(film, given.films, workers, threads)
+            before, after = measured(video, given.videos, workers, threads)
             start[name].append(before)
             work[name].append(after)
-    report(work, start, given.films * given.seconds, about, given.out)
+    report(work, start, given.videos * given.seconds, about, given.out)
 
 
-def measured(film: Path, films: int, workers: int, threads: int) -> tuple[float, float]:
+def measured(video: Path, videos: int, workers: int, threads: int) -> tuple[float, float]:
     """Seconds until the first worker had loaded the method, and from then to the end."""
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder)
-        copies = [shutil.copy(film, room / f"{index}.mp4") for index in range(films)]
+        copies = [shutil.copy(video, room / f"{index}.mp4") for index in range(videos)]
         jobs, loading = plan([Path(copy) for copy in copies], room / "out"), Loading(folder)
         begin = time.time()
         run(jobs, loading, workers, threads)

@@ -1,10 +1,10 @@
-"""Seconds of segmenting a film against the sum of the bare forwards of the frozen models it needs.
+"""Seconds of segmenting a video against the sum of the bare forwards of the frozen models it needs.
 
     python benchmarks/segmenting.py --out segmenting.json
     python benchmarks/segmenting.py --quick
 
-The film is 360p at 25 frames a second, looked at once a second by the default method (moca, lite). Bare
-forwards: sound trunk, image trunk and U2-Netp on what that film gives them, each as the method calls it, one
+The video is 360p at 25 frames a second, looked at once a second by the default method (moca, lite). Bare
+forwards: sound trunk, image trunk and U2-Netp on what that video gives them, each as the method calls it, one
 after the other. Superpixels are no network, but nobody could do without them either: both shares are given.
 """
 
@@ -18,7 +18,7 @@ from statistics import median
 
 import measuring
 import torch
-from film import make_film
+from video import make_video
 
 from moca_avs import load, read_clip
 from moca_avs.hub.cache import cache_dir
@@ -43,19 +43,19 @@ def fresh() -> Moca:
     return method
 
 
-def segmented(film: Path, limit: int, folder: Path, method: Moca) -> float:
+def segmented(video: Path, limit: int, folder: Path, method: Moca) -> float:
     """Seconds of `segment_file`; the method is loaded before."""
     shutil.rmtree(folder, ignore_errors=True)
-    job = JobSpec(film, folder)
+    job = JobSpec(video, folder)
     options = SegmentOptions(fps=1.0, limit=limit)
     return measuring.seconds_of(
         lambda: segment_file(job, lambda: method, options, JobResult(job), progress=False)
     )
 
 
-def forwards(film: Path, limit: int, method: Moca) -> dict[str, Callable[[], object]]:
+def forwards(video: Path, limit: int, method: Moca) -> dict[str, Callable[[], object]]:
     """The bare work of each model for the same frames and windows, in the same batches."""
-    clip = read_clip(film, 1.0, end=float(limit))
+    clip = read_clip(video, 1.0, end=float(limit))
     encoder, adapters, config = method.encoder, method.adapters, method.config
     if adapters is None:
         raise TypeError("the default method has adapters")
@@ -63,7 +63,7 @@ def forwards(film: Path, limit: int, method: Moca) -> dict[str, Callable[[], obj
     windows = [[(clip.window(i, config.window), clip.sample_rate) for i in chunk] for chunk in chunks]
     sounds = [encode_windows(encoder, some) for some in windows]
     images = [encoder.prepare_images(clip.frames[list(chunk)]) for chunk in chunks]
-    waves = [torch.stack([encoder.prepare_sound(*window) for window in some]) for some in windows]
+    waves = [torch.stack([encoder.prepare_audio(*window) for window in some]) for some in windows]
     small = [downscale(frame, config.working_side) for frame in clip.frames]
     network, superpixels = SaliencyProposer(), SuperpixelProposer()
     first = adapters.first_block
@@ -71,10 +71,10 @@ def forwards(film: Path, limit: int, method: Moca) -> dict[str, Callable[[], obj
     def image_trunk() -> None:
         for batch, heard in zip(images, sounds, strict=True):
             state = last_state(encoder, adapters, image_prefix(encoder, batch, first), heard, first)
-            encoder.joint_map(state)
+            encoder.joint_features(state)
 
     return {
-        "sound trunk": lambda: [encoder.encode_sound(wave) for wave in waves],
+        "sound trunk": lambda: [encoder.encode_audio(wave) for wave in waves],
         "image trunk": image_trunk,
         "u2netp": lambda: [network.saliency(frame) for frame in small],
         "superpixels": lambda: [superpixels(frame) for frame in small],
@@ -82,14 +82,14 @@ def forwards(film: Path, limit: int, method: Moca) -> dict[str, Callable[[], obj
 
 
 @torch.inference_mode()
-def against_models(film: Path, limit: int, repeats: int, folder: Path) -> dict[str, object]:
+def against_models(video: Path, limit: int, repeats: int, folder: Path) -> dict[str, object]:
     """The share of a segmentation that is not the frozen models'; A B A B, medians."""
     whole: list[float] = []
     bare: dict[str, list[float]] = {}
-    segmented(film, 2, folder, fresh())  # what is slow only once
+    segmented(video, 2, folder, fresh())  # what is slow only once
     for _ in range(repeats):
-        whole.append(segmented(film, limit, folder, fresh()))
-        for name, work in forwards(film, limit, fresh()).items():
+        whole.append(segmented(video, limit, folder, fresh()))
+        for name, work in forwards(video, limit, fresh()).items():
             bare.setdefault(name, []).append(measuring.seconds_of(work))
     total = median(whole)
     each = {name: median(found) for name, found in bare.items()}
@@ -107,14 +107,14 @@ def against_models(film: Path, limit: int, repeats: int, folder: Path) -> dict[s
     }
 
 
-def growth(films: dict[int, Path], limits: list[int], repeats: int, folder: Path) -> dict[str, object]:
+def growth(videos: dict[int, Path], limits: list[int], repeats: int, folder: Path) -> dict[str, object]:
     """Milliseconds per frame at other lengths (360p) and other heights."""
-    cases = [(films[HEIGHT], HEIGHT, limit) for limit in limits]
-    cases += [(film, height, limits[0]) for height, film in films.items() if height != HEIGHT]
+    cases = [(videos[HEIGHT], HEIGHT, limit) for limit in limits]
+    cases += [(video, height, limits[0]) for height, video in videos.items() if height != HEIGHT]
     found: dict[str, list[float]] = {}
     for _ in range(repeats):
-        for film, height, limit in cases:
-            seconds = segmented(film, limit, folder, fresh())
+        for video, height, limit in cases:
+            seconds = segmented(video, limit, folder, fresh())
             found.setdefault(f"{height}p, {limit} frames", []).append(1e3 * seconds / limit)
     return {"growth_ms_per_frame": {name: round(median(each), 1) for name, each in found.items()}}
 
@@ -136,14 +136,14 @@ def main(arguments: list[str] | None = None) -> None:
     heights = (HEIGHT,) if options.quick else (HEIGHT, 180, 720)
     seconds = 10 if options.quick else SECONDS
     place = cache_dir() / "benchmarks"
-    films = {
-        height: make_film(place / f"film_{height}p_{seconds}s.mp4", seconds, height) for height in heights
+    videos = {
+        height: make_video(place / f"video_{height}p_{seconds}s.mp4", seconds, height) for height in heights
     }
     limits = [4, 8] if options.quick else [SECONDS // 4, SECONDS // 2, SECONDS]
     repeats = 1 if options.quick else options.repeats
     with tempfile.TemporaryDirectory() as folder:
-        found = against_models(films[HEIGHT], limits[-1], repeats, Path(folder) / "out")
-        found |= growth(films, limits, min(repeats, 3), Path(folder) / "out")
+        found = against_models(videos[HEIGHT], limits[-1], repeats, Path(folder) / "out")
+        found |= growth(videos, limits, min(repeats, 3), Path(folder) / "out")
     print(table(found))
     measuring.finish(found, about, options.out)
 

@@ -4,7 +4,7 @@
     python benchmarks/training_step.py --quick
     python benchmarks/training_step.py --device cuda --batch-imagebind 8 --precision bfloat16
 
-Naive: sound trunk and whole image trunk run for every picture of every step, in one batch. Cached: what `moca
+Naive: sound trunk and whole image trunk run for every image of every step, in one batch. Cached: what `moca
 train` does, states read from memory-mapped files. The objective, the adapters and Adam are the same; nothing
 has weight gradients but the adapters; prepared inputs lie in memory, so decoding counts in neither. Steps are
 interleaved (naive, cached, naive, ...) and ratios are ratios of medians. ImageBind runs at full width and
@@ -79,15 +79,15 @@ class Noise:
 class NaiveBatch(Batch):
     """Computes everything at every step."""
 
-    pictures: Tensor = field(default_factory=lambda: torch.empty(0))
+    images: Tensor = field(default_factory=lambda: torch.empty(0))
     waves: Tensor = field(default_factory=lambda: torch.empty(0))
 
-    def fuse(self, images: Tensor, sounds: Tensor) -> Tensor:
-        """See `Batch.fuse`."""
-        with self.how.autocast():
-            heard = self.encoder.encode_sound(self.waves[sounds])
-            fused = enhanced_features(self.encoder, self.adapters, self.pictures[images], heard)
-        return fused.to(self.how.wide)
+    def enhanced_features(self, images: Tensor, sounds: Tensor) -> Tensor:
+        """See `Batch.enhanced_features`."""
+        with self.precision.autocast():
+            heard = self.encoder.encode_audio(self.waves[sounds])
+            fused = enhanced_features(self.encoder, self.adapters, self.images[images], heard)
+        return fused.to(self.precision.wide)
 
 
 @dataclass
@@ -96,48 +96,56 @@ class Bench:
 
     encoder: Any
     batch: int
-    how: Precision
+    precision: Precision
 
     def __post_init__(self) -> None:
         self.adapters = AdapterSet(self.encoder, "last", 6, generator=torch.Generator().manual_seed(0))
-        self.adapters.to(self.how.device)
-        self.optimiser = torch.optim.Adam(self.adapters.parameters(), lr=1e-4)
+        self.adapters.to(self.precision.device)
+        self.optimizer = torch.optim.Adam(self.adapters.parameters(), lr=1e-4)
         self.config = TrainConfig(batch=self.batch)
         self.data = Noise(3 * self.batch, self.encoder.image_size)
         self.rows = torch.arange(3 * self.batch).view(3, self.batch)
 
-    def maker(self) -> FeatureExtractor:
+    def extractor(self) -> FeatureExtractor:
         """What fills a cache."""
         layers = sorted({layer for _, layer in self.adapters.pairs})
-        sites = tuple((layer, site) for layer in layers for site in self.encoder.sites)
+        hook_points = tuple((layer, site) for layer in layers for site in self.encoder.hook_points)
         first = self.adapters.first_block
-        return FeatureExtractor(self.encoder, self.data, first, sites, device=self.how.device, how=self.how)
+        return FeatureExtractor(
+            self.encoder,
+            self.data,
+            first,
+            hook_points,
+            device=self.precision.device,
+            precision=self.precision,
+        )
 
     def cached(self, states: PrecomputedFeatures) -> Batch:
         """A batch whose states are kept."""
         generator = torch.Generator().manual_seed(0)
-        return Batch(self.encoder, self.adapters, states, self.config, *self.rows, generator, self.how)
+        return Batch(self.encoder, self.adapters, states, self.config, *self.rows, generator, self.precision)
 
     def naive(self) -> Batch:
         """A batch that keeps nothing."""
-        device, data = self.how.device, self.data
+        device, data = self.precision.device, self.data
         frames = np.stack([data.frame(row) for row in range(len(data))])
-        waves = torch.stack([self.encoder.prepare_sound(*data.sound(row)) for row in range(len(data))])
+        waves = torch.stack([self.encoder.prepare_audio(*data.sound(row)) for row in range(len(data))])
         return NaiveBatch(
-            self.encoder, self.adapters, self.maker(), self.config, *self.rows, torch.Generator(), self.how,
-            pictures=self.encoder.prepare_images(frames).to(device), waves=waves.to(device),
+            self.encoder, self.adapters, self.extractor(), self.config, *self.rows, torch.Generator(),
+            self.precision,
+            images=self.encoder.prepare_images(frames).to(device), waves=waves.to(device),
         )  # fmt: skip
 
     def step(self, batch: Batch) -> None:
         """Forwards, backwards, Adam."""
         loss, _ = training_loss(batch)
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
 
     def matching(self) -> Callable[[], None]:
         """The matching of a step alone, forwards and backwards: two costs."""
-        grid, width, device = self.encoder.grid, self.encoder.joint_dim, self.how.device
+        grid, width, device = self.encoder.grid, self.encoder.joint_dim, self.precision.device
         maps = torch.randn(3, self.batch, width, grid, grid, device=device, requires_grad=True)
 
         def work() -> None:
@@ -173,15 +181,15 @@ def operations(work: Callable[[], object]) -> int:
 def build(which: str, options: argparse.Namespace) -> Bench:
     """The encoder and what trains beside it."""
     dtype, _ = choose_precision(options.precision, options.device)
-    how = Precision(dtype, options.device)
+    precision = Precision(dtype, options.device)
     if which == "lite":
-        return Bench(build_encoder("lite", options.device), options.batch, how)
+        return Bench(build_encoder("lite", options.device), options.batch, precision)
     distinct, depth = options.distinct_blocks, options.blocks
     vision = TrunkSizes(distinct, HUGE.vision.width, HUGE.vision.heads, HUGE.vision.hidden, 257, (2, 14, 14))
     encoder = ImageBindEncoder.random(Sizes(vision, HUGE.audio, HUGE.joint), device=options.device)
     encoder.vision.blocks = nn.ModuleList(encoder.vision.blocks[i % distinct] for i in range(depth))
     encoder.image_blocks = depth
-    return Bench(encoder, options.batch_imagebind, how)
+    return Bench(encoder, options.batch_imagebind, precision)
 
 
 def measure(which: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -189,7 +197,7 @@ def measure(which: str, options: argparse.Namespace) -> dict[str, Any]:
     bench = build(which, options)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        states = open_features(bench.maker(), Path(folder), 10**12)
+        states = open_features(bench.extractor(), Path(folder), 10**12)
         filling = time.perf_counter() - start
         size = sum(file.stat().st_size for file in Path(folder).rglob("*.bin"))
         naive, cached, match = bench.naive(), bench.cached(states), bench.matching()
@@ -235,7 +243,7 @@ def print_peak(which: str, kind: str, options: argparse.Namespace) -> None:
         if kind == "naive":
             batch = bench.naive()
         else:
-            batch = bench.cached(open_features(bench.maker(), Path(folder), 10**12))
+            batch = bench.cached(open_features(bench.extractor(), Path(folder), 10**12))
         if options.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats()
         for _ in range(2):
@@ -270,7 +278,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     """The figures as Markdown."""
     lines = ["| | " + " | ".join(results) + " |", "|---|" + "---:|" * len(results)]
     rows = {
-        "batch (anchors; three pictures each)": lambda r: r["batch"],
+        "batch (anchors; three images each)": lambda r: r["batch"],
         "naive step, s: median (min–max)": lambda r: "{} ({}–{})".format(*r["seconds"]["naive"]),
         "cached step, s": lambda r: "{} ({}–{})".format(*r["seconds"]["cached"]),
         "**naive / cached**": lambda r: f"**{r['naive_over_cached']}**",

@@ -15,7 +15,7 @@ def clip(**changes):
     return Clip(**{**fields, **changes})
 
 
-def test_windows_are_centred_and_shortened_at_the_ends():
+def test_windows_are_centered_and_shortened_at_the_ends():
     found = [clip().window(index, 1.0) * 100 for index in range(3)]
     np.testing.assert_allclose(found[0], np.arange(0, 5))
     np.testing.assert_allclose(found[1], np.arange(5, 15))

@@ -1,11 +1,11 @@
 """Trains the binding of `lite`: the sound head that puts SoundNet into the image network's space.
 
-    python recipes/lite/bind.py --out OUT   # about 15 minutes on two cores, most of it composing pictures
+    python recipes/lite/bind.py --out OUT   # about 15 minutes on two cores, most of it composing images
 
 What the trainer gets is frames and the sound that was playing: no mask, no class name, no box. The generator
 (`moca_avs_bench.stamps`) knows the classes, to put a dog and a bark together; everything is drawn from the
-train side of the split, media set "full". The loss is InfoNCE between sounds and pictures of a batch; a
-picture's score is a soft maximum over its positions, so where the sound comes from is never told.
+train side of the split, media set "full". The loss is InfoNCE between sounds and images of a batch; a
+image's score is a soft maximum over its positions, so where the sound comes from is never told.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from torch import Tensor
 
 from moca_avs.encoders.lite import AudioHead, LiteEncoder
 from moca_avs.io.audio import resample
-from moca_avs_bench.stamps.media import RATE, Catalogue, Sound
+from moca_avs_bench.stamps.media import RATE, Catalog, Sound
 from moca_avs_bench.stamps.scenes import Pool, draw_scene
 from moca_avs_bench.stamps.sounds import Event, compose_sound
 
 SEED = 0
-SCENES = 4400  # pictures; every fourth shows one object, the others two or three, one of them heard
+SCENES = 4400  # images; every fourth shows one object, the others two or three, one of them heard
 WINDOWS = 16  # variants of each recording
 SPEEDS = (0.85, 1.18)
 MEMBERS = 6
@@ -57,15 +57,15 @@ def main() -> None:
             print(entry, flush=True)
 
         encoder = LiteEncoder(binding=None)
-        pool = Pool.of(Catalogue.load("full"), "train")
-        maps, heard = pictures(encoder, pool, tell)
+        pool = Pool.of(Catalog.load("full"), "train")
+        maps, heard = images(encoder, pool, tell)
         windows = listen(encoder, heard, tell)
         head = train(maps, heard, windows, tell)
         head.save(arguments.out / "binding.safetensors", {"heard": sorted({s.source for s in heard})})
 
 
 @torch.no_grad()
-def pictures(encoder: LiteEncoder, pool: Pool, tell) -> tuple[Tensor, list[Sound]]:
+def images(encoder: LiteEncoder, pool: Pool, tell) -> tuple[Tensor, list[Sound]]:
     """Logit maps float16 [N, 1000, h, w] of composed frames, and the sound that plays with each."""
     rng = np.random.default_rng([SEED, 1])
     maps, heard, frames, start = [], [], [], time.time()
@@ -82,30 +82,30 @@ def pictures(encoder: LiteEncoder, pool: Pool, tell) -> tuple[Tensor, list[Sound
             maps.append(encoder.logit_map(state).half())
             frames = []
         if (index + 1) % 400 == 0:
-            tell(pictures=index + 1, seconds=round(time.time() - start, 1))
+            tell(images=index + 1, seconds=round(time.time() - start, 1))
     return torch.cat(maps), heard
 
 
 def jittered(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Other colours, contrast and brightness, sometimes grey: the head shall not know a photo by its tint."""
-    picture = frame.astype(np.float32) / 255
-    grey = picture.mean(-1, keepdims=True)
+    """Other colors, contrast and brightness, sometimes gray: the head shall not know a photo by its tint."""
+    image = frame.astype(np.float32) / 255
+    gray = image.mean(-1, keepdims=True)
     if rng.random() < 0.25:
-        picture = np.repeat(grey, 3, axis=-1)
+        image = np.repeat(gray, 3, axis=-1)
     else:
         tint = (np.eye(3) + rng.normal(0, 0.12, (3, 3))).astype(np.float32)
-        picture = (grey + (picture - grey) * rng.uniform(0.4, 1.5)) @ tint.T
-    picture = np.clip(picture, 0, 1) ** rng.uniform(0.6, 1.6)
-    picture = (picture - 0.5) * rng.uniform(0.6, 1.3) + 0.5 + rng.uniform(-0.15, 0.15)
-    return (np.clip(picture, 0, 1) * 255).astype(np.uint8)
+        image = (gray + (image - gray) * rng.uniform(0.4, 1.5)) @ tint.T
+    image = np.clip(image, 0, 1) ** rng.uniform(0.6, 1.6)
+    image = (image - 0.5) * rng.uniform(0.6, 1.3) + 0.5 + rng.uniform(-0.15, 0.15)
+    return (np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def listen(encoder: LiteEncoder, heard: list[Sound], tell) -> dict[str, Tensor]:
-    """Sound features [WINDOWS, 4985] of every recording, each window cut, tuned, coloured and noisy anew."""
+    """Sound features [WINDOWS, 4985] of every recording, each window cut, tuned, colored and noisy anew."""
     rng = np.random.default_rng([SEED, 2])
     found: dict[str, Tensor] = {}
     for sound in sorted(set(heard), key=lambda s: s.source):
-        inputs = [encoder.prepare_sound(window(sound.samples(), rng), RATE) for _ in range(WINDOWS)]
+        inputs = [encoder.prepare_audio(window(sound.samples(), rng), RATE) for _ in range(WINDOWS)]
         found[sound.source] = torch.cat(
             [encoder.sound_features(torch.stack(inputs[i : i + 4])) for i in range(0, WINDOWS, 4)]
         )
@@ -146,8 +146,8 @@ def train(maps: Tensor, heard: list[Sound], windows: dict[str, Tensor], tell) ->
     joint = F.normalize(joint, dim=-1)  # [N, positions, E]
     sources = np.array([sound.source for sound in heard])
     folds = np.array([fold(sound) for sound in heard])
-    optimiser = torch.optim.AdamW(head.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     head.train()
     for step in range(STEPS):
         batches = [draw_rows(sources, folds != m % FOLDS, rng) for m in range(MEMBERS)]
@@ -155,9 +155,9 @@ def train(maps: Tensor, heard: list[Sound], windows: dict[str, Tensor], tell) ->
         vectors = head.members(torch.stack([torch.stack(batch) for batch in sounds]))
         pairs = zip(vectors, (joint[rows] for rows in batches), strict=True)
         loss = torch.stack([contrast(*pair) for pair in pairs]).sum()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         if (step + 1) % 10 == 0:
             tell(step=step + 1, loss=round(float(loss.detach()) / MEMBERS, 4))
@@ -181,9 +181,9 @@ def draw_rows(sources: np.ndarray, allowed: np.ndarray, rng: np.random.Generator
     return rows[np.sort(first)[:BATCH]]
 
 
-def contrast(sounds: Tensor, pictures_: Tensor) -> Tensor:
+def contrast(sounds: Tensor, images_: Tensor) -> Tensor:
     """Symmetric InfoNCE of unit sounds [B, E] and unit positions [B, n, E]."""
-    cosine = torch.einsum("ie,jne->ijn", sounds, pictures_)
+    cosine = torch.einsum("ie,jne->ijn", sounds, images_)
     soft = SHARPNESS * (torch.logsumexp(cosine / SHARPNESS, -1) - math.log(cosine.shape[-1]))
     own = torch.arange(len(sounds))
     return (F.cross_entropy(soft / TEMPERATURE, own) + F.cross_entropy(soft.T / TEMPERATURE, own)) / 2

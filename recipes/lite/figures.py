@@ -1,10 +1,10 @@
-"""The pictures in docs/: what `lite` does, drawn by seed and never by success.
+"""The images in docs/: what `lite` does, drawn by seed and never by success.
 
-    python recipes/lite/figures.py --root stamps --film auto --out docs
+    python recipes/lite/figures.py --root stamps --video auto --out docs
 
-Writes OUT/contact_sheet.png (random test composites and moments of the real film, with both methods' heat),
-OUT/result.png (the README's picture: one frame under two sounds and in silence, and the film), and
-OUT/contact_sheet.md (how they were drawn, and the source, author and licence of every medium they show).
+Writes OUT/contact_sheet.png (random test composites and moments of the real video, with both methods' heat),
+OUT/result.png (the README's image: one frame under two sounds and in silence, and the video), and
+OUT/contact_sheet.md (how they were drawn, and the source, author and license of every medium they show).
 Where no adapters ship with the preset, `frozen` stands in the place of `moca`, and the headings say so.
 """
 
@@ -40,10 +40,10 @@ from moca_avs_bench.metrics.objects import object_accuracy
 from moca_avs_bench.metrics.region import frame_iou
 
 SETS = ("s4", "ms3")
-COMPOSITES, MOMENTS = 12, 6  # on the sheet: random test composites, and evenly spread moments of the film
-STRIP = 3  # composites on the README's picture, and moments of the film
+COMPOSITES, MOMENTS = 12, 6  # on the sheet: random test composites, and evenly spread moments of the video
+STRIP = 3  # composites on the README's image, and moments of the video
 SHEET_CELL, STRIP_CELL = 150, 280  # pixels
-COLOURS = 256  # of the PNGs' palettes
+COLORS = 256  # of the PNGs' palettes
 BLANK = np.full((9, 9, 3), 24, np.uint8)  # the sheet's own paper
 HEADINGS = ("frame", "heat, frozen", "heat, MoCA", "mask, MoCA", "truth")
 NO_ADAPTERS = "No trained adapters ship with the preset yet: where MoCA should stand, `frozen` does."
@@ -58,7 +58,7 @@ class Shot:
     Attributes:
         title: where it is from.
         clip: one frame, all of the sound.
-        truth: bool [1, H, W]; None: nobody knows (the film).
+        truth: bool [1, H, W]; None: nobody knows (the video).
         masks: bool [K, 1, H, W], every object.
         sounding: bool [K, 1], which of them are heard.
         heard: their names.
@@ -90,8 +90,10 @@ class Drawn:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--root", default="stamps", metavar="DIR|stamps", help="the offline benchmark")
-    parser.add_argument("--film", default="auto", metavar="PATH|auto", help="auto: the film of iscc-samples")
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for the pictures")
+    parser.add_argument(
+        "--video", default="auto", metavar="PATH|auto", help="auto: the video of iscc-samples"
+    )
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for the images")
     parser.add_argument("--preset", default="lite", help="a preset or a run folder")
     parser.add_argument("--seed", type=int, default=0, help="of what is shown")
     arguments = parser.parse_args()
@@ -104,18 +106,18 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     out, seed = arguments.out, arguments.seed
-    film = package_file("band-film") if arguments.film == "auto" else Path(arguments.film)
+    video = package_file("band-film") if arguments.video == "auto" else Path(arguments.video)
     trained = find_source(arguments.preset).adapters is not None
     frozen = moca_avs.load(arguments.preset, "frozen")
     moca = moca_avs.load(arguments.preset, "moca") if trained else frozen
     tests = [open_evaluation_set(name, arguments.root, "test") for name in SETS]
     on_sheet, on_strip = draw(tests, seed), draw_with_silence(tests, seed)
-    moments = film_shots(film, MOMENTS)
+    moments = video_shots(video, MOMENTS)
     shots = [shot for drawn in on_sheet for shot in own_shots(drawn)] + moments
     save(out / "contact_sheet.png", sheet(shots, frozen, moca, trained))
     columns = [strip_shots(drawn) for drawn in on_strip] + [moments[1::2]]
     save(out / "result.png", strip(columns, moca, trained, seed))
-    note = notes(on_sheet, on_strip, arguments.film, seed, trained, moca.settings)
+    note = notes(on_sheet, on_strip, arguments.video, seed, trained, moca.settings)
     with atomic_write(out / "contact_sheet.md") as partial:
         partial.write_text(note, encoding="utf-8")
     for name in ("contact_sheet.png", "result.png", "contact_sheet.md"):
@@ -200,11 +202,11 @@ def shot(title: str, clip: Clip, truth: np.ndarray, objects: Sequence[SceneObjec
     )
 
 
-def film_shots(film: Path, count: int) -> list[Shot]:
-    """Evenly spread moments of a film, without its ends."""
-    clip = read_clip(film, fps=1.0)
+def video_shots(video: Path, count: int) -> list[Shot]:
+    """Evenly spread moments of a video, without its ends."""
+    clip = read_clip(video, fps=1.0)
     chosen = np.linspace(0, len(clip) - 1, count + 2)[1:-1].round().astype(int)
-    return [Shot(f"film, {clip.times[t]:.0f} s", one_frame(clip, t)) for t in chosen]
+    return [Shot(f"video, {clip.times[t]:.0f} s", one_frame(clip, t)) for t in chosen]
 
 
 def one_frame(clip: Clip, index: int) -> Clip:
@@ -239,10 +241,10 @@ def sheet_row(item: Shot, frozen: Method, moca: Method) -> list[Cell]:
 
 
 def strip(columns: Sequence[Sequence[Shot]], method: Method, trained: bool, seed: int) -> np.ndarray:
-    """A column per composite, and one for the film: uint8 [H, W, 3]."""
+    """A column per composite, and one for the video: uint8 [H, W, 3]."""
     cells = [[strip_cell(item, method(item.clip)) for item in column] for column in columns]
     shown = "MoCA" if trained else "frozen"
-    headings = [f"{shown}: random clip (seed {seed})"] * (len(columns) - 1) + [f"{shown}: a real film"]
+    headings = [f"{shown}: random clip (seed {seed})"] * (len(columns) - 1) + [f"{shown}: a real video"]
     return contact_sheet([list(row) for row in zip(*cells, strict=True)], STRIP_CELL, headings)
 
 
@@ -250,11 +252,11 @@ def strip_cell(item: Shot, said: Segmentation) -> Cell:
     frame = overlay(item.clip.frames[0], said.masks[0])
     scale = STRIP_CELL / max(frame.shape[:2])
     size = round(frame.shape[1] * scale), round(frame.shape[0] * scale)
-    picture = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
+    image = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
     if item.truth is None:
-        return picture, ", ".join(filter(None, (item.title, said.reasons[0])))
+        return image, ", ".join(filter(None, (item.title, said.reasons[0])))
     told = [hit(item, said)] * bool(item.heard) + [overlap(item, said)]
-    return picture, f"{item.heard or 'silence'}: {', '.join(filter(None, told))}"
+    return image, f"{item.heard or 'silence'}: {', '.join(filter(None, told))}"
 
 
 def stretched(heat: np.ndarray) -> np.ndarray:
@@ -286,7 +288,7 @@ def overlap(item: Shot, said: Segmentation) -> str:
 def save(path: Path, pixels: np.ndarray) -> None:
     """A PNG with a palette: a third of the size, and hardly to be told from the whole."""
     image = Image.fromarray(pixels)
-    palette = image.quantize(COLOURS, Image.Quantize.MEDIANCUT, kmeans=1)
+    palette = image.quantize(COLORS, Image.Quantize.MEDIANCUT, kmeans=1)
     with atomic_write(path) as partial:
         image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(
             partial, "PNG", optimize=True
@@ -299,33 +301,33 @@ def save(path: Path, pixels: np.ndarray) -> None:
 def notes(
     on_sheet: Sequence[Drawn],
     on_strip: Sequence[Drawn],
-    film: str,
+    video: str,
     seed: int,
     trained: bool,
     settings: dict[str, Any],
 ) -> str:
-    """How the pictures came about, and whose media they show."""
+    """How the images came about, and whose media they show."""
     weights = [
         f"{part} {settings[part]['weights'][:16]}" for part in ("encoder", "adapters") if settings[part]
     ]
     root = on_sheet[0].dataset.base.parent
     lines = [
-        "# The pictures of results, and whose media they show",
+        "# The images of results, and whose media they show",
         "",
         f"Made by `recipes/lite/figures.py`; weights (SHA-256): {', '.join(weights)}.",
         *["", f"**{NO_ADAPTERS}**"] * (not trained),
         "",
         f"`contact_sheet.png`: {COMPOSITES} composites of the offline benchmark's test sets, drawn with seed "
-        f"{seed} whatever came out, and {MOMENTS} evenly spread moments of a real film. Heat is stretched "
-        "over its own range in each picture. Under the heat: *hit* where the sounding object is hotter than "
+        f"{seed} whatever came out, and {MOMENTS} evenly spread moments of a real video. Heat is stretched "
+        "over its own range in each image. Under the heat: *hit* where the sounding object is hotter than "
         "the silent ones, *miss* where it isn't, the share where there are more, *alone* where all objects "
         "sound. Under the mask: its overlap with the truth. Under the truth: what is heard.",
         "",
         f"`result.png`: {STRIP} composites drawn the same way among those that stand still, have a second "
-        "sound and fall silent: the same picture with its own sound, with the sound of another of its "
-        "objects, and with room noise only; and moments of the film.",
+        "sound and fall silent: the same image with its own sound, with the sound of another of its "
+        "objects, and with room noise only; and moments of the video.",
         *["", "## Composites", ""],
-        *["| picture | clip | seconds | photo | cut-outs |", "|---|---|---|---|---|"],
+        *["| image | clip | seconds | photo | cut-outs |", "|---|---|---|---|---|"],
         *composite_rows("contact_sheet.png", on_sheet),
         *composite_rows("result.png", on_strip),
         *["", "## Sources", ""],
@@ -333,16 +335,16 @@ def notes(
         "[licences.md](licences.md) has the packages'.",
         "",
         *source_list(root, [medium for drawn in (*on_sheet, *on_strip) for medium in media_of(drawn)]),
-        film_credit(film),
+        video_credit(video),
     ]
     return "\n".join(lines) + "\n"
 
 
-def composite_rows(picture: str, drawns: Iterable[Drawn]) -> Iterator[str]:
+def composite_rows(image: str, drawns: Iterable[Drawn]) -> Iterator[str]:
     for drawn in drawns:
         photo, *cutouts = (medium.rsplit("/", 1)[1] for medium in media_of(drawn))
         seconds = ", ".join(str(second + 1) for second in drawn.seconds)
-        yield f"| {picture} | {drawn.id} | {seconds} | {photo} | {', '.join(cutouts)} |"
+        yield f"| {image} | {drawn.id} | {seconds} | {photo} | {', '.join(cutouts)} |"
 
 
 def media_of(drawn: Drawn) -> list[str]:
@@ -358,13 +360,15 @@ def source_list(root: Path, media: Iterable[str]) -> list[str]:
     for medium in sorted(set(media)):
         package, path = medium.split("/", 1)
         notice = (root / "credits" / f"{package}.copyright").read_text(encoding="utf-8")
-        licence, holders = terms(notice, path)
-        files.setdefault(f"{package} {versions[package]}, {licence}, © {holders}", []).append(f"`{path}`")
+        terms_of_use, holders = terms(notice, path)
+        files.setdefault(f"{package} {versions[package]}, {terms_of_use}, © {holders}", []).append(
+            f"`{path}`"
+        )
     return [f"- {whose}: {', '.join(paths)}" for whose, paths in files.items()]
 
 
 def terms(notice: str, path: str) -> tuple[str, str]:
-    """Licence and copyright of a file, by its package's machine-readable notice (Debian's DEP-5).
+    """License and copyright of a file, by its package's machine-readable notice (Debian's DEP-5).
 
     Args:
         notice: the text of the package's ``copyright``.
@@ -385,11 +389,11 @@ def terms(notice: str, path: str) -> tuple[str, str]:
     return found["License"].splitlines()[0], "; ".join(holders[:3]) + " and others" * (len(holders) > 3)
 
 
-def film_credit(film: str) -> str:
-    if film != "auto":
-        return f"- the film: {Path(film).name}"
+def video_credit(video: str) -> str:
+    if video != "auto":
+        return f"- the video: {Path(video).name}"
     asset = ASSETS["band-film"]
-    source = f"PyPI {asset.package} {asset.version}, {asset.licence}, © 2021 Titusz Pan"
+    source = f"PyPI {asset.package} {asset.version}, {asset.license}, © 2021 Titusz Pan"
     return f"- {source}: `{asset.member.split('/', 1)[1]}`"
 
 

@@ -4,7 +4,7 @@
     python recipes/lite/hearing.py --root stamps --out out/hearing --readme   # and puts the main tables there
 
 Writes OUT/hearing.md, OUT/hearing.json, and one JSONL of records per dataset and method, from which both are
-made. Proposals are kept in OUT/cache: no picture is searched twice, whichever method or row asks. Where no
+made. Proposals are kept in OUT/cache: no image is searched twice, whichever method or row asks. Where no
 adapters ship with the preset, `frozen` is evaluated alone and the report says so.
 """
 

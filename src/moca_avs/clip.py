@@ -67,9 +67,9 @@ class Clip:
         return len(self.frames)
 
     def window(self, index: int, seconds: float) -> np.ndarray:
-        """The sound centred on frame `index`: float32 [<= seconds * sample_rate], shortened at the ends."""
-        centre = (self.times if self.sound_times is None else self.sound_times)[index] - self.sound_start
-        start, stop = (round((centre + side * seconds / 2) * self.sample_rate) for side in (-1, 1))
+        """The sound centered on frame `index`: float32 [<= seconds * sample_rate], shortened at the ends."""
+        center = (self.times if self.sound_times is None else self.sound_times)[index] - self.sound_start
+        start, stop = (round((center + side * seconds / 2) * self.sample_rate) for side in (-1, 1))
         return self.sound[max(start, 0) : max(stop, 0)]
 
 
@@ -83,7 +83,7 @@ class Segmentation:
         scores: float32 [T], confidence of each frame (the method's own scale; see `settings`).
         reasons: T strings; "" where there is a mask, else why the frame is empty ("silent", "no sound", ...).
         times: float64 [T] in seconds.
-        settings: everything needed to run it again, weights' hashes included; JSON-serialisable.
+        settings: everything needed to run it again, weights' hashes included; JSON-serializable.
         labels: uint8 [T, H, W], the class of each pixel (AVSS), 0 = background; None where nobody named any.
     """
 

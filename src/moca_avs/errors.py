@@ -10,7 +10,7 @@ class MocaError(Exception):
 
 
 class MediaError(MocaError):
-    """A video, picture or sound that can't be read, written, or used."""
+    """A video, image or sound that can't be read, written, or used."""
 
 
 class WeightsError(MocaError):

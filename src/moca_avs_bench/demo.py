@@ -1,4 +1,4 @@
-"""``make demo``: three composed clips whose sound moves from one object to the other, and a real film.
+"""``make demo``: three composed clips whose sound moves from one object to the other, and a real video.
 
 Everything goes through the code of ``moca segment``. The clips are made of cut-outs, sounds and photos that
 no weight that ships was trained on (the test side of the offline benchmark), from two Debian packages only.
@@ -34,14 +34,14 @@ RATE = 10  # frames per second of the composed clips
 TURN = 2  # seconds each of the two objects is heard, and of silence after them
 BAND = SegmentOptions(fps=1.0, start=20.0, end=30.0, overwrite=True)
 COMPOSED = SegmentOptions(fps=1.0, start=0.5, overwrite=True)
-COLUMNS = 10  # frames of each film on the contact sheet
+COLUMNS = 10  # frames of each video on the contact sheet
 
 
 def run(out: str | Path = "out/demo", method: Literal["moca", "frozen"] = "moca") -> int:
     """Make the clips, segment everything, print where it lies; returns the exit code.
 
     Args:
-        out: folder for films, results and the contact sheet.
+        out: folder for videos, results and the contact sheet.
         method: as in ``moca segment``.
     """
     from moca_avs import load
@@ -51,11 +51,11 @@ def run(out: str | Path = "out/demo", method: Literal["moca", "frozen"] = "moca"
     out = Path(out)
     device, why = choose_device("auto")
     print(f"device: {device} ({why})", flush=True)
-    films = [(JobSpec(film, out / film.stem), COMPOSED) for film in composed_films(out / "films")]
-    films.append((JobSpec(package_file("band-film"), out / "band"), BAND))
+    videos = [(JobSpec(video, out / video.stem), COMPOSED) for video in composed_videos(out / "videos")]
+    videos.append((JobSpec(package_file("band-film"), out / "band"), BAND))
     loaded = cache(lambda: load("lite", method, device))
-    failed = [job for job, options in films if not _segmented(job, loaded, options)]
-    done = [(job, options) for job, options in films if job not in failed]
+    failed = [job for job, options in videos if not _segmented(job, loaded, options)]
+    done = [(job, options) for job, options in videos if job not in failed]
     print()
     for job, _ in done:
         print(f"overlay: {job.folder / 'overlay.mp4'}")
@@ -70,11 +70,11 @@ def _segmented(job: JobSpec, load: Callable[[], Method], options: SegmentOptions
     return outcome.state == "done"
 
 
-def composed_films(folder: Path) -> list[Path]:
+def composed_videos(folder: Path) -> list[Path]:
     """Write the three clips as MP4; none, with the reason on stderr, where the media can't be had."""
     try:
         if not debian.available():
-            raise DataError("this machine has no apt-get, which fetches their pictures and sounds")
+            raise DataError("this machine has no apt-get, which fetches their images and sounds")
         debian.unpacked_all(PACKAGES)
     except DataError as error:
         print(f"The composed clips are left out: {error}", file=sys.stderr)
@@ -87,7 +87,7 @@ def compose(pool: Pool, pair: Sequence[str], path: Path, seed: int) -> Path:
     """One clip: two objects drift over a photo; the first is heard, then the second, then only the room.
 
     Args:
-        pool: where pictures and sounds are drawn from.
+        pool: where images and sounds are drawn from.
         pair: two classes of the pool.
         path: the MP4 to write.
         seed: of every choice.
@@ -109,10 +109,10 @@ def compose(pool: Pool, pair: Sequence[str], path: Path, seed: int) -> Path:
 
 def unseen_media() -> Pool:
     """Test-side media (images and sounds both unseen in training) of the two packages."""
-    from moca_avs_bench.stamps.media import Catalogue
+    from moca_avs_bench.stamps.media import Catalog
     from moca_avs_bench.stamps.scenes import Pool
 
-    whole = Catalogue.load("core")
+    whole = Catalog.load("core")
     return Pool.of(
         replace(
             whole,
@@ -124,12 +124,12 @@ def unseen_media() -> Pool:
     )
 
 
-def draw_sheet(films: Sequence[tuple[JobSpec, SegmentOptions]], path: Path) -> Path:
-    """One picture: a row of frames with their masks for each film."""
+def draw_sheet(videos: Sequence[tuple[JobSpec, SegmentOptions]], path: Path) -> Path:
+    """One image: a row of frames with their masks for each video."""
     from moca_avs.io.image import write_image
     from moca_avs.io.visualize import contact_sheet
 
-    return write_image(path, contact_sheet([list(_row(job, options)) for job, options in films]))
+    return write_image(path, contact_sheet([list(_row(job, options)) for job, options in videos]))
 
 
 def _row(job: JobSpec, options: SegmentOptions) -> Iterator[tuple[np.ndarray, str]]:

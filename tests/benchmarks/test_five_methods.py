@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.color_world import ColourWorld, foreground, listener, painter
+from helpers.color_world import ColorWorld, foreground, listener, painter
 from moca_avs.errors import UsageError
 from moca_avs_bench.evaluation.report import read_report
 
@@ -51,7 +51,7 @@ def test_every_cell_is_what_the_evaluation_says(five, tmp_path):
         "owod-bind": Named("owod-bind", listener, score="rescaled", bind_threshold=0.7),
         "sam-bind": Named("sam-bind", painter, score="literal"),
     }
-    world = {"s4": ColourWorld(12, tiers=("A", "B", "C"))}
+    world = {"s4": ColorWorld(12, tiers=("A", "B", "C"))}
     reports = five.hearing.evaluated(methods, world, foreground, tmp_path, 0)["s4"]
     text = five.to_markdown(reports, "the command")
     assert "- `owod-bind`: score rescaled, bind_threshold 0.7" in text
@@ -80,7 +80,7 @@ def test_without_adapters_moca_is_left_out(five, monkeypatch, capsys):
 def test_a_limit_below_one_is_refused(five, monkeypatch, tmp_path):
     monkeypatch.setattr(five, "load_methods", lambda *_: {})
     monkeypatch.setattr(five.hearing, "keep_proposals", lambda folder: None)
-    monkeypatch.setattr(five, "open_evaluation_set", lambda *_: ColourWorld(3))
+    monkeypatch.setattr(five, "open_evaluation_set", lambda *_: ColorWorld(3))
     arguments = Namespace(
         out=tmp_path, preset="lite", weights=None, methods=None, root="x", split="val", limit=0, seed=0
     )

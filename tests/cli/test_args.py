@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moca_avs.cli import main
-from moca_avs.cli.args import parse_models, parse_places
+from moca_avs.cli.args import parse_models, parse_sources
 from moca_avs.errors import UsageError
 from moca_avs.io.audio import write_audio
 from moca_avs.io.image import write_image
@@ -14,9 +14,9 @@ def test_models_are_name_and_source():
     assert parse_models(()) == {}
     given = ("sam=facebook/sam-vit-base", "imagebind=/a=b")
     assert parse_models(given) == {"sam": "facebook/sam-vit-base", "imagebind": "/a=b"}
-    places = parse_places("folder", given)
-    assert (str(places.weights), dict(places.models)) == ("folder", parse_models(given))
-    assert parse_places(None, ()).weights is None
+    sources = parse_sources("folder", given)
+    assert (str(sources.weights), dict(sources.models)) == ("folder", parse_models(given))
+    assert parse_sources(None, ()).weights is None
 
 
 @pytest.mark.parametrize("given", ["sam", "=x", "sam=", ""])
@@ -27,7 +27,7 @@ def test_anything_else_is_refused(given):
 
 def test_an_unknown_model_is_refused_with_a_list():
     with pytest.raises(UsageError, match=r"no foundation model 'llama'.*imagebind"):
-        parse_places(None, ("llama=x",))
+        parse_sources(None, ("llama=x",))
 
 
 @pytest.mark.parametrize("command", ["segment", "train", "eval"])
@@ -40,10 +40,10 @@ def test_every_command_takes_both(capsys, command):
 
 @pytest.fixture
 def still(tmp_path):
-    """Arguments of a picture and a sound to segment."""
-    picture = write_image(tmp_path / "a.png", np.full((40, 50, 3), 90, np.uint8))
+    """Arguments of an image and a sound to segment."""
+    image = write_image(tmp_path / "a.png", np.full((40, 50, 3), 90, np.uint8))
     sound = write_audio(tmp_path / "a.wav", np.sin(np.arange(16_000, dtype=np.float32) / 5), 16_000)
-    return ["segment", "--image", str(picture), "--sound", str(sound), "-o", str(tmp_path / "out")]
+    return ["segment", "--image", str(image), "--sound", str(sound), "-o", str(tmp_path / "out")]
 
 
 def test_a_command_says_what_is_wrong_and_exits_2(capsys, still):

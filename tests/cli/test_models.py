@@ -16,7 +16,7 @@ def test_every_entry_is_complete_and_pinned():
         assert asset.name == name
         assert all(len(h) == 64 for h in (asset.archive_sha256, asset.member_sha256))
         assert asset.archive_bytes > 1e6
-        assert asset.licence
+        assert asset.license
     assert all(part in ASSETS for parts in PRESETS.values() for part in parts)
     assert set(all_models()) == {*ASSETS, *SHIPPED, *PRETRAINED_MODELS}
 
@@ -54,36 +54,36 @@ def test_a_shipped_file_that_is_gone_is_wrong(tmp_path):
 
 def test_a_foundation_model_in_a_folder_is_described_fetched_and_judged(tmp_path):
     folder, item = write_tiny_dino(tmp_path / "dino"), PRETRAINED_MODELS["dino"]
-    places = ModelSources(tmp_path)
-    described = describe(item, places)
+    sources = ModelSources(tmp_path)
+    described = describe(item, sources)
     file = folder / "model.safetensors"
     assert (described["state"], described["path"], described["source"]) == ("here", str(folder), str(folder))
     assert described["bytes"] == file.stat().st_size
     assert described["sha256"] == {"model.safetensors": file_sha256(file)}
     assert "next_step" not in described
-    assert fetch(item, places) == folder
-    assert check_model(item, places)[0]
-    assert file_sha256(file) in check_model(item, places)[1]
+    assert fetch(item, sources) == folder
+    assert check_model(item, sources)[0]
+    assert file_sha256(file) in check_model(item, sources)[1]
 
 
 def test_a_foundation_model_that_lacks_a_file_or_is_cut_short_is_wrong(tmp_path):
     folder, item = write_tiny_dino(tmp_path / "dino"), PRETRAINED_MODELS["dino"]
-    places = ModelSources(tmp_path)
+    sources = ModelSources(tmp_path)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-1])
-    assert check_model(item, places)[0] is False
-    assert "is cut short or no weight file" in check_model(item, places)[1]
+    assert check_model(item, sources)[0] is False
+    assert "is cut short or no weight file" in check_model(item, sources)[1]
     (folder / "model.safetensors").write_bytes(whole)
     (folder / "preprocessor_config.json").unlink()
-    described = describe(item, places)
+    described = describe(item, sources)
     assert described["state"] == "incomplete"
     assert "hf download facebook/dino-vits16" in described["next_step"]
-    assert check_model(item, places) == (
+    assert check_model(item, sources) == (
         False,
         f"{folder} lacks preprocessor_config.json; {described['next_step']}",
     )
     with pytest.raises(WeightsError, match=r"lacks preprocessor_config\.json"):
-        fetch(item, places)
+        fetch(item, sources)
 
 
 def test_imagebinds_sizes_need_no_weights(tmp_path):
@@ -96,7 +96,7 @@ def test_imagebinds_sizes_need_no_weights(tmp_path):
 
 
 def test_every_tiny_model_is_whole(tmp_path):
-    places = ModelSources(write_tiny_weights(tmp_path))
+    sources = ModelSources(write_tiny_weights(tmp_path))
     names = sorted(entry.name for entry in os.scandir(tmp_path))
-    assert [describe(PRETRAINED_MODELS[name], places)["state"] for name in names] == ["here"] * len(names)
-    assert all(check_model(PRETRAINED_MODELS[name], places)[0] for name in names)
+    assert [describe(PRETRAINED_MODELS[name], sources)["state"] for name in names] == ["here"] * len(names)
+    assert all(check_model(PRETRAINED_MODELS[name], sources)[0] for name in names)

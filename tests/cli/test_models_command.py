@@ -18,7 +18,7 @@ def run(capsys, *arguments):
     return code, capsys.readouterr()
 
 
-def test_list_names_everything_with_state_size_and_licence(capsys, cache):
+def test_list_names_everything_with_state_size_and_license(capsys, cache):
     code, said = run(capsys, "list", "--json")
     found = {item["name"]: item for item in json.loads(said.out)}
     assert code == 0
@@ -90,7 +90,7 @@ def test_fetch_without_the_hub_is_one_message_and_exit_code_1(capsys, cache, mon
     assert len(said.err.splitlines()) == 1
 
 
-def test_show_imagebind_prints_sizes_and_licence(capsys, cache):
+def test_show_imagebind_prints_sizes_and_license(capsys, cache):
     code, said = run(capsys, "show", "imagebind", "--json")
     found = json.loads(said.out)
     assert code == 0

@@ -1,4 +1,4 @@
-"""A folder of films with a grey and a tone planted in each second."""
+"""A folder of videos with a gray and a tone planted in each second."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from moca_avs.io.write_video import write_video
 RATE = 16000
 
 
-def film(path, clip, seconds=3, sound=True):
-    """Second s shows grey 30 + 60 s and sounds at 400 (clip + 1) + 100 s Hz."""
+def video(path, clip, seconds=3, sound=True):
+    """Second s shows gray 30 + 60 s and sounds at 400 (clip + 1) + 100 s Hz."""
     frames = [np.full((32, 48, 3), 30 + 60 * s, np.uint8) for s in range(seconds) for _ in range(5)]
     time = np.arange(RATE) / RATE
     tones = [0.5 * np.sin(2 * np.pi * (400 * (clip + 1) + 100 * s) * time) for s in range(seconds)]
@@ -28,15 +28,15 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def films(tmp_path, cache):
-    root = tmp_path / "films"
-    film(root / "one.mp4", 0)
-    film(root / "deep" / "two.mp4", 1)
+def videos(tmp_path, cache):
+    root = tmp_path / "videos"
+    video(root / "one.mp4", 0)
+    video(root / "deep" / "two.mp4", 1)
     return root
 
 
-def test_frames_carry_their_own_sound(films):
-    data = VideoFolder(films, side=16, window=0.6)
+def test_frames_carry_their_own_sound(videos):
+    data = VideoFolder(videos, side=16, window=0.6)
     assert len(data) == 6
     assert {data.clip_id(i) for i in range(6)} == {"one.mp4", "deep/two.mp4"}
     for index in range(6):
@@ -53,11 +53,11 @@ def test_frames_carry_their_own_sound(films):
     assert np.abs(np.fft.rfft(sound, RATE)).argmax() == pytest.approx(400, abs=4)
 
 
-def test_unusable_files_are_listed_and_never_replaced(films):
-    (films / "notes.mp4").write_text("not a film")
-    film(films / "mute.mp4", 0, sound=False)
-    (films / ".hidden.mp4").write_text("left out")
-    data = VideoFolder(films, side=16)
+def test_unusable_files_are_listed_and_never_replaced(videos):
+    (videos / "notes.mp4").write_text("not a video")
+    video(videos / "mute.mp4", 0, sound=False)
+    (videos / ".hidden.mp4").write_text("left out")
+    data = VideoFolder(videos, side=16)
     assert len(data) == 6
     reasons = dict(data.skipped)
     assert set(reasons) == {"notes.mp4", "mute.mp4"}
@@ -65,21 +65,21 @@ def test_unusable_files_are_listed_and_never_replaced(films):
     assert "notes.mp4" in reasons["notes.mp4"]
 
 
-def test_a_film_that_breaks_in_the_middle_leaves_no_frames(films, monkeypatch):
-    whole = VideoFolder(films, side=16)
+def test_a_video_that_breaks_in_the_middle_leaves_no_frames(videos, monkeypatch):
+    whole = VideoFolder(videos, side=16)
 
     def breaking(path, **settings):
         clips = stream_clips(path, **settings | {"chunk_frames": 1})
         yield next(clips)
         if path.name == "aaa.mp4":
-            raise MediaError(f"{path} ends in the middle of a picture")
+            raise MediaError(f"{path} ends in the middle of an image")
         yield from clips
 
-    film(films / "aaa.mp4", 2)
+    video(videos / "aaa.mp4", 2)
     monkeypatch.setattr("moca_avs.io.video.stream_clips", breaking)
-    again = VideoFolder(films, side=16)
+    again = VideoFolder(videos, side=16)
     assert len(again) == len(whole)
-    assert again.skipped == (("aaa.mp4", f"{films / 'aaa.mp4'} ends in the middle of a picture"),)
+    assert again.skipped == (("aaa.mp4", f"{videos / 'aaa.mp4'} ends in the middle of an image"),)
     for index in range(len(whole)):
         assert (again.frame(index) == whole.frame(index)).all()
         assert (again.sound(index)[0] == whole.sound(index)[0]).all()
@@ -97,25 +97,25 @@ def test_nothing_usable_is_an_error_that_says_why(tmp_path, cache):
         VideoFolder(empty)
 
 
-def test_a_folder_is_decoded_once(films, cache):
-    first = VideoFolder(films, side=16)
+def test_a_folder_is_decoded_once(videos, cache):
+    first = VideoFolder(videos, side=16)
     stores = [p for p in (cache / "folders").iterdir() if not p.name.startswith(".")]
     stamp = stores[0].stat().st_mtime_ns
-    again = VideoFolder(films, side=16)
+    again = VideoFolder(videos, side=16)
     assert len(stores) == 1
     assert stores[0].stat().st_mtime_ns == stamp
     assert again.fingerprint() == first.fingerprint()
     assert (again.frame(3) == first.frame(3)).all()
 
 
-def test_other_settings_or_content_give_another_fingerprint(films):
+def test_other_settings_or_content_give_another_fingerprint(videos):
     prints = {
-        VideoFolder(films, side=16).fingerprint(),
-        VideoFolder(films, side=16, window=1.0).fingerprint(),
+        VideoFolder(videos, side=16).fingerprint(),
+        VideoFolder(videos, side=16, window=1.0).fingerprint(),
     }
-    faster = VideoFolder(films, side=16, fps=2.0)
+    faster = VideoFolder(videos, side=16, fps=2.0)
     assert len(faster) == 12
     prints.add(faster.fingerprint())
-    film(films / "three.mp4", 2)
-    prints.add(VideoFolder(films, side=16).fingerprint())
+    video(videos / "three.mp4", 2)
+    prints.add(VideoFolder(videos, side=16).fingerprint())
     assert len(prints) == 4

@@ -3,7 +3,7 @@
 import pytest
 
 from helpers.color_datasets import PlaceWorld
-from helpers.color_world import ColourWorld
+from helpers.color_world import ColorWorld
 from moca_avs.data.base import subset, training_subset
 from moca_avs.errors import UsageError
 
@@ -26,7 +26,7 @@ class Frames:
 
 
 def test_a_part_is_spread_over_the_split():
-    world = ColourWorld(10)
+    world = ColorWorld(10)
     part = subset(world, 4)
     assert part.ids == ["clip0000", "clip0003", "clip0006", "clip0009"]
     assert len(part) == 4
@@ -40,7 +40,7 @@ def test_a_part_is_spread_over_the_split():
 
 def test_a_part_is_scored_as_its_whole():
     assert subset(PlaceWorld(3), 2).kind == "localization"
-    assert subset(ColourWorld(3), 2).kind == "region"
+    assert subset(ColorWorld(3), 2).kind == "region"
 
 
 def test_a_training_part_keeps_frames_and_sounds_together():

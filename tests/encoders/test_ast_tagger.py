@@ -18,23 +18,23 @@ WINDOW = round((63 * 0.01 + 0.025) * RATE)  # samples that 64 frames of the tiny
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
+def sources(tmp_path_factory):
     return ModelSources(write_tiny_ast(tmp_path_factory.mktemp("weights") / "ast").parent)
 
 
 @pytest.fixture(scope="module")
-def tagger(places):
-    return AstTagger(places)
+def tagger(sources):
+    return AstTagger(sources)
 
 
 def sound(samples, seed=0):
     return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
 
 
-def reference(places, samples):
+def reference(sources, samples):
     """Probabilities of one window at the network's own rate, by transformers alone."""
-    model = transformers.ASTForAudioClassification.from_pretrained(places.source("ast"))
-    extractor = transformers.ASTFeatureExtractor.from_pretrained(places.source("ast"))
+    model = transformers.ASTForAudioClassification.from_pretrained(sources.source("ast"))
+    extractor = transformers.ASTFeatureExtractor.from_pretrained(sources.source("ast"))
     inputs = extractor(samples, sampling_rate=RATE, return_tensors="pt")
     with torch.no_grad():
         return model(**inputs).logits[0].sigmoid().numpy()
@@ -46,19 +46,19 @@ def test_labels_are_the_models_own(tagger):
     assert "torchaudio" not in sys.modules
 
 
-def test_one_second_is_heard_window_by_window(places, tagger):
+def test_one_second_is_heard_window_by_window(sources, tagger):
     heard = sound(RATE)
-    expected = np.maximum(reference(places, heard[:WINDOW]), reference(places, heard[WINDOW:]))
+    expected = np.maximum(reference(sources, heard[:WINDOW]), reference(sources, heard[WINDOW:]))
     found = tagger(heard, RATE)
     assert (found.dtype, found.shape) == (np.float32, (len(AST_LABELS),))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert 0 < found.min() < found.max() < 1
 
 
-def test_a_short_sound_is_filled_up_with_silence(places, tagger):
+def test_a_short_sound_is_filled_up_with_silence(sources, tagger):
     heard = sound(3000)
     filled = np.pad(heard, (0, round(0.96 * RATE) - 3000))
-    expected = np.maximum(reference(places, filled[:WINDOW]), reference(places, filled[WINDOW:]))
+    expected = np.maximum(reference(sources, filled[:WINDOW]), reference(sources, filled[WINDOW:]))
     np.testing.assert_allclose(tagger(heard, RATE), expected, atol=1e-5)
 
 

@@ -29,7 +29,7 @@ def test_equals_the_members_one_by_one(head, features):
     torch.testing.assert_close(head(features), torch.stack(outputs).mean(0), atol=1e-5, rtol=1e-4)
 
 
-def test_statistics_standardise(head, features):
+def test_statistics_standardize(head, features):
     standard = (5 * features + 2 - head.mean) / head.std
     torch.testing.assert_close(standard.mean(0), torch.zeros(SOUND_FEATURES), atol=1e-4, rtol=0)
     torch.testing.assert_close(standard.std(0), torch.ones(SOUND_FEATURES), atol=1e-4, rtol=0)

@@ -13,7 +13,7 @@ from moca_avs.hub.huggingface import ModelSources
 WRITERS = {"dino": (write_tiny_dino, 1), "dinov2 with registers": (write_tiny_dinov2, 5)}
 
 
-def pictures(*sizes):
+def images(*sizes):
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
 
@@ -22,7 +22,7 @@ def pictures(*sizes):
 def test_the_mean_over_patch_tokens_alone(tmp_path, kind):
     write, special = WRITERS[kind]
     folder = write(tmp_path / "any")
-    frames = pictures((40, 60), (40, 60))
+    frames = images((40, 60), (40, 60))
     found = DinoFeatures(ModelSources(models={"dino": str(folder)}))(frames)
 
     model = transformers.AutoModel.from_pretrained(folder)
@@ -37,9 +37,9 @@ def test_the_mean_over_patch_tokens_alone(tmp_path, kind):
     assert not torch.allclose(found, tokens.mean(1))  # the special tokens would show
 
 
-def test_pictures_of_other_sizes_go_together(tmp_path):
+def test_images_of_other_sizes_go_together(tmp_path):
     write_tiny_dino(tmp_path / "dino")
-    features, frames = DinoFeatures(ModelSources(tmp_path)), pictures((40, 60), (33, 20), (8, 8))
+    features, frames = DinoFeatures(ModelSources(tmp_path)), images((40, 60), (33, 20), (8, 8))
     together = features(frames)
     apart = torch.cat([features([frame]) for frame in frames])
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)

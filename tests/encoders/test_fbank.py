@@ -37,10 +37,10 @@ def test_the_bank_equals_kaldi(golden, facts):
     torch.testing.assert_close(bank.sum(0), golden["mel_bank_row_sums"], atol=1e-4, rtol=0)
     empty = (bank.sum(0) == 0).nonzero().flatten().tolist()
     assert empty == facts["empty_mel_filters"]
-    # Where a triangle is wide enough to show its top, the top lies at its centre.
+    # Where a triangle is wide enough to show its top, the top lies at its center.
     hertz = torch.arange(256) * 16000 / 512
-    tops, centres = hertz[bank.argmax(0)], golden["mel_centres_hz"]
-    assert ((tops - centres).abs()[20:] < 16000 / 512).all()
+    tops, centers = hertz[bank.argmax(0)], golden["mel_centers_hz"]
+    assert ((tops - centers).abs()[20:] < 16000 / 512).all()
 
 
 @pytest.mark.parametrize("samples", [1, 399, 400])

@@ -95,8 +95,8 @@ def test_every_vision_state(small, golden):
     for index in range(4):
         close(middles[index], golden[f"vision.block{index}.mid"])
         close(outs[index], golden[f"vision.block{index}.out"])
-    close(F.normalize(small.joint_map(outs[-1]), dim=1), golden["vision.dense"])
-    assert torch.equal(small.trunk_map(outs[-1])[:, :, 1, 2], outs[-1][:, 1 + 4 + 2])
+    close(F.normalize(small.joint_features(outs[-1]), dim=1), golden["vision.dense"])
+    assert torch.equal(small.backbone_features(outs[-1])[:, :, 1, 2], outs[-1][:, 1 + 4 + 2])
 
 
 def test_vision_embeddings(small, golden):
@@ -114,7 +114,7 @@ def test_a_clip_of_two_frames(small, golden):
     close(F.normalize(small.embed_images(clip), dim=-1), golden["clip2.forward"])
 
 
-def test_other_picture_sizes(small, checkpoint, golden):
+def test_other_image_sizes(small, checkpoint, golden):
     for side in (4, 8, 20):
         close(
             resized_positions(small.vision.positions, side, antialias=False),
@@ -125,7 +125,7 @@ def test_other_picture_sizes(small, checkpoint, golden):
     large = golden["pixels"].repeat(1, 1, 4, 4)
     state = image_prefix(whole, large, whole.image_blocks)
     close(state[:, :8], golden["vision224.trunk_out_first8"])
-    close(F.normalize(whole.joint_map(state), dim=1), golden["vision224.dense"])
+    close(F.normalize(whole.joint_features(state), dim=1), golden["vision224.dense"])
     close(whole.embed_images(large), golden["vision224.embed_raw"])
 
 
@@ -134,7 +134,7 @@ def test_other_picture_sizes(small, checkpoint, golden):
 
 def test_every_audio_state(small, golden, mels):
     flat = mels.flatten(0, 1)
-    encoded = small.encode_sound(flat)
+    encoded = small.encode_audio(flat)
     last, _ = small.audio.states(flat[[1, 5]])
     close(small.audio(flat[[1, 5]]), golden["audio.tokens_in"])
     entering = golden["audio.tokens_in"]
@@ -146,7 +146,7 @@ def test_every_audio_state(small, golden, mels):
 
 
 def test_audio_embeddings(small, golden, mels):
-    close(small.encode_sound(mels.flatten(0, 1)).embedding, golden["audio.embed_raw"])
+    close(small.encode_audio(mels.flatten(0, 1)).embedding, golden["audio.embed_raw"])
     faint = golden["audio.block3.out"] * 0.02
     close(small.audio.to_joint(faint[:, 0]), golden["audio.head_of_trunk_x0.02"])
     one_each = small.embed_sound_clips(mels.flatten(0, 1)[:, None])
@@ -158,7 +158,7 @@ def test_audio_embeddings(small, golden, mels):
 def test_the_audio_front_end(small, sounds, name):
     pcm = sounds[f"{name}.pcm_i16"].float() / 32768
     expected = sounds[f"{name}.norm"]
-    for found in (log_mel(pcm), small.prepare_sound(pcm.numpy(), 16_000)):
+    for found in (log_mel(pcm), small.prepare_audio(pcm.numpy(), 16_000)):
         assert (found - expected).abs().max() <= 3e-3
         assert (found - expected).abs().mean() <= 1e-4
 
@@ -189,42 +189,42 @@ def test_any_length_and_rate(tiny, samples, rate):
     sound = np.sin(np.arange(samples) / 7).astype(np.float32)
     for read_only in (False, True):
         sound.setflags(write=not read_only)
-        prepared = tiny.prepare_sound(sound, rate)
+        prepared = tiny.prepare_audio(sound, rate)
         assert prepared.shape == (1, 128, 204)
-        assert torch.isfinite(tiny.encode_sound(prepared[None]).embedding).all()
+        assert torch.isfinite(tiny.encode_audio(prepared[None]).embedding).all()
     assert tiny.prepare_sound_clips(sound, rate).shape == (3, 1, 128, 204)
 
 
 def test_of_a_long_sound_the_middle_is_heard(tiny):
     rng = np.random.default_rng(0)
     sound = rng.normal(0, 0.1, 16_000 * 9).astype(np.float32)
-    assert torch.equal(tiny.prepare_sound(sound, 16_000), log_mel(torch.from_numpy(sound[56_000:88_000])))
+    assert torch.equal(tiny.prepare_audio(sound, 16_000), log_mel(torch.from_numpy(sound[56_000:88_000])))
     # At another rate only the middle is resampled; the filter does not reach further than its margin.
     from moca_avs.io.audio import resample
 
     whole = resample(sound, 16_000, 48_000)
-    again = tiny.prepare_sound(whole, 48_000)
+    again = tiny.prepare_audio(whole, 48_000)
     assert (again - log_mel(torch.from_numpy(sound[56_000:88_000]))).abs()[:, :100].mean() < 0.02
 
 
 def test_no_sound_is_an_error(tiny):
-    for prepare in (tiny.prepare_sound, tiny.prepare_sound_clips):
+    for prepare in (tiny.prepare_audio, tiny.prepare_sound_clips):
         with pytest.raises(MediaError, match="the sound is empty"):
             prepare(np.empty(0, np.float32), 16_000)
 
 
-# --- pictures ---------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------------
 
 
-def test_pictures_are_squashed_as_pillow_does_and_normalised(tiny):
+def test_images_are_squashed_as_pillow_does_and_normalized(tiny):
     frames = np.random.default_rng(0).integers(0, 256, (2, 90, 130, 3), dtype=np.uint8)
     found = tiny.prepare_images(frames)
     mean = np.array([0.48145466, 0.4578275, 0.40821073])
     std = np.array([0.26862954, 0.26130258, 0.27577711])
-    for picture, frame in zip(found, frames, strict=True):
+    for image, frame in zip(found, frames, strict=True):
         small = np.asarray(Image.fromarray(frame).resize((56, 56), Image.Resampling.BICUBIC))
         expected = ((small / 255 - mean) / std).transpose(2, 0, 1).astype(np.float32)
-        torch.testing.assert_close(picture, torch.from_numpy(expected), atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(image, torch.from_numpy(expected), atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [0, 13, 225])
@@ -252,7 +252,7 @@ def test_nothing_trains_and_training_mode_is_refused(tiny):
 @pytest.mark.parametrize("space", ["joint", "trunk"])
 def test_zero_gates_are_the_frozen_features_bit_for_bit(tiny, golden, mels, placement, share_sites, space):
     count = 2 if placement == "interleaved" else 4
-    heard = tiny.encode_sound(mels[:, 0])
+    heard = tiny.encode_audio(mels[:, 0])
     adapters = AdapterSet(tiny, placement, count, share_sites=share_sites)
     frozen = enhanced_features(tiny, None, golden["pixels"], heard, space)
     assert torch.equal(enhanced_features(tiny, adapters, golden["pixels"], heard, space), frozen)
@@ -262,7 +262,7 @@ def test_zero_gates_are_the_frozen_features_bit_for_bit(tiny, golden, mels, plac
 
 def test_gradients_reach_all_adapters_through_a_cached_prefix(tiny, golden, mels):
     adapters = open_gates(AdapterSet(tiny, "last", 4))
-    heard = tiny.encode_sound(mels[:, 0])
+    heard = tiny.encode_audio(mels[:, 0])
     prefix = image_prefix(tiny, golden["pixels"], adapters.first_block)
     features = from_prefix(tiny, adapters, prefix, heard, adapters.first_block)
     assert torch.equal(features, enhanced_features(tiny, adapters, golden["pixels"], heard))
@@ -276,10 +276,10 @@ def test_half_precision_stays_near_and_inside(golden, mels, dtype):
     exact, half = (ImageBindEncoder.random(TINY_SIZES, image_size=56) for _ in range(2))
     half.set_precision(dtype)
     found, expected = (
-        enhanced_features(encoder, None, golden["pixels"], encoder.encode_sound(mels[:, 0]))
+        enhanced_features(encoder, None, golden["pixels"], encoder.encode_audio(mels[:, 0]))
         for encoder in (exact, half)
     )
-    assert half.encode_sound(mels[:, 0]).embedding.dtype == found.dtype == torch.float32
+    assert half.encode_audio(mels[:, 0]).embedding.dtype == found.dtype == torch.float32
     assert not torch.equal(found, expected)
     assert F.cosine_similarity(found.flatten(1), expected.flatten(1)).min() > 0.999
 

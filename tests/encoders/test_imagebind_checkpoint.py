@@ -114,7 +114,7 @@ CASES = {
     ),
     "other positions": (
         reshaped("modality_preprocessors.audio.pos_embedding_helper.pos_embed", 1, 230, 24),
-        r"n \* n rows for pictures and 229 for sound, found 257 and 230",
+        r"n \* n rows for images and 229 for sound, found 257 and 230",
     ),
     "a stranger": (
         reshaped("modality_heads.smell.2.weight", 2, 2),
@@ -246,14 +246,14 @@ def test_folders_files_and_the_environment(folder, monkeypatch, tmp_path):
 def test_a_folder_without_the_file_says_what_belongs_there(tmp_path):
     (tmp_path / "imagebind").mkdir()
     with pytest.raises(WeightsError, match=r"holds none of imagebind_huge\.pth.*hf download"):
-        build_encoder("imagebind", places=ModelSources(tmp_path))
+        build_encoder("imagebind", sources=ModelSources(tmp_path))
 
 
-def test_the_licence_is_told_once(folder, caplog, monkeypatch):
+def test_the_license_is_told_once(folder, caplog, monkeypatch):
     monkeypatch.setattr(encoders, "_told", set())
     with caplog.at_level(logging.WARNING, "moca_avs"):
         for _ in range(2):
-            encoder = build_encoder("imagebind", places=ModelSources(folder.parent), image_size=28)
+            encoder = build_encoder("imagebind", sources=ModelSources(folder.parent), image_size=28)
     assert (encoder.name, encoder.image_size, encoder.grid) == ("imagebind", 28, 2)
     told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(told) == 1
@@ -262,7 +262,7 @@ def test_the_licence_is_told_once(folder, caplog, monkeypatch):
 
 def test_options_of_another_encoder_are_refused(folder):
     with pytest.raises(UsageError, match=r"'imagebind' has no option dilate; it has: image_size$"):
-        build_encoder("imagebind", places=ModelSources(folder.parent), dilate=True)
+        build_encoder("imagebind", sources=ModelSources(folder.parent), dilate=True)
     with pytest.raises(UsageError, match="'lite' has no option dtype; it has: image_size, dilate, binding"):
         build_encoder("lite", dtype="bfloat16")
 
@@ -273,7 +273,7 @@ def test_the_preset_is_the_papers_choices():
     assert (config["method"]["masks"], config["method"]["refine"]) == ("clusters", "mpm")
 
 
-def test_a_user_reads_the_licence_on_stderr(folder):
+def test_a_user_reads_the_license_on_stderr(folder):
     code = (
         "import sys; from pathlib import Path; from moca_avs.encoders import build_encoder;"
         "from moca_avs.hub.huggingface import ModelSources; places = ModelSources(Path(sys.argv[1]));"

@@ -1,4 +1,4 @@
-"""The two networks name pictures and sounds that everybody knows (ImageNet's and Places' class indices)."""
+"""The two networks name images and sounds that everybody knows (ImageNet's and Places' class indices)."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from moca_avs.hub.pypi import package_file
 from moca_avs.io.audio import read_audio
 
 ANIMALS = "usr/share/tuxpaint/stamps/animals"
-PICTURES = {
+IMAGES = {
     f"{ANIMALS}/mammals/equines/zebra.png": 340,
     f"{ANIMALS}/mammals/cats/lion.png": 291,
     f"{ANIMALS}/mammals/cats/tiger.png": 292,
@@ -28,8 +28,8 @@ def lite():
     return LiteEncoder(image_size=224, binding=None)
 
 
-def on_grey(path):
-    """A cut-out in the middle of a grey square."""
+def on_gray(path):
+    """A cut-out in the middle of a gray square."""
     cutout = Image.open(path).convert("RGBA")
     side = round(max(cutout.size) * 1.15)
     ground = Image.new("RGBA", (side, side), (128, 128, 128, 255))
@@ -38,11 +38,11 @@ def on_grey(path):
 
 
 @pytest.mark.stamps
-def test_the_classifier_names_known_pictures(lite):
+def test_the_classifier_names_known_images(lite):
     root = unpacked("tuxpaint-stamps-default")
     named = {}
-    for path, truth in PICTURES.items():
-        best = lite.class_logits(lite.prepare_images(on_grey(root / path)[None])).argmax()
+    for path, truth in IMAGES.items():
+        best = lite.class_logits(lite.prepare_images(on_gray(root / path)[None])).argmax()
         named[path] = int(best) == truth
     assert all(named.values()), named
 
@@ -50,29 +50,29 @@ def test_the_classifier_names_known_pictures(lite):
 @pytest.mark.stamps
 @torch.no_grad()
 def test_the_joint_map_finds_the_zebra(lite):
-    """Zebra left of nothing: the zebra logit is higher on its half of the picture."""
+    """Zebra left of nothing: the zebra logit is higher on its half of the image."""
     path = unpacked("tuxpaint-stamps-default") / f"{ANIMALS}/mammals/equines/zebra.png"
-    zebra = on_grey(path)
+    zebra = on_gray(path)
     scene = np.concatenate([zebra, np.full_like(zebra, 128)], 1)
     state = lite.image_stem(lite.prepare_images(scene[None]))
     for index in range(lite.image_blocks):
         state = lite.image_block(index, state)
-    heat = lite.joint_map(state)[0, 340]
+    heat = lite.joint_features(state)[0, 340]
     assert heat[:, :3].mean() > heat[:, 4:].mean() + 3
 
 
 def heard(lite, sound, rate):
     """(three best ImageNet classes, three best Places classes)."""
-    _, objects, places = lite.sound_net(lite.prepare_sound(sound, rate)[None])
-    return [logits[0, :, 0].topk(3).indices.tolist() for logits in (objects, places)]
+    _, objects, sources = lite.sound_net(lite.prepare_audio(sound, rate)[None])
+    return [logits[0, :, 0].topk(3).indices.tolist() for logits in (objects, sources)]
 
 
-def test_soundnet_hears_a_stage_and_a_music_studio_in_a_bands_film(lite):
+def test_soundnet_hears_a_stage_and_a_music_studio_in_a_bands_video(lite):
     sound, rate = read_audio(package_file("band-film"))
     for start in (20, 40):
-        objects, places = heard(lite, sound[start * rate : (start + 12) * rate], rate)
+        objects, sources = heard(lite, sound[start * rate : (start + 12) * rate], rate)
         assert objects[0] == 819  # stage
-        assert places[0] == 257  # music studio
+        assert sources[0] == 257  # music studio
 
 
 @pytest.mark.stamps
@@ -85,6 +85,6 @@ def test_soundnet_hears_a_stage_and_a_music_studio_in_a_bands_film(lite):
 )
 def test_soundnet_names_known_sounds(lite, name, objects_truth, place_truth):
     sound, rate = read_audio(unpacked("tuxpaint-stamps-default") / "usr/share/tuxpaint/stamps" / name)
-    objects, places = heard(lite, sound, rate)
+    objects, sources = heard(lite, sound, rate)
     assert objects_truth in objects
-    assert place_truth in places
+    assert place_truth in sources

@@ -22,14 +22,14 @@ def sounds(lite):
     tone = np.sin(np.arange(30000) * 0.1).astype(np.float32)
     return torch.stack(
         [
-            lite.prepare_sound(rng.normal(0, 0.1, 22050).astype(np.float32), 22050),
-            lite.prepare_sound(tone, 16000),
-            lite.prepare_sound(np.zeros(100, np.float32), 8000),
+            lite.prepare_audio(rng.normal(0, 0.1, 22050).astype(np.float32), 22050),
+            lite.prepare_audio(tone, 16000),
+            lite.prepare_audio(np.zeros(100, np.float32), 8000),
         ]
     )
 
 
-def pictures(count, height=90, width=130):
+def images(count, height=90, width=130):
     return np.random.default_rng(1).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
@@ -85,7 +85,7 @@ def test_pairs_of_each_placement(lite):
 
 
 def test_widths_of_the_last_six(lite):
-    widths = [lite.site_widths(*pair) for pair in lite.adapter_pairs("last", 6)]
+    widths = [lite.hook_widths(*pair) for pair in lite.adapter_pairs("last", 6)]
     assert [w.image_in for w in widths] == [112, 112, 192, 192, 192, 192]
     assert [w.image_out for w in widths] == [112, 192, 192, 192, 192, 320]
     assert [w.audio for w in widths] == [32, 64, 128, 256, 512, 1024]
@@ -95,7 +95,7 @@ def test_widths_of_the_last_six(lite):
 @torch.no_grad()
 def test_a_site_reads_the_input_and_adds_to_the_output(lite, index):
     """With the averaged input's tokens checked against a plain mean over each 2x2 square."""
-    state = walk(lite, lite.prepare_images(pictures(2)))[index]
+    state = walk(lite, lite.prepare_images(images(2)))[index]
     plain = lite.image_block(index, state)
     batch, width, height, _ = plain.shape
     seen = []
@@ -113,25 +113,25 @@ def test_a_site_reads_the_input_and_adds_to_the_output(lite, index):
     step = state.shape[2] // height
     squares = state.unfold(2, step, step).unfold(3, step, step).mean((4, 5))
     torch.testing.assert_close(seen[0], squares.permute(0, 2, 3, 1).reshape(batch, height**2, -1))
-    assert seen[0].shape[2] == lite.site_widths(index, 0).image_in
-    assert width == lite.site_widths(index, 0).image_out
+    assert seen[0].shape[2] == lite.hook_widths(index, 0).image_in
+    assert width == lite.hook_widths(index, 0).image_out
 
 
 def test_gradients_reach_what_was_added_early(lite):
-    state = lite.image_stem(lite.prepare_images(pictures(1)))
+    state = lite.image_stem(lite.prepare_images(images(1)))
     extra = torch.zeros(1, 32 * 32, 24, requires_grad=True)
     for index in range(lite.image_blocks):
         state = lite.image_block(index, state, {"block": lambda tokens: extra} if index == 1 else None)
-    lite.joint_map(state).square().mean().backward()
+    lite.joint_features(state).square().mean().backward()
     assert extra.grad.abs().sum() > 0
 
 
-# --- pictures ---------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(90, 130), (500, 333), (128, 128), (1, 1), (40, 1000)])
-def test_pictures_are_squashed_as_pillow_does(lite, size):
-    frames = pictures(2, *size)
+def test_images_are_squashed_as_pillow_does(lite, size):
+    frames = images(2, *size)
     found = lite.prepare_images(frames) * 0.502 + 0.498
     resized = [Image.fromarray(f).resize((128, 128), Image.Resampling.BILINEAR) for f in frames]
     expected = torch.from_numpy(np.stack([np.asarray(r) for r in resized])).permute(0, 3, 1, 2) / 255
@@ -140,20 +140,20 @@ def test_pictures_are_squashed_as_pillow_does(lite, size):
 
 
 def test_read_only_frames_are_taken(lite):
-    frames = pictures(1)
+    frames = images(1)
     frames.flags.writeable = False
     assert lite.prepare_images(frames).shape == (1, 3, 128, 128)
 
 
 @torch.no_grad()
-def test_maps_have_their_shapes_and_the_joint_map_is_centred_logits(lite):
-    inputs = lite.prepare_images(pictures(2))
+def test_maps_have_their_shapes_and_the_joint_map_is_centered_logits(lite):
+    inputs = lite.prepare_images(images(2))
     state = walk(lite, inputs)[-1]
-    assert lite.trunk_map(state).shape == (2, 320, 4, 4)
-    joint = lite.joint_map(state)
+    assert lite.backbone_features(state).shape == (2, 320, 4, 4)
+    joint = lite.joint_features(state)
     assert joint.shape == (2, 1000, 4, 4)
     assert joint.mean(1).abs().max() < 1e-4
-    # The classifier is linear: the mean over positions is the whole picture's logits, centred.
+    # The classifier is linear: the mean over positions is the whole image's logits, centered.
     logits = lite.class_logits(inputs)
     whole = logits - logits.mean(1, keepdim=True)
     torch.testing.assert_close(joint.mean((2, 3)), whole, atol=1e-4, rtol=1e-4)
@@ -163,11 +163,11 @@ def test_maps_have_their_shapes_and_the_joint_map_is_centred_logits(lite):
 
 @torch.no_grad()
 def test_order_in_the_batch_does_not_matter(lite, sounds):
-    inputs = lite.prepare_images(pictures(3))
+    inputs = lite.prepare_images(images(3))
     order = torch.tensor([2, 0, 1])
-    a, b = (lite.joint_map(walk(lite, x)[-1]) for x in (inputs, inputs[order]))
+    a, b = (lite.joint_features(walk(lite, x)[-1]) for x in (inputs, inputs[order]))
     torch.testing.assert_close(b, a[order], atol=1e-4, rtol=1e-4)
-    first, second = lite.encode_sound(sounds), lite.encode_sound(sounds[order])
+    first, second = lite.encode_audio(sounds), lite.encode_audio(sounds[order])
     torch.testing.assert_close(second.embedding, first.embedding[order], atol=1e-4, rtol=1e-4)
     for site, tokens in first.index(order).tokens.items():
         torch.testing.assert_close(second.tokens[site], tokens, atol=1e-4, rtol=1e-4)
@@ -178,21 +178,21 @@ def test_order_in_the_batch_does_not_matter(lite, sounds):
 
 def test_a_short_sound_is_tiled(lite):
     sound = np.random.default_rng(0).normal(0, 0.1, 7000).astype(np.float32)
-    prepared = lite.prepare_sound(sound, 22050).numpy()
+    prepared = lite.prepare_audio(sound, 22050).numpy()
     assert prepared.shape == (MIN_SAMPLES,)
     np.testing.assert_array_equal(prepared, np.resize(sound * np.float32(256), MIN_SAMPLES))
 
 
 def test_of_a_long_sound_the_middle_is_kept(lite):
     sound = np.linspace(-1, 1, MIN_SAMPLES * 2).astype(np.float32)
-    prepared = lite.prepare_sound(sound, 22050).numpy()
+    prepared = lite.prepare_audio(sound, 22050).numpy()
     np.testing.assert_array_equal(prepared, sound[MIN_SAMPLES // 2 :][:MIN_SAMPLES] * 256)
 
 
 def test_a_tone_keeps_its_pitch_and_level(lite):
     rate = 48000
     sound = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate * 20) / rate).astype(np.float32)
-    prepared = lite.prepare_sound(sound, rate).numpy() / 256
+    prepared = lite.prepare_audio(sound, rate).numpy() / 256
     spectrum = np.abs(np.fft.rfft(prepared))
     assert spectrum.argmax() * 22050 / MIN_SAMPLES == pytest.approx(440, abs=0.1)
     assert np.sqrt((prepared**2).mean()) == pytest.approx(0.5 / np.sqrt(2), rel=1e-2)
@@ -200,7 +200,7 @@ def test_a_tone_keeps_its_pitch_and_level(lite):
 
 @pytest.mark.parametrize(("samples", "rate"), [(1, 96000), (1, 22050), (3, 8000), (5_000_000, 96000)])
 def test_any_length_and_rate_give_one_shape(lite, samples, rate):
-    prepared = lite.prepare_sound(np.full(samples, 0.5, np.float32), rate)
+    prepared = lite.prepare_audio(np.full(samples, 0.5, np.float32), rate)
     assert prepared.shape == (MIN_SAMPLES,)
     assert prepared.dtype == torch.float32
     assert prepared.isfinite().all()
@@ -208,11 +208,11 @@ def test_any_length_and_rate_give_one_shape(lite, samples, rate):
 
 def test_an_empty_sound_is_a_media_error(lite):
     with pytest.raises(MediaError, match="empty"):
-        lite.prepare_sound(np.zeros(0, np.float32), 22050)
+        lite.prepare_audio(np.zeros(0, np.float32), 22050)
 
 
 def test_states_of_each_layer(lite, sounds):
-    states = lite.encode_sound(sounds)
+    states = lite.encode_audio(sounds)
     assert states.embedding.shape == (3, 1000)
     assert states.embedding.mean(1).abs().max() < 1e-5
     shapes = {layer: tokens.shape for (layer, _), tokens in states.tokens.items()}
@@ -225,18 +225,18 @@ def test_states_of_each_layer(lite, sounds):
 
 def test_features_are_means_then_maxima_then_logits(lite, sounds):
     features = lite.sound_features(sounds)
-    states, objects, places = lite.sound_net(sounds)
+    states, objects, sources = lite.sound_net(sounds)
     assert features.shape == (3, 4985)
     torch.testing.assert_close(features[:, 256:768], states[5].mean(2))
     torch.testing.assert_close(features[:, 1792 + 768 : 3584], states[6].amax(2))
     torch.testing.assert_close(features[:, 3584:4584], objects[..., 0])
-    torch.testing.assert_close(features[:, 4584:], places[..., 0])
+    torch.testing.assert_close(features[:, 4584:], sources[..., 0])
 
 
 def test_the_binding_reads_the_features(lite, sounds):
     head = AudioHead(members=2, generator=torch.Generator().manual_seed(0)).eval()
     bound = LiteEncoder(128, binding=head)
-    found = bound.encode_sound(sounds)
+    found = bound.encode_audio(sounds)
     torch.testing.assert_close(found.embedding, head(lite.sound_features(sounds)))
-    for site, tokens in lite.encode_sound(sounds).tokens.items():
+    for site, tokens in lite.encode_audio(sounds).tokens.items():
         assert torch.equal(found.tokens[site], tokens)

@@ -36,13 +36,13 @@ def reference(state, sounds):
 
 @torch.no_grad()
 def test_folded_network_equals_the_plain_one(state, noise):
-    states, objects, places = SoundNet8(state)(noise)
+    states, objects, sources = SoundNet8(state)(noise)
     expected, head = reference(state, noise)
     for found, truth in zip(states, expected, strict=True):
         torch.testing.assert_close(found.double(), truth, atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(objects[..., 0].double(), head, atol=2e-3, rtol=1e-3)
     assert objects.shape == (1, 1000, 1)
-    assert places.shape == (1, 401, 1)
+    assert sources.shape == (1, 401, 1)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ def test_it_says_what_the_networks_own_head_says():
     tagger = SoundNetTagger(encoder)
     sound = (0.2 * np.random.default_rng(0).standard_normal(30_000)).astype(np.float32)
     posterior = tagger(sound, 22_050)
-    logits = encoder.sound_class_logits(encoder.prepare_sound(sound, 22_050)[None])[0].double().numpy()
+    logits = encoder.audio_class_logits(encoder.prepare_audio(sound, 22_050)[None])[0].double().numpy()
     expected = np.exp(logits - logits.max())
     np.testing.assert_allclose(posterior, expected / expected.sum(), rtol=1e-4)
     assert posterior.dtype == np.float32

@@ -5,20 +5,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from moca_avs.encoders.transformer import Attention, Block, placed, precision, randomise
+from moca_avs.encoders.transformer import Attention, Block, placed, precision, randomize
 from moca_avs.errors import UsageError
 
 
 def random_block(**options):
     block = Block(12, 3, 20, **options)
-    randomise(block.state_dict().items(), seed=0)
+    randomize(block.state_dict().items(), seed=0)
     return block
 
 
 @pytest.mark.parametrize("extra_key", [False, True])
 def test_attention_is_torchs(extra_key):
     ours = Attention(12, 3, extra_key)
-    randomise(ours.state_dict().items(), seed=1)
+    randomize(ours.state_dict().items(), seed=1)
     theirs = nn.MultiheadAttention(12, 3, add_bias_kv=extra_key, batch_first=True)
     theirs.load_state_dict(ours.state_dict())
     tokens = torch.randn(2, 7, 12, generator=torch.Generator().manual_seed(0))
@@ -91,7 +91,7 @@ def test_impossible_placements_are_refused(placement, count, says):
 def test_random_weights_are_seeded_and_alive():
     first, again, other = (Block(12, 3, 20) for _ in range(3))
     for block, seed in ((first, 3), (again, 3), (other, 4)):
-        randomise(block.state_dict().items(), seed)
+        randomize(block.state_dict().items(), seed)
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
         assert not torch.equal(weight, other.state_dict()[name])

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.simple_media import bark, pictures, write_film
+from helpers.simple_media import bark, images, write_video
 from moca_avs.hub.registry import ASSETS
 from moca_avs.model.adapter import AdapterSet, save_adapters
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
-    return write_film(tmp_path_factory.mktemp("films") / "good.mp4", pictures(5, 64, 96), bark(1))
+def video(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("videos") / "good.mp4", images(5, 64, 96), bark(1))
 
 
 @dataclass
@@ -46,52 +46,52 @@ def refused(ended, code):
     return ended.err
 
 
-def test_a_checkpoint_of_an_encoder_nobody_knows(moca, film, tmp_path):
+def test_a_checkpoint_of_an_encoder_nobody_knows(moca, video, tmp_path):
     run = save_foreign_adapters(tmp_path / "run", "tiny")
-    said = refused(moca("segment", film, "-o", tmp_path / "out", "--preset", run), 2)
+    said = refused(moca("segment", video, "-o", tmp_path / "out", "--preset", run), 2)
     assert "unknown encoder 'tiny'; there are: imagebind" in said
 
 
 @pytest.mark.weights
-def test_a_checkpoint_trained_beside_other_weights(moca, film, tmp_path):
+def test_a_checkpoint_trained_beside_other_weights(moca, video, tmp_path):
     run = save_foreign_adapters(tmp_path / "run", "lite")
-    said = refused(moca("segment", film, "-o", tmp_path / "out", "--preset", run), 1)
+    said = refused(moca("segment", video, "-o", tmp_path / "out", "--preset", run), 1)
     assert "was trained beside weights" in said
     assert "use the same version of moca-avs, or train again" in said
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_without_adapters(moca, film, tmp_path):
-    said = refused(moca("segment", film, "-o", tmp_path / "out", "--preset", tmp_path), 1)
+def test_a_folder_without_adapters(moca, video, tmp_path):
+    said = refused(moca("segment", video, "-o", tmp_path / "out", "--preset", tmp_path), 1)
     assert f"{tmp_path} holds no adapters.safetensors" in said
 
 
-def test_a_weight_file_with_a_wrong_hash(moca, film, tmp_path, monkeypatch):
+def test_a_weight_file_with_a_wrong_hash(moca, video, tmp_path, monkeypatch):
     monkeypatch.setenv("MOCA_AVS_CACHE", str(tmp_path / "cache"))
     asset = ASSETS["efficientnet-lite0"]
     archive = tmp_path / "cache" / "downloads" / asset.archive
     archive.parent.mkdir(parents=True)
     archive.write_bytes(b"something else")
-    said = refused(moca("segment", film, "-o", tmp_path / "out", "--method", "frozen"), 1)
+    said = refused(moca("segment", video, "-o", tmp_path / "out", "--method", "frozen"), 1)
     assert "has the wrong hash: expected SHA-256" in said
     assert asset.archive_sha256 in said
 
 
-def test_adapters_that_are_a_pickle_with_code_are_refused_and_not_run(moca, film, tmp_path):
+def test_adapters_that_are_a_pickle_with_code_are_refused_and_not_run(moca, video, tmp_path):
     run, marker = tmp_path / "run", tmp_path / "ran"
     run.mkdir()
     (run / "adapters.safetensors").write_bytes(pickle.dumps(Attack(marker)))
-    said = refused(moca("segment", film, "-o", tmp_path / "out", "--preset", run), 1)
+    said = refused(moca("segment", video, "-o", tmp_path / "out", "--preset", run), 1)
     assert "is not a readable safetensors file" in said
     assert not marker.exists()
 
 
 @pytest.mark.weights
 def test_a_checkpoint_state_with_code_is_refused_and_not_run(moca, tmp_path):
-    marker, run, films = tmp_path / "ran", tmp_path / "run", tmp_path / "films"
+    marker, run, videos = tmp_path / "ran", tmp_path / "run", tmp_path / "videos"
     for index in range(3):
-        write_film(films / f"{index}.mp4", pictures(10, 48, 48, seed=index), bark(2, seed=index))
-    options = ("--data", films, "--out", run, "--batch", "2", "--neighbours", "1", "--device", "cpu")
+        write_video(videos / f"{index}.mp4", images(10, 48, 48, seed=index), bark(2, seed=index))
+    options = ("--data", videos, "--out", run, "--batch", "2", "--neighbours", "1", "--device", "cpu")
     assert moca("train", *options, "--steps", "1", "--checkpoint-every", "1").code == 0
     (run / "adapters.safetensors").unlink()  # as if killed after its last checkpoint
     torch.save(Attack(marker), run / "steps" / "000001" / "state.pt")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.simple_media import bark, look, pictures, write_film
+from helpers.simple_media import bark, images, look, write_video
 from moca_avs import Segmentation, read_clip
 from moca_avs.hub import debian, pypi
 from moca_avs.io.results import is_complete
@@ -12,15 +12,15 @@ from moca_avs_bench import demo
 
 
 @pytest.mark.weights
-def test_without_apt_it_does_the_film_alone_and_says_so(tmp_path, monkeypatch, capfd):
-    film = write_film(tmp_path / "film.mp4", pictures(31, 64, 96), bark(31), fps=1)
+def test_without_apt_it_does_the_video_alone_and_says_so(tmp_path, monkeypatch, capfd):
+    video = write_video(tmp_path / "video.mp4", images(31, 64, 96), bark(31), fps=1)
     monkeypatch.setattr(debian, "available", lambda: False)
     fetch = pypi.package_file
-    monkeypatch.setattr(pypi, "package_file", lambda name: film if name == "band-film" else fetch(name))
+    monkeypatch.setattr(pypi, "package_file", lambda name: video if name == "band-film" else fetch(name))
     assert demo.run(tmp_path / "out") == 0
     said = capfd.readouterr()
     assert "The composed clips are left out: this machine has no apt-get" in said.err
-    assert "film.mp4: 100%" in said.err
+    assert "video.mp4: 100%" in said.err
     assert said.out.splitlines()[-2:] == [
         f"overlay: {tmp_path / 'out' / 'band' / 'overlay.mp4'}",
         f"contact sheet: {tmp_path / 'out' / 'contact_sheet.png'}",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.simple_media import bark, pictures, write_wav
+from helpers.simple_media import bark, images, write_wav
 
 CLIPS = (("d1", "dog"), ("c1", "cat"), ("d2", "dog"), ("b1", "bird"))
 
@@ -22,7 +22,7 @@ def root(tmp_path_factory):
         rows.writerow(["name", "start", "category", "split"])
         rows.writerows([name, 0, category, "test"] for name, category in CLIPS)
     for seed, (name, category) in enumerate(CLIPS):
-        frames = pictures(5, 64, 64, seed=seed * 11)
+        frames = images(5, 64, 64, seed=seed * 11)
         for kind, stack in (("visual_frames", frames), ("gt_masks", truth(frames))):
             folder = base / "s4_data" / kind / "test" / category / name
             folder.mkdir(parents=True)
@@ -114,10 +114,10 @@ def test_a_method_is_scored_beside_its_control_and_nulls(moca, root, tmp_path):
 )
 def test_what_can_not_be_evaluated_is_told(moca, root, tmp_path, options, code, said):
     (tmp_path / "empty").mkdir()
-    places = {"root": root, "empty": tmp_path / "empty"}
+    sources = {"root": root, "empty": tmp_path / "empty"}
     ended = moca(
         "eval",
-        *(option.format(**places) for option in options),
+        *(option.format(**sources) for option in options),
         "--no-foreground",
         "--out",
         tmp_path / "r.json",

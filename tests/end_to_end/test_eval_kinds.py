@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.simple_media import bark, pictures, write_wav
+from helpers.simple_media import bark, images, write_wav
 
 CLIPS = {"d1": "dog", "c1": "cat", "d2": "dog"}
 CLASSES = {"background": 0, "cat": 1, "dog": 2}
@@ -19,7 +19,7 @@ def root(tmp_path_factory):
     base = tmp_path_factory.mktemp("data")
     table, boxes = ["vid,uid,s_min,s_sec,a_obj,split,label"], []
     for seed, (name, category) in enumerate(CLIPS.items()):
-        frames = pictures(5, 64, 64, seed=seed * 11)
+        frames = images(5, 64, 64, seed=seed * 11)
         clip = base / AVSS / "v1m" / name
         for i, frame in enumerate(frames):
             save(frame, clip / f"frames/{i}.jpg")
@@ -105,7 +105,7 @@ def test_options_of_another_kind_are_refused(moca, root, predictions, tmp_path, 
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize(("name", "row"), [("vggss", "null: centred disk"), ("avss", "mIoU over classes")])
+@pytest.mark.parametrize(("name", "row"), [("vggss", "null: centered disk"), ("avss", "mIoU over classes")])
 def test_a_method_is_scored_beside_its_control_and_nulls(moca, root, tmp_path, name, row):
     method = ("--method", "frozen", "--device", "cpu", "--shard", "1/3")
     ended = moca("eval", "--dataset", name, "--root", root, *method, "--out", tmp_path / "r.json")
@@ -113,7 +113,7 @@ def test_a_method_is_scored_beside_its_control_and_nulls(moca, root, tmp_path, n
     for said in (
         "control: wrong sound to everything",
         "null: salient foreground",
-        "null: whole picture",
+        "null: whole image",
         row,
     ):
         assert said in ended.out

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.simple_media import bark, pictures, write_film
+from helpers.simple_media import bark, images, write_video
 from helpers.tiny_encoders import open_gates
 from helpers.tiny_imagebind import write_tiny_imagebind
 from helpers.tiny_pretrained import write_tiny_weights
@@ -34,11 +34,11 @@ OPEN = {
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
+def video(tmp_path_factory):
     """Two seconds, two frames; the second one hears nothing."""
     sound = bark(2)
     sound[8820:] = 0
-    return write_film(tmp_path_factory.mktemp("film") / "band.mp4", pictures(10, 64, 96), sound)
+    return write_video(tmp_path_factory.mktemp("video") / "band.mp4", images(10, 64, 96), sound)
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +58,18 @@ def trained(weights, tmp_path_factory):
     return folder
 
 
-def segment(moca, film, out, *options):
-    ended = moca("segment", film, "-o", out, "--device", "cpu", *options)
+def segment(moca, video, out, *options):
+    ended = moca("segment", video, "-o", out, "--device", "cpu", *options)
     assert ended.code == 0, ended.err
     return ended, Segmentation.load(out / "band")
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_the_imagebind_preset(moca, film, weights, trained, tmp_path, method):
+def test_the_imagebind_preset(moca, video, weights, trained, tmp_path, method):
     preset = trained if method == "moca" else "imagebind"
     choices = [option for setting in OPEN[method] for option in ("--set", setting)]
     options = ("--preset", preset, "--weights", weights, "--method", method, *choices)
-    ended, found = segment(moca, film, tmp_path / "out", *options)
+    ended, found = segment(moca, video, tmp_path / "out", *options)
     assert f"method: {method} (" in ended.out
     assert "Traceback" not in ended.err
     assert found.masks.shape == (2, 64, 96)
@@ -85,32 +85,32 @@ def test_the_imagebind_preset(moca, film, weights, trained, tmp_path, method):
         assert found.settings[name] == json.loads(value)
 
 
-def test_owlv2_is_the_other_detector(moca, film, weights, tmp_path):
+def test_owlv2_is_the_other_detector(moca, video, weights, tmp_path):
     options = ("--preset", "imagebind", "--weights", weights, "--method", "owod-bind")
-    _, found = segment(moca, film, tmp_path, *options, "--set", "detector=owlv2", "--set", "objectness=0")
+    _, found = segment(moca, video, tmp_path, *options, "--set", "detector=owlv2", "--set", "objectness=0")
     assert found.settings["detector"]["name"] == "owl-objectness"
     assert found.masks[0].any()
 
 
-def test_classes_are_named_from_a_list(moca, film, weights, tmp_path):
+def test_classes_are_named_from_a_list(moca, video, weights, tmp_path):
     classes = tmp_path / "label2idx.json"
     classes.write_text(json.dumps({"background": 0, "dog": 3, "drum": 9, "guitar": 4, "bird": 5, "man": 6}))
     options = ("--preset", "imagebind", "--weights", weights, "--method", "sam-bind")
-    _, found = segment(moca, film, tmp_path / "out", *options, "--set", f"classes={classes}")
+    _, found = segment(moca, video, tmp_path / "out", *options, "--set", f"classes={classes}")
     assert found.labels.shape == found.masks.shape
     assert set(np.unique(found.labels)) - {0} <= {3, 4, 5, 6, 9}
     assert found.labels[found.masks].any() or not found.masks.any()
     assert not found.labels[~found.masks].any()
 
 
-def test_what_is_missing_is_said(moca, film, tmp_path, weights, monkeypatch):
+def test_what_is_missing_is_said(moca, video, tmp_path, weights, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     some = tmp_path / "some"
     some.mkdir()
     (some / "imagebind").symlink_to(weights / "imagebind")
     options = ("--preset", "imagebind", "--weights", some, "--method", "sam-bind", "--device", "cpu")
-    ended = moca("segment", film, "-o", tmp_path / "out", *options)
+    ended = moca("segment", video, "-o", tmp_path / "out", *options)
     assert ended.code == 1
     assert "WEIGHTS/sam/" in ended.err
     assert "Traceback" not in ended.err
@@ -125,18 +125,18 @@ def test_what_is_missing_is_said(moca, film, tmp_path, weights, monkeypatch):
         (("tagger=ears", "method"), "--set must be NAME=VALUE"),
     ],
 )
-def test_settings_that_do_not_exist_are_named(moca, film, tmp_path, settings, says):
+def test_settings_that_do_not_exist_are_named(moca, video, tmp_path, settings, says):
     choices = [option for setting in settings for option in ("--set", setting)]
-    ended = moca("segment", film, "-o", tmp_path, "--method", "owod-bind", "--device", "cpu", *choices)
+    ended = moca("segment", video, "-o", tmp_path, "--method", "owod-bind", "--device", "cpu", *choices)
     assert ended.code == 2
     assert says in ended.err
 
 
 @pytest.mark.weights
 @pytest.mark.parametrize("method", list(METHODS))
-def test_the_lite_preset(moca, film, tmp_path, method):
+def test_the_lite_preset(moca, video, tmp_path, method):
     small = ("--limit", "1", "--set", "image_size=128")
-    ended, found = segment(moca, film, tmp_path, "--method", method, *small)
+    ended, found = segment(moca, video, tmp_path, "--method", method, *small)
     assert f"method: {method} (" in ended.out
     assert found.masks.shape == (1, 64, 96)
     assert found.heatmaps.shape == (1, 4, 4)
@@ -146,10 +146,10 @@ def test_the_lite_preset(moca, film, tmp_path, method):
 
 
 @pytest.mark.weights
-def test_lites_parts_go_with_other_encoders(moca, film, weights, tmp_path):
+def test_lites_parts_go_with_other_encoders(moca, video, weights, tmp_path):
     """Parts are chosen one by one: ImageBind's ears on lite's proposals."""
     options = ("--preset", "imagebind", "--weights", weights, "--method", "sam-bind")
-    _, found = segment(moca, film, tmp_path, *options, "--set", "proposals=saliency", "--limit", "1")
+    _, found = segment(moca, video, tmp_path, *options, "--set", "proposals=saliency", "--limit", "1")
     assert (found.settings["encoder"]["name"], found.settings["proposer"]["name"]) == (
         "imagebind",
         "saliency",

@@ -1,4 +1,4 @@
-"""`moca segment` on small generated films, as a user meets it: real weights, real files."""
+"""`moca segment` on small generated videos, as a user meets it: real weights, real files."""
 
 import json
 import resource
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.simple_media import bark, look, pictures, write_film, write_wav
+from helpers.simple_media import bark, images, look, write_video, write_wav
 from moca_avs import Segmentation
 from moca_avs.io.results import is_complete
 
@@ -23,33 +23,33 @@ FROZEN = ("--method", "frozen", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
+def videos(tmp_path_factory):
     """Good and bad inputs side by side."""
-    folder = tmp_path_factory.mktemp("films")
-    write_film(folder / "band.mp4", pictures(15, 64, 96), bark(3))
-    write_film(folder / "mute.mp4", pictures(10, 48, 64))
-    write_film(folder / "tiny.mov", pictures(10, 1, 1), bark(2), codec="png", sound_codec="pcm_s16le")
-    write_film(folder / "huge.mkv", pictures(1, 4320, 7680), bark(1), codec="mjpeg", fps=1)
+    folder = tmp_path_factory.mktemp("videos")
+    write_video(folder / "band.mp4", images(15, 64, 96), bark(3))
+    write_video(folder / "mute.mp4", images(10, 48, 64))
+    write_video(folder / "tiny.mov", images(10, 1, 1), bark(2), codec="png", sound_codec="pcm_s16le")
+    write_video(folder / "huge.mkv", images(1, 4320, 7680), bark(1), codec="mjpeg", fps=1)
     eight = np.stack([bark(2, 96000, seed) for seed in range(8)])
-    write_film(
+    write_video(
         folder / "eight.mkv",
-        pictures(10, 64, 96),
+        images(10, 64, 96),
         eight,
         rate=96000,
         sound_codec="pcm_f32le",
         layout="7.1",
     )
-    (folder / "fake.mp4").write_text("no film")
+    (folder / "fake.mp4").write_text("no video")
     return folder
 
 
 @pytest.fixture(scope="module")
-def batch(films, tmp_path_factory):
+def batch(videos, tmp_path_factory):
     """Everything at once, in its own process: (exit code, stdout, stderr, out)."""
     out = tmp_path_factory.mktemp("out")
     command = [sys.executable, "-c", "import sys; from moca_avs.cli import main; sys.exit(main())"]
     done = subprocess.run(
-        [*command, "segment", str(films), str(films / "gone.mp4"), "-o", str(out), *FROZEN, "--profile"],
+        [*command, "segment", str(videos), str(videos / "gone.mp4"), "-o", str(out), *FROZEN, "--profile"],
         check=False,
         capture_output=True,
         text=True,
@@ -57,17 +57,17 @@ def batch(films, tmp_path_factory):
     return done.returncode, done.stdout, done.stderr, out
 
 
-def test_in_a_batch_the_good_are_done_and_the_bad_listed_at_the_end(batch, films):
+def test_in_a_batch_the_good_are_done_and_the_bad_listed_at_the_end(batch, videos):
     code, said, complained, out = batch
     assert code == 1
     assert sorted(path.name for path in out.iterdir()) == ["band", "eight", "huge", "mute", "tiny"]
     assert all(is_complete(folder) for folder in out.iterdir())
     *_, summary, first, second = complained.splitlines()
     assert summary == "moca: 2 of 7 inputs failed:"
-    assert first == f"  {films / 'gone.mp4'}: there is no such file or folder"
-    assert second.startswith(f"  {films / 'fake.mp4'} is not a video")
+    assert first == f"  {videos / 'gone.mp4'}: there is no such file or folder"
+    assert second.startswith(f"  {videos / 'fake.mp4'} is not a video")
     assert said.startswith("device: cpu (asked for)\n")
-    assert f"{films / 'band.mp4'}: 3 frames -> {out / 'band'}\n" in said
+    assert f"{videos / 'band.mp4'}: 3 frames -> {out / 'band'}\n" in said
 
 
 def test_progress_and_profile_are_shown(batch):
@@ -100,16 +100,16 @@ def test_masks_json_and_reloaded_result_agree(batch):
     found = Segmentation.load(out)
     assert found.masks.any((1, 2)).all()
     for index, mask in enumerate(found.masks):
-        picture = np.asarray(Image.open(out / "masks" / f"{index:06d}.png"))
-        assert set(np.unique(picture)) <= {0, 255}
-        assert np.array_equal(picture > 0, mask)
+        image = np.asarray(Image.open(out / "masks" / f"{index:06d}.png"))
+        assert set(np.unique(image)) <= {0, 255}
+        assert np.array_equal(image > 0, mask)
 
 
-def test_a_film_without_sound_gets_empty_masks_and_the_reason(batch, films):
+def test_a_video_without_sound_gets_empty_masks_and_the_reason(batch, videos):
     found = Segmentation.load(batch[-1] / "mute")
     assert found.reasons == ("no sound", "no sound")
     assert not found.masks.any()
-    assert f"{films / 'mute.mp4'}: 2 frames, 2 no sound -> " in batch[1]
+    assert f"{videos / 'mute.mp4'}: 2 frames, 2 no sound -> " in batch[1]
     assert look(batch[-1] / "mute" / "overlay.mp4")[4] == 0
 
 
@@ -124,17 +124,17 @@ def test_extreme_sizes_and_sounds_work(batch, name, size, frames):
     assert look(batch[-1] / name / "overlay.mp4")[:2] == even
 
 
-def test_finished_results_are_skipped_and_said_so(moca, films, batch):
+def test_finished_results_are_skipped_and_said_so(moca, videos, batch):
     before = (batch[-1] / "band" / "result.json").stat().st_mtime_ns
-    ended = moca("segment", films / "band.mp4", "-o", batch[-1], *FROZEN)
+    ended = moca("segment", videos / "band.mp4", "-o", batch[-1], *FROZEN)
     assert ended.code == 0
     assert f"band.mp4: skipped, {batch[-1] / 'band'} is finished (--overwrite does it again)" in ended.out
     assert (batch[-1] / "band" / "result.json").stat().st_mtime_ns == before
 
 
-def test_limit_start_end_and_native_choose_the_frames(moca, films, tmp_path):
+def test_limit_start_end_and_native_choose_the_frames(moca, videos, tmp_path):
     def times(*options):
-        ended = moca("segment", films / "band.mp4", "-o", tmp_path, "--overwrite", *FROZEN, *options)
+        ended = moca("segment", videos / "band.mp4", "-o", tmp_path, "--overwrite", *FROZEN, *options)
         assert ended.code == 0, ended.err
         frames = look(tmp_path / "band" / "overlay.mp4")[2]
         return Segmentation.load(tmp_path / "band").times.round(3).tolist(), frames
@@ -144,8 +144,8 @@ def test_limit_start_end_and_native_choose_the_frames(moca, films, tmp_path):
     assert times("--fps", "2", "--start", "0.5", "--end", "1.5") == ([0.5, 1.0], 5)
 
 
-def test_a_picture_with_a_sound(moca, tmp_path):
-    Image.fromarray(pictures(1, 40, 60)[0]).save(tmp_path / "dog.png")
+def test_a_image_with_a_sound(moca, tmp_path):
+    Image.fromarray(images(1, 40, 60)[0]).save(tmp_path / "dog.png")
     wav = write_wav(tmp_path / "bark.wav", bark(2.5))
     ended = moca("segment", "--image", tmp_path / "dog.png", "--sound", wav, "-o", tmp_path / "out", *FROZEN)
     assert ended.code == 0, ended.err
@@ -155,16 +155,16 @@ def test_a_picture_with_a_sound(moca, tmp_path):
     assert look(tmp_path / "out" / "dog" / "overlay.mp4")[3] == pytest.approx(2.5, abs=0.15)
 
 
-def test_another_sound_for_a_film(moca, films, tmp_path):
+def test_another_sound_for_a_video(moca, videos, tmp_path):
     wav = write_wav(tmp_path / "bark.wav", bark(2))
-    ended = moca("segment", films / "mute.mp4", "--sound", wav, "-o", tmp_path / "out", *FROZEN)
+    ended = moca("segment", videos / "mute.mp4", "--sound", wav, "-o", tmp_path / "out", *FROZEN)
     assert ended.code == 0, ended.err
     assert Segmentation.load(tmp_path / "out" / "mute").masks.any()
 
 
 def test_ctrl_c_keeps_the_finished_frames(start_moca, moca, tmp_path):
-    film = write_film(tmp_path / "long.mp4", pictures(600, 64, 96), bark(120))
-    process = start_moca("segment", film, "-o", tmp_path / "out", "--fps", "native", *FROZEN)
+    video = write_video(tmp_path / "long.mp4", images(600, 64, 96), bark(120))
+    process = start_moca("segment", video, "-o", tmp_path / "out", "--fps", "native", *FROZEN)
     masks, deadline = tmp_path / "out" / "long" / "masks", time.monotonic() + 300
     while not (masks / "000004.png").exists():
         assert time.monotonic() < deadline
@@ -180,14 +180,14 @@ def test_ctrl_c_keeps_the_finished_frames(start_moca, moca, tmp_path):
     assert complained.rstrip().endswith("moca: stopped")
     assert len(list(masks.iterdir())) == len(kept)
     assert 1 <= look(tmp_path / "out" / "long" / "overlay.mp4")[2] <= len(kept) + 1
-    ended = moca("segment", film, "-o", tmp_path / "out", "--limit", "1", *FROZEN)  # unfinished: not skipped
+    ended = moca("segment", video, "-o", tmp_path / "out", "--limit", "1", *FROZEN)  # unfinished: not skipped
     assert ended.code == 0
     assert is_complete(tmp_path / "out" / "long")
 
 
-def test_a_place_that_can_not_be_written(moca, films, tmp_path):
+def test_a_place_that_can_not_be_written(moca, videos, tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    ended = moca("segment", films / "mute.mp4", "-o", tmp_path / "file" / "out", *FROZEN)
+    ended = moca("segment", videos / "mute.mp4", "-o", tmp_path / "file" / "out", *FROZEN)
     assert ended.code == 1
     assert "can't be written" in ended.err
     assert "Traceback" not in ended.err
@@ -208,9 +208,9 @@ def small_disk(tmp_path):
 
 def test_a_full_disk(small_disk, start_moca, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (8, 240, 320, 3), np.uint8)
-    film = write_film(tmp_path / "noise.mp4", noise, bark(1.6))
+    video = write_video(tmp_path / "noise.mp4", noise, bark(1.6))
     folder, options = small_disk
-    process = start_moca("segment", film, "-o", folder, "--fps", "native", *FROZEN, **options)
+    process = start_moca("segment", video, "-o", folder, "--fps", "native", *FROZEN, **options)
     _, complained = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "Traceback" not in complained

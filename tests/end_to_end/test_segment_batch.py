@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.simple_media import bark, pictures, write_film
+from helpers.simple_media import bark, images, write_video
 from helpers.tiny_encoders import TinyConvolution
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError, UsageError, WeightsError
@@ -23,21 +23,21 @@ FRAMES = {"a": 7, "b": 3, "broken": 0, "c": 12, "mute": 5, "silent": 6, "one": 1
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
+def videos(tmp_path_factory):
     """Of other lengths, sizes and rates, in the order of `FRAMES`."""
-    folder = tmp_path_factory.mktemp("films")
+    folder = tmp_path_factory.mktemp("videos")
 
     def noisy(name, height, width, sound=None, rate=22050):
         seed = len(name) + ord(name[0])
-        frames = pictures(FRAMES[name], height, width, seed)
+        frames = images(FRAMES[name], height, width, seed)
         frames[:, :, width // 2 :] = np.random.default_rng(seed).integers(
             0, 256, (height, width - width // 2, 3)
         )
-        write_film(folder / f"{name}.mp4", frames, sound, rate)
+        write_video(folder / f"{name}.mp4", frames, sound, rate)
 
     noisy("a", 64, 96, bark(1.4))
     noisy("b", 48, 64, bark(0.6, 44100), 44100)
-    (folder / "broken.mp4").write_text("no film")
+    (folder / "broken.mp4").write_text("no video")
     noisy("c", 64, 96, bark(2.4, 16000, 3), 16000)
     noisy("mute", 80, 48)
     noisy("silent", 64, 96, 0 * bark(1.2))
@@ -50,7 +50,7 @@ def method():
 
 
 class Recording:
-    """Notes how many frames of which picture sizes come together; fails or stops where told."""
+    """Notes how many frames of which image sizes come together; fails or stops where told."""
 
     def __init__(self, fault=None, error=None):
         self.method, self.fault, self.error = method(), fault, error
@@ -67,10 +67,10 @@ class Recording:
         self._look([clip])
         return self.method(clip)
 
-    def many(self, clips):
+    def predict_batch(self, clips):
         self.calls.append([len(clip) for clip in clips])
         self._look(clips)
-        return self.method.many(clips)
+        return self.method.predict_batch(clips)
 
 
 class Lonely:
@@ -85,19 +85,19 @@ class Lonely:
         return self.method(clip)
 
 
-def run(films, out, batch=None, found=None, **options):
-    jobs = plan(films, out)
+def run(videos, out, batch=None, found=None, **options):
+    jobs = plan(videos, out)
     chosen = SegmentOptions(fps="native", batch=batch, **options)
     return list(segment_all(jobs, lambda: found or method(), chosen, progress=False))
 
 
 @pytest.fixture(scope="module")
-def alone(films, tmp_path_factory):
+def alone(videos, tmp_path_factory):
     """What each gets in a call of its own: by name."""
     out = tmp_path_factory.mktemp("alone")
-    for film in films:
-        run([film], out)
-    return {film.stem: Segmentation.load(out / film.stem) for film in films if film.stem != "broken"}
+    for video in videos:
+        run([video], out)
+    return {video.stem: Segmentation.load(out / video.stem) for video in videos if video.stem != "broken"}
 
 
 def check(outcomes, alone):
@@ -121,9 +121,9 @@ def check(outcomes, alone):
 
 
 @pytest.mark.parametrize("batch", [None, 1, 4, 7, 100])
-def test_results_are_those_of_each_alone(films, alone, tmp_path, batch):
-    outcomes = run(films, tmp_path, batch)
-    assert [outcome.job.source for outcome in outcomes] == films
+def test_results_are_those_of_each_alone(videos, alone, tmp_path, batch):
+    outcomes = run(videos, tmp_path, batch)
+    assert [outcome.job.source for outcome in outcomes] == videos
     check(outcomes, alone)
     assert set(alone["mute"].reasons) == {"no sound"}
     assert set(alone["silent"].reasons) == {"silent"}
@@ -131,66 +131,66 @@ def test_results_are_those_of_each_alone(films, alone, tmp_path, batch):
 
 
 @pytest.mark.parametrize("order", [(6, 5, 4, 3, 2, 1, 0), (2, 0, 3, 6, 1, 4, 5)])
-def test_another_order_gives_the_same_results_in_that_order(films, alone, tmp_path, order):
-    outcomes = run([films[index] for index in order], tmp_path, 7)
-    assert [outcome.job.source for outcome in outcomes] == [films[index] for index in order]
+def test_another_order_gives_the_same_results_in_that_order(videos, alone, tmp_path, order):
+    outcomes = run([videos[index] for index in order], tmp_path, 7)
+    assert [outcome.job.source for outcome in outcomes] == [videos[index] for index in order]
     check(outcomes, alone)
 
 
-def test_groups_are_full_and_in_order(films, tmp_path):
+def test_groups_are_full_and_in_order(videos, tmp_path):
     found = Recording()
-    run(films, tmp_path / "7", 7, found)
+    run(videos, tmp_path / "7", 7, found)
     assert found.calls == [[7], [3, 4], [3, 4], [1, 5, 1], [5, 1]]
     found = Recording()
-    run(films, tmp_path / "100", 100, found)
+    run(videos, tmp_path / "100", 100, found)
     assert found.calls == [[7, 3, 12, 5, 6, 1]]
     found = Recording()
-    run(films, tmp_path / "1", 1, found)
+    run(videos, tmp_path / "1", 1, found)
     assert found.calls == [[1]] * 34
 
 
-def test_left_to_itself_it_takes_four_of_one_input_on_a_cpu(films, tmp_path):
+def test_left_to_itself_it_takes_four_of_one_input_on_a_cpu(videos, tmp_path):
     found = Recording()
-    run(films, tmp_path, None, found)
+    run(videos, tmp_path, None, found)
     assert found.calls == [[4], [3], [3], [4], [4], [4], [4], [1], [4], [2], [1]]
 
 
-def test_left_to_itself_it_takes_sixteen_of_any_inputs_on_a_gpu(films, alone, tmp_path):
+def test_left_to_itself_it_takes_sixteen_of_any_inputs_on_a_gpu(videos, alone, tmp_path):
     found = Recording()
     found.device = torch.device("cuda")
-    check(run(films, tmp_path, None, found), alone)
+    check(run(videos, tmp_path, None, found), alone)
     assert [sum(call) for call in found.calls] == [16, 16, 2]
 
 
-def test_a_method_for_single_clips_is_asked_one_by_one(films, alone, tmp_path):
+def test_a_method_for_single_clips_is_asked_one_by_one(videos, alone, tmp_path):
     found = Lonely()
-    check(run(films, tmp_path, 7, found), alone)
+    check(run(videos, tmp_path, 7, found), alone)
     assert found.calls == [7, 3, 4, 3, 4, 1, 5, 1, 5, 1]
 
 
-def test_only_the_input_that_the_method_fails_on_fails(films, alone, tmp_path):
+def test_only_the_input_that_the_method_fails_on_fails(videos, alone, tmp_path):
     found = Recording("mute.mp4", MediaError("odd"))
-    outcomes = {outcome.job.source.stem: outcome for outcome in run(films, tmp_path, 7, found)}
+    outcomes = {outcome.job.source.stem: outcome for outcome in run(videos, tmp_path, 7, found)}
     odd = outcomes.pop("mute")
     assert (odd.state, odd.message, odd.frames) == ("failed", "odd", 0)
     assert not is_complete(odd.job.folder)
     check(outcomes.values(), alone)
 
 
-def test_the_chunks_before_a_failure_are_kept_and_none_after_it(films, tmp_path):
+def test_the_chunks_before_a_failure_are_kept_and_none_after_it(videos, tmp_path):
     class Later(Recording):
         def _look(self, clips):
             if any(clip.source.endswith("c.mp4") and clip.times[0] == pytest.approx(0.8) for clip in clips):
                 raise MediaError("odd")
 
     found = Later()
-    outcomes = {outcome.job.source.stem: outcome for outcome in run(films, tmp_path, 4, found)}
+    outcomes = {outcome.job.source.stem: outcome for outcome in run(videos, tmp_path, 4, found)}
     assert found.calls[:6] == [[4], [3, 1], [2, 2], [2, 2], [2], [2]]
     assert (outcomes["c"].state, outcomes["c"].frames) == ("failed", 4)
     assert [name for name, outcome in outcomes.items() if outcome.state == "failed"] == ["broken", "c"]
 
 
-def test_only_the_input_that_can_not_be_written_fails(films, alone, tmp_path, monkeypatch):
+def test_only_the_input_that_can_not_be_written_fails(videos, alone, tmp_path, monkeypatch):
     append = SegmentationWriter._append
 
     def full(writer, result, index):
@@ -201,7 +201,7 @@ def test_only_the_input_that_can_not_be_written_fails(films, alone, tmp_path, mo
     monkeypatch.setattr(SegmentationWriter, "_append", full)
     (tmp_path / "a" / "masks").mkdir(parents=True)
     (tmp_path / "a" / "masks" / "mine.png").write_text("not ours")
-    outcomes = {outcome.job.source.stem: outcome for outcome in run(films, tmp_path, 16)}
+    outcomes = {outcome.job.source.stem: outcome for outcome in run(videos, tmp_path, 16)}
     first, third = outcomes.pop("a"), outcomes.pop("c")
     assert (first.state, first.frames) == ("failed", 0)
     assert "files of another origin" in first.message
@@ -210,9 +210,9 @@ def test_only_the_input_that_can_not_be_written_fails(films, alone, tmp_path, mo
     check(outcomes.values(), alone)
 
 
-def stopping(films, tmp_path, fault, batch):
+def stopping(videos, tmp_path, fault, batch):
     outcomes = segment_all(
-        plan(films, tmp_path),
+        plan(videos, tmp_path),
         lambda: Recording(fault, KeyboardInterrupt()),
         SegmentOptions(fps="native", batch=batch),
         progress=False,
@@ -223,9 +223,9 @@ def stopping(films, tmp_path, fault, batch):
     return {outcome.job.source.stem: (outcome.state, outcome.frames) for outcome in told}
 
 
-def test_ctrl_c_inside_a_group_keeps_every_finished_frame(films, alone, tmp_path):
+def test_ctrl_c_inside_a_group_keeps_every_finished_frame(videos, alone, tmp_path):
     # Groups of 7: a | b, c to frame 3 | c to 10 | the rest of c, mute, a frame of silent.
-    told = stopping(films, tmp_path, "mute.mp4", 7)
+    told = stopping(videos, tmp_path, "mute.mp4", 7)
     assert told == {
         "a": ("done", 7),
         "b": ("done", 3),
@@ -240,8 +240,8 @@ def test_ctrl_c_inside_a_group_keeps_every_finished_frame(films, alone, tmp_path
     assert not (tmp_path / "one").exists()
 
 
-def test_ctrl_c_with_one_input_in_work_tells_of_that_alone(films, tmp_path):
-    assert stopping(films, tmp_path, "c.mp4", None) == {
+def test_ctrl_c_with_one_input_in_work_tells_of_that_alone(videos, tmp_path):
+    assert stopping(videos, tmp_path, "c.mp4", None) == {
         "a": ("done", 7),
         "b": ("done", 3),
         "broken": ("failed", 0),
@@ -250,26 +250,28 @@ def test_ctrl_c_with_one_input_in_work_tells_of_that_alone(films, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
-def test_finished_ones_are_skipped(films, alone, tmp_path):
-    run([films[0], films[4]], tmp_path)
+def test_finished_ones_are_skipped(videos, alone, tmp_path):
+    run([videos[0], videos[4]], tmp_path)
     found = Recording()
-    outcomes = run(films, tmp_path, 16, found)
+    outcomes = run(videos, tmp_path, 16, found)
     assert [outcome.state for outcome in outcomes] == [
         "skipped", "done", "failed", "done", "skipped", "done", "done",
     ]  # fmt: skip
     assert found.calls == [[3, 12, 1], [5, 1]]
-    outcomes = segment_all(plan(films[:2], tmp_path), lambda: pytest.fail("loaded"), SegmentOptions(batch=16))
+    outcomes = segment_all(
+        plan(videos[:2], tmp_path), lambda: pytest.fail("loaded"), SegmentOptions(batch=16)
+    )
     assert [outcome.state for outcome in outcomes] == ["skipped"] * 2
-    check(run(films, tmp_path, 16, overwrite=True), alone)
+    check(run(videos, tmp_path, 16, overwrite=True), alone)
 
 
-def test_options_that_make_no_sense_end_the_run_after_the_inputs_before(films, tmp_path):
-    Image.fromarray(pictures(1, 40, 60)[0]).save(tmp_path / "dog.png")
-    good = plan(films[:2], tmp_path / "out")
+def test_options_that_make_no_sense_end_the_run_after_the_inputs_before(videos, tmp_path):
+    Image.fromarray(images(1, 40, 60)[0]).save(tmp_path / "dog.png")
+    good = plan(videos[:2], tmp_path / "out")
     jobs = [
         *good,
         JobSpec(tmp_path / "dog.png", tmp_path / "out" / "dog", still=True),
-        JobSpec(films[3], tmp_path / "c"),
+        JobSpec(videos[3], tmp_path / "c"),
     ]
     told = []
     with pytest.raises(UsageError, match="needs a sound"):
@@ -278,14 +280,14 @@ def test_options_that_make_no_sense_end_the_run_after_the_inputs_before(films, t
     assert not is_complete(tmp_path / "c")
 
 
-def test_weights_that_are_wrong_end_the_run(films, tmp_path):
+def test_weights_that_are_wrong_end_the_run(videos, tmp_path):
     with pytest.raises(WeightsError, match="bad weights"):
-        run(films, tmp_path, 7, Recording("b.mp4", WeightsError("bad weights")))
+        run(videos, tmp_path, 7, Recording("b.mp4", WeightsError("bad weights")))
     assert not is_complete(tmp_path / "b")
 
 
-def test_what_was_asked_of_a_shared_batch_is_divided_by_frames(films, tmp_path):
-    outcomes = {outcome.job.source.stem: outcome for outcome in run(films, tmp_path, 100, profile=True)}
+def test_what_was_asked_of_a_shared_batch_is_divided_by_frames(videos, tmp_path):
+    outcomes = {outcome.job.source.stem: outcome for outcome in run(videos, tmp_path, 100, profile=True)}
     image = {name: outcome.seconds["image encoder"] for name, outcome in outcomes.items()}
     per_frame = [image[name] / FRAMES[name] for name in FRAMES if name != "broken"]
     assert min(per_frame) > 0
@@ -293,7 +295,7 @@ def test_what_was_asked_of_a_shared_batch_is_divided_by_frames(films, tmp_path):
     assert image["broken"] == 0
 
 
-def test_one_group_is_read_ahead_and_no_more(films, tmp_path, monkeypatch):
+def test_one_group_is_read_ahead_and_no_more(videos, tmp_path, monkeypatch):
     made, answered, waiting = [], [], []
     groups, answer = segment._groups, segment._answer
 
@@ -309,7 +311,7 @@ def test_one_group_is_read_ahead_and_no_more(films, tmp_path, monkeypatch):
 
     monkeypatch.setattr(segment, "_groups", noting_groups)
     monkeypatch.setattr(segment, "_answer", noting_answer)
-    run(films, tmp_path, 3)
+    run(videos, tmp_path, 3)
     assert made == [3] * 11 + [1]
     assert max(waiting) == 2  # the one that is being answered, and the next
 
@@ -319,9 +321,9 @@ def test_groups_of_inputs_without_frames_are_bounded_too():
     assert [len(group) for group in segment._groups(pieces, 3)] == [6, 6, 6, 2]
 
 
-def test_one_input_alone_is_batched_too(films, alone, tmp_path):
+def test_one_input_alone_is_batched_too(videos, alone, tmp_path):
     found = Recording()
-    outcome = JobResult(JobSpec(films[3], tmp_path / "c"))
+    outcome = JobResult(JobSpec(videos[3], tmp_path / "c"))
     segment_file(outcome.job, lambda: found, SegmentOptions(fps="native", batch=5), outcome, progress=False)
     assert found.calls == [[5], [5], [2]]
     assert np.array_equal(Segmentation.load(tmp_path / "c").masks, alone["c"].masks)
@@ -333,10 +335,10 @@ def test_a_batch_holds_at_least_a_frame(batch):
         SegmentOptions(batch=batch)
 
 
-def test_one_bar_at_a_time(films, tmp_path, capsys):
+def test_one_bar_at_a_time(videos, tmp_path, capsys):
     for batch, shown in ((None, "a.mp4"), (7, "input")):
         for _ in segment_all(
-            plan(films[:2], tmp_path / str(batch)), method, SegmentOptions("native", batch=batch)
+            plan(videos[:2], tmp_path / str(batch)), method, SegmentOptions("native", batch=batch)
         ):
             pass
         err = capsys.readouterr().err
@@ -346,14 +348,14 @@ def test_one_bar_at_a_time(films, tmp_path, capsys):
 
 
 @pytest.mark.weights
-def test_the_command_takes_a_batch(moca, films, tmp_path):
-    inputs = [film for film in films if film.stem != "broken"]
+def test_the_command_takes_a_batch(moca, videos, tmp_path):
+    inputs = [video for video in videos if video.stem != "broken"]
     flags = ("--method", "frozen", "--device", "cpu", "--fps", "native", "--set", "refine=none")
     for name, more in (("one", ()), ("many", ("--batch", 16)), ("set", ("--batch", 16, "--set", "batch=3"))):
         ended = moca("segment", *inputs, "-o", tmp_path / name, *flags, *more)
         assert ended.code == 0, ended.err
-    for film in inputs:
-        one, many, told = (Segmentation.load(tmp_path / name / film.stem) for name in ("one", "many", "set"))
+    for video in inputs:
+        one, many, told = (Segmentation.load(tmp_path / name / video.stem) for name in ("one", "many", "set"))
         assert np.array_equal(one.masks, many.masks)
         np.testing.assert_allclose(one.heatmaps, many.heatmaps, atol=1e-3)
         assert (many.settings["batch"], told.settings["batch"]) == (16, 3)

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from helpers.simple_media import bark, pictures, write_film
+from helpers.simple_media import bark, images, write_video
 from helpers.tiny_encoders import TinyConvolution
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
@@ -26,13 +26,13 @@ NATIVE = SegmentOptions(fps="native", profile=True)
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
+def video(tmp_path_factory):
     """18 frames; silent in the middle."""
     sound = bark(3.6)
     sound[22050 : 2 * 22050] = 0
-    frames = pictures(18, 64, 96)
+    frames = images(18, 64, 96)
     frames[:, :, 60:] = np.random.default_rng(0).integers(0, 256, (18, 64, 36, 3))
-    return write_film(tmp_path_factory.mktemp("film") / "band.mp4", frames, sound)
+    return write_video(tmp_path_factory.mktemp("video") / "band.mp4", frames, sound)
 
 
 def method():
@@ -59,14 +59,17 @@ def run(job, load=method, options=NATIVE):
     return outcome
 
 
-def one_after_the_other(film, folder):
+def one_after_the_other(video, folder):
     """What segment_file does, without any thread of ours."""
     chosen = {"fps": "native", "start": 0.0, "end": None, "limit": None}
     found = method()
-    settings = {**found.settings, "input": {"source": str(film), "sound": None, **chosen}}
+    settings = {**found.settings, "input": {"source": str(video), "sound": None, **chosen}}
     counted = Counter()
-    with SegmentationWriter(folder, settings) as writer, OverlayWriter(folder / "overlay.mp4", film) as drawn:
-        for clip in stream_clips(film, "native", CHUNK_FRAMES, SOUND_MARGIN):
+    with (
+        SegmentationWriter(folder, settings) as writer,
+        OverlayWriter(folder / "overlay.mp4", video) as drawn,
+    ):
+        for clip in stream_clips(video, "native", CHUNK_FRAMES, SOUND_MARGIN):
             result = found(clip)
             writer.append(result)
             drawn.append(result)
@@ -79,35 +82,35 @@ def files(folder):
 
 
 def shown(path):
-    """Pictures as int, their times, and the packets of sound."""
+    """Images as int, their times, and the packets of sound."""
     with av.open(path) as video:
         frames = list(video.decode(video=0))
     with av.open(path) as video:
         sound = [(packet.pts, bytes(packet)) for packet in video.demux(audio=0)]
-    pictures = np.stack([frame.to_ndarray(format="rgb24") for frame in frames]).astype(int)
-    return pictures, [frame.pts for frame in frames], sound
+    images = np.stack([frame.to_ndarray(format="rgb24") for frame in frames]).astype(int)
+    return images, [frame.pts for frame in frames], sound
 
 
-def test_every_file_equals_that_of_doing_one_thing_after_the_other(film, tmp_path):
-    outcome = run(JobSpec(film, tmp_path / "a"))
-    empty = one_after_the_other(film, tmp_path / "b")
+def test_every_file_equals_that_of_doing_one_thing_after_the_other(video, tmp_path):
+    outcome = run(JobSpec(video, tmp_path / "a"))
+    empty = one_after_the_other(video, tmp_path / "b")
     a, b = files(tmp_path / "a"), files(tmp_path / "b")
     assert a.keys() == b.keys()
     # Under load x264's own threads may decide otherwise, by a bit here and there; nothing else may.
     assert [name for name in a if a[name] != b[name] and name != "overlay.mp4"] == []
-    (pictures_a, times_a, sound_a), (pictures_b, times_b, sound_b) = (
+    (images_a, times_a, sound_a), (images_b, times_b, sound_b) = (
         shown(tmp_path / name / "overlay.mp4") for name in "ab"
     )
     assert times_a == times_b
     assert sound_a == sound_b
-    assert np.abs(pictures_a - pictures_b).mean() < 4
+    assert np.abs(images_a - images_b).mean() < 4
     assert outcome.frames == 18
     assert outcome.empty == empty
     assert 0 < empty["silent"] < 18
 
 
-def test_every_stage_is_counted(film, tmp_path):
-    outcome = run(JobSpec(film, tmp_path / "a"))
+def test_every_stage_is_counted(video, tmp_path):
+    outcome = run(JobSpec(video, tmp_path / "a"))
     stages = {"read", "sound encoder", "image encoder", "proposals", "clustering", "matching", "decide"}
     assert stages | {"masks", "overlay"} <= outcome.seconds.keys()
     assert all(seconds > 0 for seconds in outcome.seconds.values())
@@ -116,16 +119,16 @@ def test_every_stage_is_counted(film, tmp_path):
     assert sum(outcome.seconds[name] for name in inside) + waiting <= outcome.wall
 
 
-def test_a_method_that_fails_midway_keeps_what_was_finished(film, tmp_path):
-    job = JobSpec(film, tmp_path / "a")
+def test_a_method_that_fails_midway_keeps_what_was_finished(video, tmp_path):
+    job = JobSpec(video, tmp_path / "a")
     (outcome,) = segment_all([job], lambda: Failing(MediaError("broken")), NATIVE, progress=False)
     assert (outcome.state, outcome.message, outcome.frames) == ("failed", "broken", 8)
     assert len(Segmentation.load(job.folder)) == 8
     assert not is_complete(job.folder)
 
 
-def test_ctrl_c_keeps_what_was_finished(film, tmp_path):
-    jobs = [JobSpec(film, tmp_path / "a"), JobSpec(film, tmp_path / "b")]
+def test_ctrl_c_keeps_what_was_finished(video, tmp_path):
+    jobs = [JobSpec(video, tmp_path / "a"), JobSpec(video, tmp_path / "b")]
     outcomes = segment_all(jobs, lambda: Failing(KeyboardInterrupt()), NATIVE, progress=False)
     outcome = next(outcomes)
     assert (outcome.state, outcome.frames) == ("stopped", 8)
@@ -135,7 +138,7 @@ def test_ctrl_c_keeps_what_was_finished(film, tmp_path):
     assert not (tmp_path / "b").exists()
 
 
-def test_a_film_that_breaks_midway_keeps_the_chunks_before(film, tmp_path, monkeypatch):
+def test_a_video_that_breaks_midway_keeps_the_chunks_before(video, tmp_path, monkeypatch):
     def broken(*arguments, **options):
         for index, clip in enumerate(stream_clips(*arguments, **options)):
             if index == 2:
@@ -143,13 +146,13 @@ def test_a_film_that_breaks_midway_keeps_the_chunks_before(film, tmp_path, monke
             yield clip
 
     monkeypatch.setattr("moca_avs.inference.job.stream_clips", broken)
-    job = JobSpec(film, tmp_path / "a")
+    job = JobSpec(video, tmp_path / "a")
     (outcome,) = segment_all([job], method, NATIVE, progress=False)
     assert (outcome.state, outcome.message, outcome.frames) == ("failed", "the disk is gone", 8)
     assert len(Segmentation.load(job.folder)) == 8
 
 
-def test_a_disk_that_is_full_midway_keeps_the_frames_before_and_says_so(film, tmp_path, monkeypatch):
+def test_a_disk_that_is_full_midway_keeps_the_frames_before_and_says_so(video, tmp_path, monkeypatch):
     append, calls = SegmentationWriter._append, []
 
     def full(writer, result, index):
@@ -159,7 +162,7 @@ def test_a_disk_that_is_full_midway_keeps_the_frames_before_and_says_so(film, tm
         append(writer, result, index)
 
     monkeypatch.setattr(SegmentationWriter, "_append", full)
-    job = JobSpec(film, tmp_path / "a")
+    job = JobSpec(video, tmp_path / "a")
     (outcome,) = segment_all([job], method, NATIVE, progress=False)
     assert (outcome.state, outcome.frames) == ("failed", 6)
     assert "the disk is full" in outcome.message
@@ -170,7 +173,7 @@ def test_a_disk_that_is_full_midway_keeps_the_frames_before_and_says_so(film, tm
 
 def test_an_input_that_can_not_be_read_loads_no_method_and_leaves_nothing(tmp_path):
     fake = tmp_path / "fake.mp4"
-    fake.write_text("no film")
+    fake.write_text("no video")
     (outcome,) = segment_all([JobSpec(fake, tmp_path / "a")], lambda: pytest.fail("loaded"), NATIVE, False)
     assert outcome.state == "failed"
     assert not (tmp_path / "a").exists()
@@ -178,9 +181,9 @@ def test_an_input_that_can_not_be_read_loads_no_method_and_leaves_nothing(tmp_pa
 
 def test_what_is_damaged_is_noted_once_and_warned_of_nowhere(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (30, 64, 96, 3), np.uint8)
-    film = write_film(tmp_path / "cut.mkv", noise, bark(6))
-    film.write_bytes(film.read_bytes()[: film.stat().st_size * 6 // 10])
-    outcome = run(JobSpec(film, tmp_path / "a"))  # in these tests a warning is an error
+    video = write_video(tmp_path / "cut.mkv", noise, bark(6))
+    video.write_bytes(video.read_bytes()[: video.stat().st_size * 6 // 10])
+    outcome = run(JobSpec(video, tmp_path / "a"))  # in these tests a warning is an error
     assert any("it was cut off" in note for note in outcome.notes)
     assert len(set(outcome.notes)) == len(outcome.notes)
     assert 10 < outcome.frames < 30

@@ -1,10 +1,10 @@
-"""`moca train` on a folder of films, and its run as a preset of `moca segment`."""
+"""`moca train` on a folder of videos, and its run as a preset of `moca segment`."""
 
 import json
 
 import pytest
 
-from helpers.simple_media import bark, pictures, write_film
+from helpers.simple_media import bark, images, write_video
 from moca_avs import Segmentation
 
 pytestmark = pytest.mark.weights
@@ -13,18 +13,18 @@ SMALL = ("--batch", "2", "--neighbours", "1", "--device", "cpu", "--steps", "2",
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("films")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
     for index in range(4):
-        frames = pictures(10, 48, 48, seed=index * 9) // (index + 1)
-        write_film(folder / f"{index}.mp4", frames, bark(2, seed=index))
-    (folder / "notes.txt").write_text("no film")
+        frames = images(10, 48, 48, seed=index * 9) // (index + 1)
+        write_video(folder / f"{index}.mp4", frames, bark(2, seed=index))
+    (folder / "notes.txt").write_text("no video")
     return folder
 
 
-def test_a_run_is_trained_told_resumed_and_used(moca, films, tmp_path):
+def test_a_run_is_trained_told_resumed_and_used(moca, videos, tmp_path):
     run = tmp_path / "run"
-    ended = moca("train", "--data", films, "--out", run, *SMALL)
+    ended = moca("train", "--data", videos, "--out", run, *SMALL)
     assert ended.code == 0, ended.err
     assert "moca: note: notes.txt is left out: " in ended.err
     assert "device: cpu (asked for)\ndata: 8 frames\n" in ended.out
@@ -33,12 +33,12 @@ def test_a_run_is_trained_told_resumed_and_used(moca, films, tmp_path):
     assert [entry["step"] for entry in log] == [1, 2]
     assert json.loads((run / "config.json").read_text())["training"]["lr"] == 1e-3
 
-    again = moca("train", "--data", films, "--out", run, *SMALL)
+    again = moca("train", "--data", videos, "--out", run, *SMALL)
     assert again.code == 2
     assert "holds this run already, finished; resume it or choose another folder" in again.err
-    assert moca("train", "--data", films, "--out", run, *SMALL, "--resume").code == 0
+    assert moca("train", "--data", videos, "--out", run, *SMALL, "--resume").code == 0
 
-    segmented = moca("segment", films / "0.mp4", "-o", tmp_path / "out", "--preset", run, "--device", "cpu")
+    segmented = moca("segment", videos / "0.mp4", "-o", tmp_path / "out", "--preset", run, "--device", "cpu")
     assert segmented.code == 0, segmented.err
     settings = Segmentation.load(tmp_path / "out" / "0").settings
     assert settings["method"] == "moca"
@@ -50,15 +50,15 @@ def test_a_run_is_trained_told_resumed_and_used(moca, films, tmp_path):
     [
         (("--data", "{empty}"), 1, "can be trained on"),
         (("--data", "{gone}"), 1, "is not a folder; expected a folder of videos"),
-        (("--data", "{films}", "--window", "2"), 2, "window must be odd"),
-        (("--data", "{films}", "--steps", "0"), 2, "steps must be"),
-        (("--data", "{films}", "--objective", "magic"), 2, "magic"),
+        (("--data", "{videos}", "--window", "2"), 2, "window must be odd"),
+        (("--data", "{videos}", "--steps", "0"), 2, "steps must be"),
+        (("--data", "{videos}", "--objective", "magic"), 2, "magic"),
     ],
 )
-def test_what_can_not_be_trained_is_told(moca, films, tmp_path, options, code, said):
+def test_what_can_not_be_trained_is_told(moca, videos, tmp_path, options, code, said):
     (tmp_path / "empty").mkdir()
-    places = {"empty": tmp_path / "empty", "gone": tmp_path / "gone", "films": films}
-    ended = moca("train", *(option.format(**places) for option in options), "--out", tmp_path / "run")
+    sources = {"empty": tmp_path / "empty", "gone": tmp_path / "gone", "videos": videos}
+    ended = moca("train", *(option.format(**sources) for option in options), "--out", tmp_path / "run")
     assert ended.code == code
     assert said in ended.err
     assert "Traceback" not in ended.err

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from helpers.simple_media import bark, pictures, write_film
+from helpers.simple_media import bark, images, write_video
 from helpers.tiny_imagebind import write_tiny_imagebind
 from helpers.tiny_languagebind import write_tiny_languagebind
 
@@ -12,41 +12,41 @@ SMALL = ("--batch", "2", "--neighbours", "1", "--device", "cpu", "--steps", "1",
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("films")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
     for index in range(3):
-        write_film(folder / f"{index}.mp4", pictures(10, 48, 48, seed=index), bark(2, seed=index))
+        write_video(folder / f"{index}.mp4", images(10, 48, 48, seed=index), bark(2, seed=index))
     return folder
 
 
 @pytest.mark.parametrize("preset", ["imagebind", "languagebind"])
-def test_train_with_weights_from_a_folder(moca, films, tmp_path, preset):
+def test_train_with_weights_from_a_folder(moca, videos, tmp_path, preset):
     weights = tmp_path / "weights"
     write_tiny_imagebind(weights / "imagebind")
     write_tiny_languagebind(weights)
     chosen = ("--preset", preset, "--weights", weights, "--image-size", "28", "--pairing", "encoder")
     run = tmp_path / "run"
-    ended = moca("train", "--data", films, "--out", run, *SMALL, *chosen)
+    ended = moca("train", "--data", videos, "--out", run, *SMALL, *chosen)
     assert ended.code == 0, ended.err
     told = json.loads((run / "config.json").read_text())["encoder"]
     assert (told["name"], told["image_size"]) == (preset, 28)
     assert (run / "adapters.safetensors").is_file()
 
 
-def test_a_model_from_elsewhere(moca, films, tmp_path):
+def test_a_model_from_elsewhere(moca, videos, tmp_path):
     folder = write_tiny_imagebind(tmp_path / "here")
     chosen = ("--preset", "imagebind", "--model", f"imagebind={folder}", "--model", "dino=gone")
     options = ("--image-size", "28", "--pairing", "encoder")
-    ended = moca("train", "--data", films, "--out", tmp_path / "run", *SMALL, *chosen, *options)
+    ended = moca("train", "--data", videos, "--out", tmp_path / "run", *SMALL, *chosen, *options)
     assert ended.code == 0, ended.err
 
 
-def test_weights_that_are_not_there_are_asked_for(moca, films, tmp_path, monkeypatch):
+def test_weights_that_are_not_there_are_asked_for(moca, videos, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "weights").mkdir()
     chosen = ("--preset", "imagebind", "--weights", tmp_path / "weights")
-    ended = moca("train", "--data", films, "--out", tmp_path / "run", *SMALL, *chosen)
+    ended = moca("train", "--data", videos, "--out", tmp_path / "run", *SMALL, *chosen)
     assert ended.code == 1
     assert ended.err.count("moca: ") == 1
     assert "WEIGHTS/imagebind/ holds" in ended.err

@@ -1,4 +1,4 @@
-"""S4, MS3 and VGG-SS on disk, as officially laid out: coloured boxes that hum. And an encoder for them."""
+"""S4, MS3 and VGG-SS on disk, as officially laid out: colored boxes that hum. And an encoder for them."""
 
 import csv
 import json
@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from helpers.color_models import ColourProposer
-from helpers.tiny_encoders import ColourEncoder
+from helpers.color_models import ColorProposer
+from helpers.tiny_encoders import ColorEncoder
 from moca_avs.io.audio import write_audio
 from moca_avs.io.image import write_image
 
-RATE, SIDE, SECONDS = ColourEncoder.rate, 48, 5
+RATE, SIDE, SECONDS = ColorEncoder.rate, 48, 5
 TONES = {"red": 100.0, "green": 250.0, "blue": 600.0}
 
 
-class TableEncoder(ColourEncoder):
-    """`ColourEncoder` for pictures of any size, with as many blocks as the tables adapt."""
+class TableEncoder(ColorEncoder):
+    """`ColorEncoder` for images of any size, with as many blocks as the tables adapt."""
 
     name, image_blocks, audio_blocks = "lite", 12, 7
 
@@ -32,12 +32,12 @@ class TableEncoder(ColourEncoder):
 
     def image_stem(self, images):
         self.images_encoded += len(images)
-        colour = F.avg_pool2d(images, self.image_size // self.grid)
-        return torch.cat([colour - colour.mean(1, keepdim=True), torch.full_like(colour[:, :1], 0.3)], 1)
+        color = F.avg_pool2d(images, self.image_size // self.grid)
+        return torch.cat([color - color.mean(1, keepdim=True), torch.full_like(color[:, :1], 0.3)], 1)
 
 
-def colour_proposer(places, device):
-    return ColourProposer()
+def color_proposer(sources, device):
+    return ColorProposer()
 
 
 def clip(rng):
@@ -88,9 +88,9 @@ def build_world(root, train=16, test=4):
     return root
 
 
-def _put(path, picture):
+def _put(path, image):
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(path, picture)
+    write_image(path, image)
 
 
 def _sound(path, sound):

@@ -1,16 +1,16 @@
-"""The small world of `colour_world` as the other kinds of dataset: class maps, and one picture a sample."""
+"""The small world of `color_world` as the other kinds of dataset: class maps, and one image a sample."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from helpers.color_world import COLOURS, ColourWorld, hears, listener, painter
+from helpers.color_world import COLORS, ColorWorld, hears, listener, painter
 from moca_avs_bench.metrics.localization import boxes_map
 
 CLASSES = ("background", "cat", "cow", "dog", "unseen")
 
 
-class ClassWorld(ColourWorld):
+class ClassWorld(ColorWorld):
     """Every clip with a class index for each pixel."""
 
     name, kind, classes = "classes", "semantic", CLASSES
@@ -21,14 +21,14 @@ class ClassWorld(ColourWorld):
         return replace(sample, labels=labels, classes=CLASSES)
 
 
-class PlaceWorld(ColourWorld):
+class PlaceWorld(ColorWorld):
     """The first frame of every clip, its objects' box as the truth."""
 
     name, kind = "places", "localization"
 
     def load(self, sample_id):
         sample = super().load(sample_id)
-        clip, seen = sample.clip, (sample.clip.frames[0] == COLOURS[sample.category]).all(-1)
+        clip, seen = sample.clip, (sample.clip.frames[0] == COLORS[sample.category]).all(-1)
         rows, columns = np.nonzero(seen)
         box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / len(seen)
         first = replace(
@@ -48,7 +48,7 @@ def namer(clip):
 
 
 def long_listener(clip):
-    """Heats whatever has the colour of the loudest tone of the whole clip."""
+    """Heats whatever has the color of the loudest tone of the whole clip."""
     return listener(
         replace(clip, sound_times=np.full(len(clip), np.abs(clip.sound).argmax() / clip.sample_rate))
     )

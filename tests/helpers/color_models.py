@@ -1,18 +1,18 @@
-"""What the baselines are made of, in a world of colours and tones."""
+"""What the baselines are made of, in a world of colors and tones."""
 
 from typing import ClassVar
 
 import numpy as np
 from scipy import ndimage
 
-from helpers.tiny_encoders import ColourEncoder
+from helpers.tiny_encoders import ColorEncoder
 
 NAMES = ("red", "green", "blue")
 TONES = dict(zip(NAMES, (100.0, 250.0, 600.0), strict=True))
 
 
-def coloured(frame, name):
-    """bool [H, W]: where a frame is mostly of one colour."""
+def colored(frame, name):
+    """bool [H, W]: where a frame is mostly of one color."""
     channel = NAMES.index(name)
     others = np.delete(frame.astype(int), channel, 2).max(2)
     return ndimage.binary_opening(frame[..., channel] - others > 60, np.ones((3, 3)))
@@ -35,63 +35,63 @@ class ToneTagger:
         return np.array([0.0, *(p / sum(power) for p in power)], np.float32)
 
 
-class ColourGrounder:
-    """Finds colours by name, with a score of .8."""
+class ColorGrounder:
+    """Finds colors by name, with a score of .8."""
 
-    settings: ClassVar = {"name": "colours"}
+    settings: ClassVar = {"name": "colors"}
 
     def __init__(self):
         self.asked = []
 
     def __call__(self, frame, phrases):
         self.asked.append(list(phrases))
-        masks = [coloured(frame, phrase) for phrase in phrases]
+        masks = [colored(frame, phrase) for phrase in phrases]
         boxes = [box_of(mask) for mask in masks if mask.any()]
         return np.array(boxes, np.float32).reshape(-1, 4), np.full(len(boxes), 0.8, np.float32)
 
 
-class ColourDetector:
-    """Boxes around everything coloured, of objectness .9, and one around the whole frame, of .4."""
+class ColorDetector:
+    """Boxes around everything colored, of objectness .9, and one around the whole frame, of .4."""
 
-    settings: ClassVar = {"name": "colour boxes"}
+    settings: ClassVar = {"name": "color boxes"}
 
     def __init__(self):
         self.asked = 0
 
     def __call__(self, frame):
         self.asked += 1
-        masks = [coloured(frame, name) for name in NAMES]
+        masks = [colored(frame, name) for name in NAMES]
         boxes = [[0, 0, frame.shape[1], frame.shape[0]], *(box_of(mask) for mask in masks if mask.any())]
         scores = np.full(len(boxes), 0.9, np.float32)
         scores[0] = 0.4
         return np.array(boxes, np.float32), scores
 
 
-class ColourSegmenter:
-    """Everything coloured inside a box."""
+class ColorSegmenter:
+    """Everything colored inside a box."""
 
-    settings: ClassVar = {"name": "colour masks"}
+    settings: ClassVar = {"name": "color masks"}
 
     def __call__(self, frame, boxes):
         masks = np.zeros((len(boxes), *frame.shape[:2]), bool)
-        anything = np.any([coloured(frame, name) for name in NAMES], axis=0)
+        anything = np.any([colored(frame, name) for name in NAMES], axis=0)
         for mask, (left, top, right, bottom) in zip(masks, np.round(boxes).astype(int), strict=True):
             mask[top:bottom, left:right] = anything[top:bottom, left:right]
         return masks
 
 
-class ColourProposer:
-    """Every coloured thing, and the ground around them."""
+class ColorProposer:
+    """Every colored thing, and the ground around them."""
 
-    settings: ClassVar = {"name": "colours"}
+    settings: ClassVar = {"name": "colors"}
 
     def __call__(self, frame):
-        masks = [coloured(frame, name) for name in NAMES]
+        masks = [colored(frame, name) for name in NAMES]
         return np.array([mask for mask in masks if mask.any()] + [~np.any(masks, axis=0)], bool)
 
 
-class CropEncoder(ColourEncoder):
-    """Colours and tones meet, for whole pictures too."""
+class CropEncoder(ColorEncoder):
+    """Colors and tones meet, for whole images too."""
 
     def embed_images(self, images):
         return self.image_stem(images).mean((2, 3))

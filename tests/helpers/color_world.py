@@ -1,4 +1,4 @@
-"""A small world for tests: coloured rectangles, each class with its own tone, and methods that hear."""
+"""A small world for tests: colored rectangles, each class with its own tone, and methods that hear."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from moca_avs.data.base import Sample, SceneObject
 from moca_avs.errors import DataError
 
 RATE, SIDE, FRAMES = 2000, 24, 5
-COLOURS = {"dog": (255, 0, 0), "cat": (0, 255, 0), "cow": (0, 0, 255)}
+COLORS = {"dog": (255, 0, 0), "cat": (0, 255, 0), "cow": (0, 0, 255)}
 TONES = {"dog": 100.0, "cat": 250.0, "cow": 600.0}
 
 
@@ -26,10 +26,10 @@ def hears(sound):
     return max(power, key=power.get)
 
 
-class ColourWorld:
+class ColorWorld:
     """`size` clips of two objects: one sounds (with silent seconds), the other only under the swap."""
 
-    name, split = "colours", "test"
+    name, split = "colors", "test"
 
     def __init__(self, size, broken=(), side=SIDE, tiers=("A", "B")):
         self.size, self.broken, self.side, self.tiers = size, set(broken), side, tiers
@@ -44,7 +44,7 @@ class ColourWorld:
 
     def _pair(self, sample_id):
         rng = np.random.default_rng(int(sample_id[4:]))
-        return rng, [str(name) for name in rng.permutation(list(COLOURS))[:2]]
+        return rng, [str(name) for name in rng.permutation(list(COLORS))[:2]]
 
     def categories(self):
         return {sample_id: self._pair(sample_id)[1][0] for sample_id in self.ids}
@@ -61,7 +61,7 @@ class ColourWorld:
             for k in range(2):
                 top, height, width = rng.integers(0, half), rng.integers(3, half), rng.integers(3, half)
                 boxes[k, t, top : top + height, k * half : k * half + width] = True
-        frames[boxes[0]], frames[boxes[1]] = COLOURS[loud], COLOURS[quiet]
+        frames[boxes[0]], frames[boxes[1]] = COLORS[loud], COLORS[quiet]
         on = rng.random(FRAMES) > 0.3
         things = (
             SceneObject(boxes[0], on, loud, f"{loud}.png", f"{loud}.wav"),
@@ -83,27 +83,27 @@ class ColourWorld:
         return Clip(frames, times, sound, RATE, source=sample_id, sound_times=times + 0.5)
 
 
-def colour_heat(frame, name):
-    """float16 [12, 12]: how much each place has the colour of a class."""
+def color_heat(frame, name):
+    """float16 [12, 12]: how much each place has the color of a class."""
     if not name:
         return np.full((12, 12), 0.5, np.float16)
-    like = (frame == COLOURS[name]).all(-1).astype(float)
+    like = (frame == COLORS[name]).all(-1).astype(float)
     step = len(frame) // 12
     return like.reshape(12, step, 12, step).mean((1, 3)).astype(np.float16)
 
 
 def listener(clip):
-    """Masks whatever has the colour of what is heard; half a second around each frame, silence = empty."""
+    """Masks whatever has the color of what is heard; half a second around each frame, silence = empty."""
     heard = [hears(clip.window(t, 0.5)) for t in range(len(clip))]
-    masks = [(f == COLOURS.get(name, (1, 2, 3))).all(-1) for f, name in zip(clip.frames, heard, strict=True)]
-    heat = [colour_heat(f, name) for f, name in zip(clip.frames, heard, strict=True)]
+    masks = [(f == COLORS.get(name, (1, 2, 3))).all(-1) for f, name in zip(clip.frames, heard, strict=True)]
+    heat = [color_heat(f, name) for f, name in zip(clip.frames, heard, strict=True)]
     return said(clip, np.stack(masks), np.stack(heat), ["" if name else "silent" for name in heard])
 
 
 def painter(clip):
     """Masks everything red, deaf."""
-    masks = (clip.frames == COLOURS["dog"]).all(-1)
-    return said(clip, masks, np.stack([colour_heat(f, "dog") for f in clip.frames]), [""] * len(clip))
+    masks = (clip.frames == COLORS["dog"]).all(-1)
+    return said(clip, masks, np.stack([color_heat(f, "dog") for f in clip.frames]), [""] * len(clip))
 
 
 class AdaptedListener:
@@ -123,5 +123,5 @@ def said(clip, masks, heat, reasons):
 
 
 def foreground(frame):
-    """Whatever is not grey, as one proposal, and an empty one."""
+    """Whatever is not gray, as one proposal, and an empty one."""
     return np.stack([(frame != 90).any(-1), np.zeros(frame.shape[:2], bool)])

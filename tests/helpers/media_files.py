@@ -1,4 +1,4 @@
-"""Films and sounds for the tests of media, written with PyAV and the standard library, nothing of ours."""
+"""Videos and sounds for the tests of media, written with PyAV and the standard library, nothing of ours."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ import numpy as np
 TICK = Fraction(1, 90000)
 
 
-def grey_steps(count, height=32, width=48):
-    """Frame k is one flat grey, told apart after lossy coding: uint8 [T, H, W, 3]."""
-    greys = (20 + 23 * np.arange(count) % 220).astype(np.uint8)
-    return np.broadcast_to(greys[:, None, None, None], (count, height, width, 3)).copy()
+def gray_steps(count, height=32, width=48):
+    """Frame k is one flat gray, told apart after lossy coding: uint8 [T, H, W, 3]."""
+    grays = (20 + 23 * np.arange(count) % 220).astype(np.uint8)
+    return np.broadcast_to(grays[:, None, None, None], (count, height, width, 3)).copy()
 
 
 def quadrants(height=32, width=48):
-    """Four flat colours: red, green, blue, white from the upper left, row by row: uint8 [H, W, 3]."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[: height // 2, : width // 2] = (220, 30, 30)
-    picture[: height // 2, width // 2 :] = (30, 200, 30)
-    picture[height // 2 :, : width // 2] = (30, 30, 220)
-    picture[height // 2 :, width // 2 :] = 235
-    return picture
+    """Four flat colors: red, green, blue, white from the upper left, row by row: uint8 [H, W, 3]."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2] = (220, 30, 30)
+    image[: height // 2, width // 2 :] = (30, 200, 30)
+    image[height // 2 :, : width // 2] = (30, 30, 220)
+    image[height // 2 :, width // 2 :] = 235
+    return image
 
 
 def smooth(height=32, width=48):
-    """Colours that change slowly: half the resolution of colour loses little. uint8 [H, W, 3]."""
+    """Colors that change slowly: half the resolution of color loses little. uint8 [H, W, 3]."""
     y, x = np.mgrid[:height, :width] / max(height, width)
     return np.stack([40 + 170 * x, 60 + 150 * y, 200 - 75 * (x + y)], -1).round().astype(np.uint8)
 
 
-def bt709_planes(picture):
+def bt709_planes(image):
     """Y [H, W], U and V [ceil(H / 2), ceil(W / 2)] of limited range by the standard's formulas: float64."""
-    red, green, blue = np.moveaxis(picture / 255, -1, 0)
+    red, green, blue = np.moveaxis(image / 255, -1, 0)
     y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
     def halved(plane):
@@ -58,7 +58,7 @@ def noise(seconds, rate=22050, channels=1, seed=0):
     return rng.uniform(-0.5, 0.5, (channels, round(seconds * rate))).astype(np.float32)
 
 
-def make_film(
+def make_video(
     path,
     frames,
     times=None,
@@ -106,8 +106,8 @@ def _video(container, frames, fps, codec, turn):
 
 def _write_frames(container, video, frames, times, fps, codec):
     base = TICK if codec in ("libx264", "ffv1") else Fraction(1, fps)
-    for picture, time in zip(frames, times, strict=True):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    for image, time in zip(frames, times, strict=True):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame = frame.reformat(format=video.pix_fmt)
         frame.pts, frame.time_base = round(time / base), base
         frame.duration = round(1 / fps / base)

@@ -19,7 +19,7 @@ from moca_avs.training.trainer import train
 
 
 class Failing(TinyData):
-    """Kills process 1 of the run when its n-th picture is read."""
+    """Kills process 1 of the run when its n-th image is read."""
 
     def __init__(self, at: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A colour, a tone and a bar planted in each second of each clip, for tests of every layout."""
+"""A color, a tone and a bar planted in each second of each clip, for tests of every layout."""
 
 import numpy as np
 from PIL import Image
@@ -11,13 +11,13 @@ def hertz(clip, second):
     return 300 * (clip + 1) + 25 * second
 
 
-def colour(clip, second):
-    """A colour of its own for each second of each clip, far enough apart to survive JPEG."""
+def color(clip, second):
+    """A color of its own for each second of each clip, far enough apart to survive JPEG."""
     return np.array([20 * second + 20, 40 * clip + 10, 220 - 20 * second], np.uint8)
 
 
-def picture(clip, second, height, width):
-    return np.ascontiguousarray(np.broadcast_to(colour(clip, second), (height, width, 3)))
+def image(clip, second, height, width):
+    return np.ascontiguousarray(np.broadcast_to(color(clip, second), (height, width, 3)))
 
 
 def sound_of(clip, seconds):

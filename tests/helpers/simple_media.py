@@ -1,4 +1,4 @@
-"""Small films and sounds for the tests, written with PyAV and nothing of ours."""
+"""Small videos and sounds for the tests, written with PyAV and nothing of ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def bark(seconds, rate=22050, seed=0):
     return (rng.uniform(-0.5, 0.5, len(times)) * (np.mod(times, 0.5) < 0.25)).astype(np.float32)
 
 
-def pictures(count, height, width, seed=0):
+def images(count, height, width, seed=0):
     """A bright square on a dim ground that wanders: uint8 [T, H, W, 3]."""
     frames = np.full((count, height, width, 3), 60, np.uint8)
     side = max(1, min(height, width) // 3)
@@ -27,10 +27,10 @@ def pictures(count, height, width, seed=0):
     return frames
 
 
-def write_film(
+def write_video(
     path, frames, sound=None, rate=22050, fps=5, codec="libx264", sound_codec="aac", layout="mono"
 ):
-    """Write a film; `sound` is [N] or [channels, N] float32."""
+    """Write a video; `sound` is [N] or [channels, N] float32."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
@@ -42,8 +42,8 @@ def write_film(
         track = None
         if sound is not None:
             track = container.add_stream(sound_codec, rate=rate, layout=layout)
-        for index, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        for index, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, fps)
             container.mux(video.encode(frame))
         container.mux(video.encode())
@@ -80,7 +80,7 @@ def write_float_wav(path, sound, rate=22050):
 
 
 def look(path):
-    """(width, height, frames, seconds, sound channels or 0, pixel format, codec) of a film."""
+    """(width, height, frames, seconds, sound channels or 0, pixel format, codec) of a video."""
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         channels = container.streams.audio[0].layout.nb_channels if container.streams.audio else 0

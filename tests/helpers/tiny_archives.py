@@ -35,7 +35,7 @@ def make_wheel(folder, content, version="1.0"):
         member=MEMBER,
         member_sha256=hashlib.sha256(content).hexdigest(),
         member_bytes=len(content),
-        licence="CC0-1.0",
+        license="CC0-1.0",
         source="made by a test",
     )
 

@@ -1,4 +1,4 @@
-"""Small encoders with every quality of real ones: a transformer, a convolution, one of colours and tones."""
+"""Small encoders with every quality of real ones: a transformer, a convolution, one of colors and tones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Frozen(nn.Module):
         images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255 - 0.5
         return F.interpolate(images, (self.image_size, self.image_size), mode="bilinear", antialias=True)
 
-    def prepare_sound(self, sound, sample_rate):
+    def prepare_audio(self, sound, sample_rate):
         return torch.from_numpy(np.resize(sound, 256).astype(np.float32))
 
     def image_feature(self, images):
@@ -75,7 +75,7 @@ class TinyTransformer(_Frozen):
     """16 patches, two sites per block."""
 
     name = "tiny-transformer"
-    sites = ("attention", "mlp")
+    hook_points = ("attention", "mlp")
 
     def __init__(self, seed=0):
         super().__init__()
@@ -87,7 +87,7 @@ class TinyTransformer(_Frozen):
         self.ear_head = nn.Linear(12, self.joint_dim)
         self.freeze(seed)
 
-    def site_widths(self, image_block, audio_layer):
+    def hook_widths(self, image_block, audio_layer):
         return HookWidths(16, 16, 12)
 
     def image_stem(self, images):
@@ -95,19 +95,19 @@ class TinyTransformer(_Frozen):
 
     def image_block(self, index, state, added=None):
         block, added = self.blocks[index], added or {}
-        for site, layer in zip(self.sites, (block.attention, block.feed), strict=True):
+        for site, layer in zip(self.hook_points, (block.attention, block.feed), strict=True):
             new = state + layer(state)
             state = new + added[site](state) if site in added else new
         return state
 
-    def trunk_map(self, state):
+    def backbone_features(self, state):
         return state.transpose(1, 2).unflatten(2, (self.grid, self.grid))
 
-    def joint_map(self, state):
-        return self.trunk_map(self.head(state))
+    def joint_features(self, state):
+        return self.backbone_features(self.head(state))
 
     @torch.no_grad()
-    def encode_sound(self, sounds):
+    def encode_audio(self, sounds):
         state, tokens = self.frames(sounds.unflatten(1, (8, 32))), {}
         for layer, ear in enumerate(self.ears):
             tokens[layer, "attention"] = state
@@ -121,7 +121,7 @@ class TinyConvolution(_Frozen):
     """Residual convolutions of growing width, one site per block."""
 
     name = "tiny-convolution"
-    sites = ("block",)
+    hook_points = ("block",)
     widths = (6, 8, 8, 12, 16)
 
     def __init__(self, seed=0):
@@ -134,7 +134,7 @@ class TinyConvolution(_Frozen):
         self.ear_head = nn.Linear(9, self.joint_dim)
         self.freeze(seed)
 
-    def site_widths(self, image_block, audio_layer):
+    def hook_widths(self, image_block, audio_layer):
         return HookWidths(self.widths[image_block], self.widths[image_block + 1], (5, 7, 9)[audio_layer])
 
     def image_stem(self, images):
@@ -147,14 +147,14 @@ class TinyConvolution(_Frozen):
         extra = added["block"](state.flatten(2).transpose(1, 2))
         return out + extra.transpose(1, 2).unflatten(2, out.shape[2:])
 
-    def trunk_map(self, state):
+    def backbone_features(self, state):
         return state
 
-    def joint_map(self, state):
+    def joint_features(self, state):
         return self.head(state)
 
     @torch.no_grad()
-    def encode_sound(self, sounds):
+    def encode_audio(self, sounds):
         state, tokens = sounds[:, None], {}
         for layer, ear in enumerate(self.ears):
             state = torch.relu(ear(state))
@@ -162,11 +162,11 @@ class TinyConvolution(_Frozen):
         return AudioFeatures(self.ear_head(state.mean(2)), tokens)
 
 
-class ColourEncoder(_Frozen):
-    """Red, green and blue things hum at 100, 250 and 600 Hz: pictures and sounds meet in colour space."""
+class ColorEncoder(_Frozen):
+    """Red, green and blue things hum at 100, 250 and 600 Hz: images and sounds meet in color space."""
 
-    name = "colour"
-    sites = ("block",)
+    name = "color"
+    hook_points = ("block",)
     image_size = 64
     grid = 16
     joint_dim = 4
@@ -178,31 +178,31 @@ class ColourEncoder(_Frozen):
         self.sounds_encoded = self.images_encoded = 0
         self.freeze(0)
 
-    def site_widths(self, image_block, audio_layer):
+    def hook_widths(self, image_block, audio_layer):
         return HookWidths(4, 4, 4)
 
     def image_stem(self, images):
         self.images_encoded += len(images)
-        colour = F.avg_pool2d(images, 4)
-        grey = torch.full_like(colour[:, :1], 0.3)  # what has no colour has a direction of its own
-        return torch.cat([colour - colour.mean(1, keepdim=True), grey], 1)
+        color = F.avg_pool2d(images, 4)
+        gray = torch.full_like(color[:, :1], 0.3)  # what has no color has a direction of its own
+        return torch.cat([color - color.mean(1, keepdim=True), gray], 1)
 
     def image_block(self, index, state, added=None):
         if not added:
             return state
         return state + added["block"](state.flatten(2).transpose(1, 2)).transpose(1, 2).view_as(state)
 
-    def trunk_map(self, state):
+    def backbone_features(self, state):
         return state
 
-    def joint_map(self, state):
+    def joint_features(self, state):
         return state
 
-    def prepare_sound(self, sound, sample_rate):
+    def prepare_audio(self, sound, sample_rate):
         assert sample_rate == self.rate
         return torch.from_numpy(np.resize(sound, self.rate))
 
-    def encode_sound(self, sounds):
+    def encode_audio(self, sounds):
         self.sounds_encoded += len(sounds)
         time = torch.arange(sounds.shape[1]) / self.rate
         phase = 2 * torch.pi * self.tones[:, None] * time
@@ -220,9 +220,9 @@ def images_and_sounds(encoder, batch=3, seed=1) -> tuple[Tensor, AudioFeatures]:
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, 256, (batch, 40, 50, 3)).astype(np.uint8)
     sounds = [
-        encoder.prepare_sound(rng.standard_normal(300).astype(np.float32) * 0.3, 2000) for _ in range(batch)
+        encoder.prepare_audio(rng.standard_normal(300).astype(np.float32) * 0.3, 2000) for _ in range(batch)
     ]
-    return encoder.prepare_images(frames), encoder.encode_sound(torch.stack(sounds))
+    return encoder.prepare_images(frames), encoder.encode_audio(torch.stack(sounds))
 
 
 def open_gates(adapters, value=0.7):

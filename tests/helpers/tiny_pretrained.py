@@ -33,7 +33,7 @@ AST_LABELS = ("Speech", "Dog", "Drum", "Guitar", "Silence", "Engine", "Bird")
 
 
 def write_tiny_sam(folder: Path, seed: int = 0) -> Path:
-    """SamModel: pictures of 64 px, embeddings of 16 x 16, decoder masks of 64 x 64."""
+    """SamModel: images of 64 px, embeddings of 16 x 16, decoder masks of 64 x 64."""
     config = transformers.SamConfig(
         vision_config={
             "hidden_size": 16,
@@ -101,7 +101,7 @@ def write_tiny_grounding_dino(folder: Path, seed: int = 0) -> Path:
 
 
 def write_tiny_owlv2(folder: Path, seed: int = 0) -> Path:
-    """Owlv2ForObjectDetection: pictures of 32 px, 8 x 8 boxes."""
+    """Owlv2ForObjectDetection: images of 32 px, 8 x 8 boxes."""
     size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.Owlv2Config(
         text_config=size
@@ -130,7 +130,7 @@ def write_tiny_ast(folder: Path, labels: tuple[str, ...] = AST_LABELS, seed: int
 
 
 def write_tiny_dino(folder: Path, seed: int = 0) -> Path:
-    """ViTModel as facebook/dino-vits16 is laid out, without a pooler: pictures of 32 px, 4 x 4 patches."""
+    """ViTModel as facebook/dino-vits16 is laid out, without a pooler: images of 32 px, 4 x 4 patches."""
     config = transformers.ViTConfig(
         hidden_size=16,
         num_hidden_layers=2,

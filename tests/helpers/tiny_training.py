@@ -31,7 +31,7 @@ class TinyEncoder(nn.Module):
     image_blocks = 4
     audio_blocks = 2
     joint_dim = JOINT
-    sites = ("attention", "mlp")
+    hook_points = ("attention", "mlp")
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -48,14 +48,14 @@ class TinyEncoder(nn.Module):
         assert placement == "last"
         return [(self.image_blocks - count + i, self.audio_blocks - count + i) for i in range(count)]
 
-    def site_widths(self, image_block: int, audio_layer: int) -> HookWidths:
+    def hook_widths(self, image_block: int, audio_layer: int) -> HookWidths:
         return HookWidths(WIDTH, WIDTH, SOUND_WIDTH)
 
     def prepare_images(self, frames: np.ndarray) -> Tensor:
         images = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255 - 0.5
         return F.interpolate(images, (self.image_size, self.image_size))
 
-    def prepare_sound(self, sound: np.ndarray, sample_rate: int) -> Tensor:
+    def prepare_audio(self, sound: np.ndarray, sample_rate: int) -> Tensor:
         return torch.from_numpy(np.resize(sound, 40 * TOKENS).astype(np.float32))
 
     def image_stem(self, images: Tensor) -> Tensor:
@@ -63,26 +63,26 @@ class TinyEncoder(nn.Module):
         return patches @ self.stem.T
 
     def image_block(self, index: int, state: Tensor, added: dict[str, AdapterHook] | None = None) -> Tensor:
-        for weight, site in zip(self.mix[index], self.sites, strict=True):
+        for weight, site in zip(self.mix[index], self.hook_points, strict=True):
             beside = added[site](state) if added else 0
             state = state + torch.tanh(F.layer_norm(state, (WIDTH,)) @ weight.T) + beside
         return state
 
-    def trunk_map(self, state: Tensor) -> Tensor:
+    def backbone_features(self, state: Tensor) -> Tensor:
         return state.transpose(1, 2).unflatten(2, (self.grid, self.grid))
 
-    def joint_map(self, state: Tensor) -> Tensor:
-        return self.trunk_map(state @ self.head.T)
+    def joint_features(self, state: Tensor) -> Tensor:
+        return self.backbone_features(state @ self.head.T)
 
     def image_feature(self, images: Tensor) -> Tensor:
         return self.image_stem(images).mean(1)
 
-    def encode_sound(self, sounds: Tensor) -> AudioFeatures:
+    def encode_audio(self, sounds: Tensor) -> AudioFeatures:
         frames = sounds.unflatten(1, (TOKENS, 40))
         tokens = {
             (layer, site): torch.tanh((i + 1) * frames @ self.ear[layer].T)
             for layer in range(self.audio_blocks)
-            for i, site in enumerate(self.sites)
+            for i, site in enumerate(self.hook_points)
         }
         return AudioFeatures(tokens[self.audio_blocks - 1, "mlp"].mean(1) @ self.ear_head.T, tokens)
 
@@ -94,7 +94,7 @@ class TinyEncoder(nn.Module):
 
 
 class TinyData:
-    """Six kinds of picture, each with its own pitch; clips of two frames; noise makes every row different."""
+    """Six kinds of image, each with its own pitch; clips of two frames; noise makes every row different."""
 
     def __init__(self, frames: int = 36, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)

@@ -59,8 +59,8 @@ def test_a_failed_download_gives_the_manual_step(cache, monkeypatch):
 
 @pytest.mark.stamps
 def test_a_real_package_touches_nothing_outside_the_cache(cache):
-    places = [Path("/var/lib/apt/lists"), Path("/var/cache/apt"), Path("/var/cache/apt/archives")]
-    before = {p: (p.stat().st_mtime_ns, sorted(p.iterdir())) for p in places if p.is_dir()}
+    sources = [Path("/var/lib/apt/lists"), Path("/var/cache/apt"), Path("/var/cache/apt/archives")]
+    before = {p: (p.stat().st_mtime_ns, sorted(p.iterdir())) for p in sources if p.is_dir()}
     root = debian.unpacked("tuxpaint-data")
     assert any(root.rglob("*.png"))
     assert debian.version("tuxpaint-data")[0].isdigit()

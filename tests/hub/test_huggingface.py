@@ -1,4 +1,4 @@
-"""PretrainedModel models from folders and from a Hub: what loads is what was written, and what can't says why."""
+"""Pretrained models from folders and from a Hub: what loads is what was written, and what can't says why."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ def test_every_entry_is_complete():
     for name, item in PRETRAINED_MODELS.items():
         assert item.name == name
         assert item.hub.count("/") == 1
-        assert item.licence
+        assert item.license
         assert item.megabytes > 50
         assert item.files
     assert "non-commercial" in PRETRAINED_MODELS["imagebind"].note

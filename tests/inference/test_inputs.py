@@ -66,7 +66,7 @@ def folders(files, out="out"):
 
 
 def test_a_folder_is_called_by_the_stem():
-    assert folders(["films/band.mp4", "other/dog.bark.mov"]) == ["out/band", "out/dog.bark"]
+    assert folders(["videos/band.mp4", "other/dog.bark.mov"]) == ["out/band", "out/dog.bark"]
 
 
 def test_equal_stems_keep_their_path_below_the_common_folder():

@@ -12,7 +12,7 @@ import pytest
 
 from helpers import ray_methods
 from helpers.ray_methods import FATAL, Signed
-from helpers.simple_media import bark, pictures, write_film
+from helpers.simple_media import bark, images, write_video
 from moca_avs import Segmentation
 from moca_avs.cli import main
 from moca_avs.errors import UsageError
@@ -55,10 +55,10 @@ def two_processes():
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("films")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
     return [
-        write_film(folder / f"{index}.mp4", pictures(10, 64, 96, index), bark(2, seed=index))
+        write_video(folder / f"{index}.mp4", images(10, 64, 96, index), bark(2, seed=index))
         for index in range(6)
     ]
 
@@ -70,9 +70,9 @@ def on_ray(jobs, load, options=None, **config):
     )
 
 
-def test_killing_a_worker_loses_nothing_and_the_job_completes(two_processes, films, tmp_path, capsys):
+def test_killing_a_worker_loses_nothing_and_the_job_completes(two_processes, videos, tmp_path, capsys):
     (tmp_path / "pids").mkdir()
-    jobs = plan(films, tmp_path / "out")
+    jobs = plan(videos, tmp_path / "out")
     outcomes = segment_on_ray(
         jobs, Signed(tmp_path / "pids"), SegmentOptions(), RayConfig(workers=2), progress=False
     )
@@ -84,7 +84,7 @@ def test_killing_a_worker_loses_nothing_and_the_job_completes(two_processes, fil
     rest = list(outcomes)
     after = {int(path.name) for path in (tmp_path / "pids").iterdir()}
     assert after > before  # others took over
-    assert sorted(one.job.name for one in (first, *rest)) == [str(film) for film in films]
+    assert sorted(one.job.name for one in (first, *rest)) == [str(video) for video in videos]
     assert {one.state for one in (first, *rest)} <= {"done", "skipped"}
     assert all(is_complete(job.folder) for job in jobs)
     assert (first.job.folder / "result.json").stat().st_mtime_ns == written
@@ -94,8 +94,8 @@ def test_killing_a_worker_loses_nothing_and_the_job_completes(two_processes, fil
     assert said == ["engine: ray, 2 workers with 1 threads each", "method: frozen"]
 
 
-def test_results_are_those_of_the_local_engine(two_processes, films, tmp_path):
-    here, there = plan(films[:2], tmp_path / "local"), plan(films[:2], tmp_path / "ray")
+def test_results_are_those_of_the_local_engine(two_processes, videos, tmp_path):
+    here, there = plan(videos[:2], tmp_path / "local"), plan(videos[:2], tmp_path / "ray")
     local = list(segment_all(here, Signed(tmp_path), SegmentOptions(limit=2), progress=False))
     spread = {one.job.name: one for one in on_ray(there, Signed(tmp_path), SegmentOptions(limit=2))}
     for job, mine in zip(there, local, strict=True):
@@ -108,19 +108,19 @@ def test_results_are_those_of_the_local_engine(two_processes, films, tmp_path):
         assert one.settings == two.settings
 
 
-def test_a_film_that_kills_every_worker_is_the_only_one_that_fails(two_processes, films, tmp_path):
-    bad = write_film(tmp_path / "bad.mp4", pictures(5, FATAL, 64), bark(1))
-    jobs = plan([bad, *films[:2]], tmp_path / "out")
+def test_a_video_that_kills_every_worker_is_the_only_one_that_fails(two_processes, videos, tmp_path):
+    bad = write_video(tmp_path / "bad.mp4", images(5, FATAL, 64), bark(1))
+    jobs = plan([bad, *videos[:2]], tmp_path / "out")
     outcomes = {one.job.source.name: one for one in on_ray(jobs, Signed(tmp_path, FATAL), retries=1)}
     assert [outcomes[name].state for name in ("bad.mp4", "0.mp4", "1.mp4")] == ["failed", "done", "done"]
     assert "its worker died 2 times" in outcomes["bad.mp4"].message
 
 
 def test_the_command_lists_failures_skips_the_finished_and_reads_lists_and_urls(
-    two_processes, films, tmp_path, capsys
+    two_processes, videos, tmp_path, capsys
 ):
-    (tmp_path / "fake.mp4").write_text("no film")
-    lines = (films[0], f"file://{films[1]}", tmp_path / "fake.mp4", f"file://{tmp_path}/gone.mp4")
+    (tmp_path / "fake.mp4").write_text("no video")
+    lines = (videos[0], f"file://{videos[1]}", tmp_path / "fake.mp4", f"file://{tmp_path}/gone.mp4")
     (tmp_path / "list.txt").write_text("\n".join(map(str, lines)))
     command = [
         "segment",
@@ -137,41 +137,41 @@ def test_the_command_lists_failures_skips_the_finished_and_reads_lists_and_urls(
     assert "moca: 2 of 4 inputs failed:" in ended.err
     assert "fake.mp4 is not a video" in ended.err
     assert "gone.mp4 can't be fetched: there is no such file" in ended.err
-    assert f"{films[0]}: 1 frames -> {tmp_path / 'out' / '0'}\n" in ended.out
+    assert f"{videos[0]}: 1 frames -> {tmp_path / 'out' / '0'}\n" in ended.out
     assert ended.out.count("device: cpu (asked for)") == 1
     result = Segmentation.load(tmp_path / "out" / "1")
-    assert result.settings["input"]["source"] == f"file://{films[1]}"
+    assert result.settings["input"]["source"] == f"file://{videos[1]}"
     (tmp_path / "list.txt").write_text("\n".join(map(str, lines[:2])))
     assert main([*command, *FROZEN]) == 0
     assert capsys.readouterr().out.count("skipped") == 2
 
 
-def test_what_is_wrong_for_all_is_said_once(two_processes, films, tmp_path, capsys):
-    command = ["segment", *map(str, films[:2]), "-o", str(tmp_path), "--engine", "ray", "--set", "nothing=1"]
+def test_what_is_wrong_for_all_is_said_once(two_processes, videos, tmp_path, capsys):
+    command = ["segment", *map(str, videos[:2]), "-o", str(tmp_path), "--engine", "ray", "--set", "nothing=1"]
     assert main(command) == 2
     assert capsys.readouterr().err.count("unknown settings nothing") == 1
 
 
-def test_more_than_there_is_and_less_than_nothing(two_processes, films, tmp_path):
+def test_more_than_there_is_and_less_than_nothing(two_processes, videos, tmp_path):
     with pytest.raises(UsageError, match=r"3 processors .* more than the 2 processors"):
-        on_ray(plan(films[:1], tmp_path), Signed(tmp_path), cpus_per_worker=3)
+        on_ray(plan(videos[:1], tmp_path), Signed(tmp_path), cpus_per_worker=3)
     with pytest.raises(UsageError, match="workers must be at least 1, found 0"):
         RayConfig(workers=0)
 
 
-def test_without_ray_its_extra_is_named(films, tmp_path, monkeypatch):
+def test_without_ray_its_extra_is_named(videos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"pip install 'moca-avs\[ray\]'"):
-        on_ray(plan(films[:1], tmp_path), Signed(tmp_path))
+        on_ray(plan(videos[:1], tmp_path), Signed(tmp_path))
 
 
-def test_ctrl_c_keeps_the_finished_and_says_no_more_than_that(films, tmp_path):
-    long = write_film(tmp_path / "long.mp4", pictures(1500, 64, 96), bark(300))
+def test_ctrl_c_keeps_the_finished_and_says_no_more_than_that(videos, tmp_path):
+    long = write_video(tmp_path / "long.mp4", images(1500, 64, 96), bark(300))
     # A shell's background jobs ignore Ctrl-C and hand that down; a user's own call does not.
     code = "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
     command = [sys.executable, "-c", f"import signal, sys; from moca_avs.cli import main; {code}", "segment"]
     process = subprocess.Popen(
-        [*command, films[0], long, "-o", tmp_path / "out", "--engine", "ray", "--fps", "native", *FROZEN],
+        [*command, videos[0], long, "-o", tmp_path / "out", "--engine", "ray", "--fps", "native", *FROZEN],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -22,7 +22,7 @@ from moca_avs.inference.remote import fetched, is_finished
 def memory():
     store = fsspec.filesystem("memory")
     for name in ("a/x.mp4", "a/deep/y.MOV", "a/.bin/z.mp4", "a/notes.txt", "b/x.mp4"):
-        store.pipe_file(f"/films/{name}", name.encode() * 1000)
+        store.pipe_file(f"/videos/{name}", name.encode() * 1000)
     yield store
     store.rm("/", recursive=True)
 
@@ -40,12 +40,12 @@ def found(*given):
 
 def test_a_list_means_its_lines_without_comments(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("a.mp4", "b c.mp4", "films/d.mov"):
+    for name in ("a.mp4", "b c.mp4", "videos/d.mov"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
     Path("list.txt").write_text("# mine\na.mp4\n\n  b c.mp4  \nfilms\ngone.mp4\nmemory://x/e.mp4\n")
     files, failed = find_inputs(["@list.txt"])
-    assert [str(file) for file in files] == ["a.mp4", "b c.mp4", "films/d.mov", "memory://x/e.mp4"]
+    assert [str(file) for file in files] == ["a.mp4", "b c.mp4", "videos/d.mov", "memory://x/e.mp4"]
     assert failed == [("gone.mp4", "there is no such file or folder")]
 
 
@@ -64,10 +64,10 @@ def test_a_list_without_lines_and_one_that_is_not_there(tmp_path):
 
 
 def test_a_folder_and_a_glob_of_a_store(memory):
-    assert found("memory://films/a") == ["memory:///films/a/deep/y.MOV", "memory:///films/a/x.mp4"]
-    assert found("memory://films/*/x.mp4") == ["memory:///films/a/x.mp4", "memory:///films/b/x.mp4"]
-    assert found("memory://films/a/notes.txt") == ["memory://films/a/notes.txt"]
-    assert find_inputs(["memory://films/*.mkv"])[1] == [("memory://films/*.mkv", "no file matches")]
+    assert found("memory://videos/a") == ["memory:///videos/a/deep/y.MOV", "memory:///videos/a/x.mp4"]
+    assert found("memory://videos/*/x.mp4") == ["memory:///videos/a/x.mp4", "memory:///videos/b/x.mp4"]
+    assert found("memory://videos/a/notes.txt") == ["memory://videos/a/notes.txt"]
+    assert find_inputs(["memory://videos/*.mkv"])[1] == [("memory://videos/*.mkv", "no file matches")]
 
 
 def test_a_protocol_nobody_knows_and_one_whose_package_is_missing(monkeypatch):
@@ -93,11 +93,11 @@ def test_a_name_can_not_climb_out_of_the_folder_of_results():
 
 
 def test_a_source_is_fetched_whole_and_removed(memory, room):
-    (job,) = plan(["memory://films/a/x.mp4"], Path("out"))
+    (job,) = plan(["memory://videos/a/x.mp4"], Path("out"))
     with fetched(job) as here:
         assert here.source.name == "x.mp4"
         assert here.source.read_bytes() == b"a/x.mp4" * 1000
-        assert (here.folder, here.name) == (Path("out/x"), "memory://films/a/x.mp4")
+        assert (here.folder, here.name) == (Path("out/x"), "memory://videos/a/x.mp4")
     assert list(room.iterdir()) == []
 
 
@@ -108,7 +108,7 @@ def test_a_source_that_is_not_there_or_does_not_fit(memory, room, monkeypatch):
     ):
         pass
     monkeypatch.setattr(stores, "SPARE", 2**62)
-    with pytest.raises(MediaError, match="TMPDIR"), fetched(plan(["memory://films/a/x.mp4"], room)[0]):
+    with pytest.raises(MediaError, match="TMPDIR"), fetched(plan(["memory://videos/a/x.mp4"], room)[0]):
         pass
     assert list(room.iterdir()) == []
 
@@ -162,11 +162,11 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_holds_stays(memor
     with holder:
         assert holder.stdout.readline() == "held\n"
         (left,) = room.iterdir()
-        with fetched(plan(["memory://films/a/x.mp4"], Path("out"))[0]):
+        with fetched(plan(["memory://videos/a/x.mp4"], Path("out"))[0]):
             assert left.exists()
         os.kill(holder.pid, signal.SIGKILL)
     deadline = time.monotonic() + 30
     while left.exists():
         assert time.monotonic() < deadline
-        with fetched(plan(["memory://films/a/x.mp4"], Path("out"))[0]):
+        with fetched(plan(["memory://videos/a/x.mp4"], Path("out"))[0]):
             pass

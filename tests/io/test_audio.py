@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 
-from helpers.media_files import grey_steps, make_film, make_wav, noise, tone
+from helpers.media_files import gray_steps, make_video, make_wav, noise, tone
 from moca_avs.errors import MediaError, UsageError
 from moca_avs.io.audio import AudioTrack, AudioWindows, read_audio, resample, survey, write_audio
 from moca_avs.io.silence import LOWEST, block_levels, noise_floor
@@ -64,7 +64,7 @@ def test_channels_are_averaged(tmp_path, channels):
 
 
 def test_eight_planes(tmp_path):
-    path = write_video(tmp_path / "a.mp4", grey_steps(10), np.arange(10) / 10, tone(1.0, channels=8), 22050)
+    path = write_video(tmp_path / "a.mp4", gray_steps(10), np.arange(10) / 10, tone(1.0, channels=8), 22050)
     with av.open(str(path)) as container:
         frame = next(container.decode(audio=0))
         assert (frame.format.is_planar, frame.layout.nb_channels) == (True, 8)
@@ -102,8 +102,8 @@ def test_the_survey_measures_what_a_whole_look_measures(tmp_path, seconds):
 
 
 def test_a_rate_and_channels_that_change_on_the_way(tmp_path):
-    first = make_film(tmp_path / "a.aac", None, sound=tone(2.0, rate=44100), rate=44100, form="adts")
-    second = make_film(tmp_path / "b.aac", None, sound=tone(2.0, channels=2), form="adts")
+    first = make_video(tmp_path / "a.aac", None, sound=tone(2.0, rate=44100), rate=44100, form="adts")
+    second = make_video(tmp_path / "b.aac", None, sound=tone(2.0, channels=2), form="adts")
     joined = tmp_path / "c.aac"
     joined.write_bytes(first.read_bytes() + second.read_bytes())
     found, rate = read_audio(joined)
@@ -121,7 +121,7 @@ def test_the_survey_sees_that_a_file_has_changed(tmp_path):
 
 
 def test_windows_are_stretches_of_the_whole(tmp_path):
-    path = make_film(tmp_path / "a.mkv", None, sound=noise(5.0), sound_codec="pcm_f32le")
+    path = make_video(tmp_path / "a.mkv", None, sound=noise(5.0), sound_codec="pcm_f32le")
     whole, rate = read_audio(path)
     windows = AudioWindows(path)
     for low, high in [(-1.0, 0.5), (0.25, 2.0), (0.3, 1.0), (3.9, 4.1), (4.5, 9.0), (6.0, 7.0)]:
@@ -163,6 +163,6 @@ def test_what_cannot_be_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_film_without_sound(tmp_path):
+def test_a_video_without_sound(tmp_path):
     with pytest.raises(MediaError, match="has no sound"):
-        read_audio(make_film(tmp_path / "mute.mp4", grey_steps(3)))
+        read_audio(make_video(tmp_path / "mute.mp4", gray_steps(3)))

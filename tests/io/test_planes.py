@@ -9,10 +9,10 @@ from moca_avs.io.frames import ToPlanes, ToRGB, planes_of, turned_upright
 LIMITED, FULL, UNKNOWN = 1, 2, 0
 
 
-def frame_of(picture, form, matrix, span):
+def frame_of(image, form, matrix, span):
     """A frame as a decoder gives it: its format, FFmpeg's numbers of its matrix (2: unknown) and range."""
     to = {2: 5, 0: None}.get(matrix, matrix)  # unknown: BT.601, as everywhere in FFmpeg
-    rgb = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    rgb = av.VideoFrame.from_ndarray(image, format="rgb24")
     frame = rgb.reformat(format=form, dst_colorspace=to, dst_color_range=span or None)
     frame.colorspace, frame.color_range = matrix, span
     return frame
@@ -33,7 +33,7 @@ SOURCES = [
 
 @pytest.mark.parametrize("size", [(48, 64), (33, 51), (1, 1)])
 @pytest.mark.parametrize(("form", "matrix", "span"), SOURCES)
-def test_planes_hold_the_colours_of_the_rgb_picture(form, matrix, span, size):
+def test_planes_hold_the_colors_of_the_rgb_image(form, matrix, span, size):
     frame = frame_of(smooth(*size), form, matrix, span)
     found, expected = ToPlanes()(frame), bt709_planes(ToRGB()(frame))
     assert [plane.dtype for plane in found] == [np.uint8] * 3
@@ -41,13 +41,13 @@ def test_planes_hold_the_colours_of_the_rgb_picture(form, matrix, span, size):
     assert largest_difference(found, expected) <= 4
 
 
-def test_a_picture_in_the_right_form_is_not_touched():
+def test_a_image_in_the_right_form_is_not_touched():
     frame = frame_of(np.random.default_rng(0).integers(0, 255, (32, 50, 3), np.uint8), "yuv420p", 1, LIMITED)
     for found, stored in zip(ToPlanes()(frame), frame.planes, strict=True):
         assert np.shares_memory(found, np.frombuffer(stored, np.uint8))
 
 
-def test_all_pictures_get_the_size_of_the_first():
+def test_all_images_get_the_size_of_the_first():
     convert = ToPlanes()
     convert(frame_of(smooth(32, 48), "yuv420p", 1, LIMITED))
     found = convert(frame_of(smooth(64, 96), "yuv420p", 1, LIMITED))

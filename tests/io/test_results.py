@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco
 from safetensors.numpy import load_file
 
-from helpers.media_files import grey_steps, tone
+from helpers.media_files import gray_steps, tone
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
 from moca_avs.io.frames import probe
@@ -79,7 +79,7 @@ def test_the_files_are_what_others_read(tmp_path):
     np.testing.assert_array_equal(load_file(tmp_path / "heatmaps.safetensors")["heatmaps"], expected.heatmaps)
 
 
-def test_heat_is_grey_by_value(tmp_path):
+def test_heat_is_gray_by_value(tmp_path):
     expected = result(1, 40, 40, grid=(1, 2))
     expected.heatmaps[0] = [[0.0, 1.0]]
     expected.save(tmp_path)
@@ -113,13 +113,13 @@ def test_nothing_at_all_can_be_written(tmp_path):
 
 def test_the_overlay_is_written_with_its_sound(tmp_path):
     expected = result(4, 32, 48)
-    expected.save(tmp_path, frames=grey_steps(4), sound=tone(1.4)[0], sample_rate=22050)
+    expected.save(tmp_path, frames=gray_steps(4), sound=tone(1.4)[0], sample_rate=22050)
     info = probe(tmp_path / "overlay.mp4")
     assert (info.height, info.width, info.has_sound) == (32, 48, True)
     clip = read_clip(tmp_path / "overlay.mp4", fps="native")
     np.testing.assert_allclose(clip.times, expected.times, atol=1e-5)
     with pytest.raises(MediaError, match="like the masks"):
-        expected.save(tmp_path / "b", frames=grey_steps(3))
+        expected.save(tmp_path / "b", frames=gray_steps(3))
     assert not (tmp_path / "b").exists()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.media_files import grey_steps, make_film, make_wav, noise, quadrants, tone
+from helpers.media_files import gray_steps, make_video, make_wav, noise, quadrants, tone
 from moca_avs.errors import MediaError, UsageError
 from moca_avs.io import video as decode
 from moca_avs.io.audio import read_audio
@@ -32,17 +32,17 @@ def levels(frames):
 @pytest.mark.parametrize(
     ("name", "codec", "sound_codec"),
     [
-        ("film.mp4", "libx264", "aac"),
-        ("film.mov", "libx264", "pcm_s16le"),
-        ("film.mkv", "libx264", "flac"),
-        ("film.avi", "mpeg4", "pcm_s16le"),
-        ("film.ts", "libx264", "aac"),
-        ("film.flv", "libx264", "aac"),
+        ("video.mp4", "libx264", "aac"),
+        ("video.mov", "libx264", "pcm_s16le"),
+        ("video.mkv", "libx264", "flac"),
+        ("video.avi", "mpeg4", "pcm_s16le"),
+        ("video.ts", "libx264", "aac"),
+        ("video.flv", "libx264", "aac"),
     ],
 )
 def test_every_frame_comes_in_order_with_its_time(tmp_path, name, codec, sound_codec):
-    frames = grey_steps(25)
-    path = make_film(tmp_path / name, frames, fps=10, sound=tone(2.5), codec=codec, sound_codec=sound_codec)
+    frames = gray_steps(25)
+    path = make_video(tmp_path / name, frames, fps=10, sound=tone(2.5), codec=codec, sound_codec=sound_codec)
     clip = read_clip(path, fps="native")
     assert len(clip) == 25
     np.testing.assert_allclose(levels(clip.frames), levels(frames), atol=4)
@@ -58,8 +58,8 @@ def test_every_frame_comes_in_order_with_its_time(tmp_path, name, codec, sound_c
 @pytest.mark.parametrize("fps", [1.0, 3.0, 7.3, 25.0, 0.4])
 def test_sampling_takes_the_frame_on_screen(tmp_path, fps):
     times = np.array([0.0, 0.2, 0.25, 0.9, 1.0, 1.6, 1.633, 2.4, 3.1])
-    frames = grey_steps(len(times))
-    path = make_film(tmp_path / "vfr.mkv", frames, times=times, codec="ffv1")
+    frames = gray_steps(len(times))
+    path = make_video(tmp_path / "vfr.mkv", frames, times=times, codec="ffv1")
     native = read_clip(path, fps="native")
     np.testing.assert_allclose(native.times, times, atol=0.6e-3)
     clip = read_clip(path, fps=fps)
@@ -71,16 +71,16 @@ def test_sampling_takes_the_frame_on_screen(tmp_path, fps):
 
 def test_variable_frame_rate_keeps_its_own_times(tmp_path):
     times = [0.0, 0.04, 0.31, 0.32, 1.5]
-    path = make_film(tmp_path / "vfr.mp4", grey_steps(5), times=times)
+    path = make_video(tmp_path / "vfr.mp4", gray_steps(5), times=times)
     np.testing.assert_allclose(read_clip(path, fps="native").times, times, atol=1e-5)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_the_display_matrix_is_applied(tmp_path, turns, mirrored):
-    picture = quadrants()
-    path = make_film(tmp_path / "turned.mp4", picture[None], turn=(90 * turns, mirrored))
-    upright = np.rot90(picture, turns)
+    image = quadrants()
+    path = make_video(tmp_path / "turned.mp4", image[None], turn=(90 * turns, mirrored))
+    upright = np.rot90(image, turns)
     upright = upright[:, ::-1] if mirrored else upright
     clip = read_clip(path)
     assert clip.frames.shape[1:] == upright.shape
@@ -92,8 +92,8 @@ def test_the_display_matrix_is_applied(tmp_path, turns, mirrored):
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (33, 17), (2, 4001)])
 def test_any_size(tmp_path, height, width):
-    picture = np.full((1, height, width, 3), 90, np.uint8)
-    path = make_film(tmp_path / "film.mkv", picture, codec="ffv1", sound=tone(0.5), sound_codec="flac")
+    image = np.full((1, height, width, 3), 90, np.uint8)
+    path = make_video(tmp_path / "video.mkv", image, codec="ffv1", sound=tone(0.5), sound_codec="flac")
     (clip,) = stream_clips(path)
     assert clip.frames.shape == (1, height, width, 3)
     assert (clip.frames == 90).all()
@@ -102,7 +102,7 @@ def test_any_size(tmp_path, height, width):
 
 def test_time_zero_is_where_the_file_begins(tmp_path):
     times = 5 + np.arange(20) / 10
-    path = make_film(tmp_path / "film.ts", grey_steps(20), times, sound=tone(2.0), sound_start=5.0)
+    path = make_video(tmp_path / "video.ts", gray_steps(20), times, sound=tone(2.0), sound_start=5.0)
     with av.open(str(path)) as container:
         assert container.start_time > 4_900_000
     clip = read_clip(path, fps="native")
@@ -112,8 +112,8 @@ def test_time_zero_is_where_the_file_begins(tmp_path):
 
 
 def test_sound_that_starts_late_is_in_its_place(tmp_path):
-    path = make_film(
-        tmp_path / "late.mkv", grey_steps(30), sound=tone(1.0), sound_start=1.5, sound_codec="flac"
+    path = make_video(
+        tmp_path / "late.mkv", gray_steps(30), sound=tone(1.0), sound_start=1.5, sound_codec="flac"
     )
     clip = read_clip(path)
     first = np.flatnonzero(np.abs(clip.sound) > 0.01)[0] / clip.sample_rate
@@ -125,56 +125,58 @@ def test_sound_that_starts_late_is_in_its_place(tmp_path):
     assert clip.noise_floor == pytest.approx(noise_floor(block_levels(recorded, clip.sample_rate)), abs=0.1)
 
 
-def test_pictures_that_start_late(tmp_path):
-    path = make_film(
-        tmp_path / "late.mkv", grey_steps(10), times=1.25 + np.arange(10) / 10, sound=tone(3.0),
+def test_images_that_start_late(tmp_path):
+    path = make_video(
+        tmp_path / "late.mkv", gray_steps(10), times=1.25 + np.arange(10) / 10, sound=tone(3.0),
         sound_codec="flac", codec="ffv1",
     )  # fmt: skip
     clip = read_clip(path, fps=1.0)
     np.testing.assert_array_equal(clip.times, [0.0, 1.0, 2.0])
-    np.testing.assert_array_equal(clip.frames, grey_steps(10)[[0, 0, 7]])
+    np.testing.assert_array_equal(clip.frames, gray_steps(10)[[0, 0, 7]])
 
 
-@pytest.mark.parametrize(("picture_seconds", "sound_seconds"), [(3, 1), (1, 3)])
-def test_lengths_may_differ(tmp_path, picture_seconds, sound_seconds):
-    path = make_film(
-        tmp_path / "film.mkv", grey_steps(10 * picture_seconds), sound=tone(sound_seconds), sound_codec="flac"
+@pytest.mark.parametrize(("image_seconds", "sound_seconds"), [(3, 1), (1, 3)])
+def test_lengths_may_differ(tmp_path, image_seconds, sound_seconds):
+    path = make_video(
+        tmp_path / "video.mkv", gray_steps(10 * image_seconds), sound=tone(sound_seconds), sound_codec="flac"
     )
     clip = read_clip(path)
-    assert len(clip) == picture_seconds
+    assert len(clip) == image_seconds
     assert clip.sound.size == sound_seconds * 22050
-    assert sum(len(c) for c in stream_clips(path, chunk_frames=2)) == picture_seconds
+    assert sum(len(c) for c in stream_clips(path, chunk_frames=2)) == image_seconds
 
 
 def test_no_sound_track(tmp_path):
-    clip = read_clip(make_film(tmp_path / "mute.mp4", grey_steps(15)))
+    clip = read_clip(make_video(tmp_path / "mute.mp4", gray_steps(15)))
     assert len(clip) == 2
     assert clip.sound.size == 0
     assert clip.noise_floor is None
 
 
-def test_a_sound_of_its_own_may_take_the_place_of_the_films(tmp_path):
-    film = make_film(tmp_path / "film.mp4", grey_steps(20), sound=tone(2.0))
+def test_a_sound_of_its_own_may_take_the_place_of_the_videos(tmp_path):
+    video = make_video(tmp_path / "video.mp4", gray_steps(20), sound=tone(2.0))
     other = make_wav(tmp_path / "other.wav", noise(1.5), rate=8000)
-    clip = read_clip(film, sound=other)
+    clip = read_clip(video, sound=other)
     np.testing.assert_array_equal(clip.sound, read_audio(other)[0])
     assert clip.sample_rate == 8000
 
 
 def test_eight_channels_at_96_khz(tmp_path):
     planes = noise(1.0, rate=96000, channels=8)
-    path = make_film(tmp_path / "film.mkv", grey_steps(10), sound=planes, rate=96000, sound_codec="pcm_f32le")
+    path = make_video(
+        tmp_path / "video.mkv", gray_steps(10), sound=planes, rate=96000, sound_codec="pcm_f32le"
+    )
     clip = read_clip(path)
     assert clip.sample_rate == 96000
     np.testing.assert_allclose(clip.sound, planes.mean(0), atol=1e-6)
     assert probe(path).channels == 8
 
 
-@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.ts", "film.avi"])
+@pytest.mark.parametrize("name", ["video.mp4", "video.mkv", "video.ts", "video.avi"])
 def test_a_stretch_is_cut_out_exactly(tmp_path, name):
     codec, sound_codec = ("mpeg4", "mp3") if name.endswith("avi") else ("libx264", "aac")
-    path = make_film(
-        tmp_path / name, grey_steps(120), sound=noise(12.0), codec=codec, sound_codec=sound_codec
+    path = make_video(
+        tmp_path / name, gray_steps(120), sound=noise(12.0), codec=codec, sound_codec=sound_codec
     )
     whole = read_clip(path, fps="native")
     for start, end in [(3.333, 4.2), (0.0, 1.0), (11.05, None), (7.0, 7.11)]:
@@ -190,15 +192,15 @@ def test_a_stretch_is_cut_out_exactly(tmp_path, name):
 
 
 def test_samples_of_a_stretch_begin_with_the_stretch(tmp_path):
-    path = make_film(tmp_path / "film.mkv", grey_steps(60), codec="ffv1")
+    path = make_video(tmp_path / "video.mkv", gray_steps(60), codec="ffv1")
     clip = read_clip(path, fps=2.0, start=1.25, end=3.0)
     np.testing.assert_allclose(clip.times, [1.25, 1.75, 2.25, 2.75])
-    np.testing.assert_array_equal(clip.frames, grey_steps(60)[[12, 17, 22, 27]])
+    np.testing.assert_array_equal(clip.frames, gray_steps(60)[[12, 17, 22, 27]])
 
 
 @pytest.mark.parametrize("fps", [1.0, "native"])
 def test_streaming_gives_what_reading_gives(tmp_path, fps):
-    path = make_film(tmp_path / "film.mp4", grey_steps(95), sound=noise(9.5, rate=16000), rate=16000)
+    path = make_video(tmp_path / "video.mp4", gray_steps(95), sound=noise(9.5, rate=16000), rate=16000)
     whole = read_clip(path, fps=fps)
     clips = list(stream_clips(path, fps=fps, chunk_frames=4, margin=2.0))
     assert max(map(len, clips)) == 4
@@ -214,7 +216,7 @@ def test_streaming_gives_what_reading_gives(tmp_path, fps):
 def test_the_noise_floor_is_that_of_the_whole_recording(tmp_path):
     sound = noise(8.0)
     sound[:, : 4 * 22050] *= 1e-3
-    path = make_film(tmp_path / "film.mkv", grey_steps(80), sound=sound, sound_codec="pcm_f32le")
+    path = make_video(tmp_path / "video.mkv", gray_steps(80), sound=sound, sound_codec="pcm_f32le")
     whole = noise_floor(block_levels(sound[0], 22050))
     for clip in stream_clips(path, chunk_frames=1, margin=0.5):
         assert clip.noise_floor == pytest.approx(whole, abs=1e-6)
@@ -222,8 +224,8 @@ def test_the_noise_floor_is_that_of_the_whole_recording(tmp_path):
 
 def test_nothing_grows_with_length(tmp_path):
     def peak(minutes):
-        path = make_film(
-            tmp_path / f"{minutes}.mkv", grey_steps(60 * minutes, 8, 8), fps=1, codec="ffv1",
+        path = make_video(
+            tmp_path / f"{minutes}.mkv", gray_steps(60 * minutes, 8, 8), fps=1, codec="ffv1",
             sound=noise(60.0 * minutes, rate=4000), rate=4000, sound_codec="pcm_s16le",
         )  # fmt: skip
         tracemalloc.start()
@@ -240,20 +242,20 @@ def test_nothing_grows_with_length(tmp_path):
 
 
 def test_large_frames_share_a_clip_with_fewer_others(tmp_path, monkeypatch):
-    path = make_film(tmp_path / "film.mp4", grey_steps(10))
+    path = make_video(tmp_path / "video.mp4", gray_steps(10))
     monkeypatch.setattr(decode, "_CHUNK_BYTES", 3 * 32 * 48 * 3)
     assert [len(clip) for clip in stream_clips(path, fps="native")] == [3, 3, 3, 1]
     monkeypatch.setattr(decode, "_CHUNK_BYTES", 1)
     assert {len(clip) for clip in stream_clips(path, fps="native")} == {1}
 
 
-def test_a_picture_and_a_sound_make_a_clip(tmp_path):
+def test_a_image_and_a_sound_make_a_clip(tmp_path):
     Image.fromarray(quadrants()).save(tmp_path / "a.png")
     make_wav(tmp_path / "a.wav", noise(2.5))
     clip = clip_from_pair(tmp_path / "a.png", tmp_path / "a.wav", fps=2.0)
     np.testing.assert_array_equal(clip.times, [0.0, 0.5, 1.0, 1.5, 2.0])
     assert clip.frames.shape == (5, 32, 48, 3)
-    assert clip.frames.strides[0] == 0  # one picture's memory
+    assert clip.frames.strides[0] == 0  # one image's memory
     assert (clip.frames == quadrants()).all()
     np.testing.assert_array_equal(clip.sound, read_audio(tmp_path / "a.wav")[0])
     clips = list(stream_pair(tmp_path / "a.png", tmp_path / "a.wav", fps=2.0, chunk_frames=2))
@@ -268,7 +270,7 @@ def test_a_short_sound_still_makes_one_frame(tmp_path):
 
 
 def test_a_raw_stream_has_no_clock_but_a_rate(tmp_path):
-    path = make_film(tmp_path / "film.h264", grey_steps(50), form="h264", fps=25)
+    path = make_video(tmp_path / "video.h264", gray_steps(50), form="h264", fps=25)
     whole = read_clip(path, fps="native")
     assert len(whole) == 50
     assert (np.diff(whole.times) > 0).all()
@@ -277,20 +279,20 @@ def test_a_raw_stream_has_no_clock_but_a_rate(tmp_path):
 
 
 def test_a_size_that_changes_on_the_way_is_that_of_the_first_frame(tmp_path):
-    small = make_film(tmp_path / "a.ts", grey_steps(10, 32, 48))
-    large = make_film(tmp_path / "b.ts", grey_steps(10, 64, 80), times=1 + np.arange(10) / 10)
+    small = make_video(tmp_path / "a.ts", gray_steps(10, 32, 48))
+    large = make_video(tmp_path / "b.ts", gray_steps(10, 64, 80), times=1 + np.arange(10) / 10)
     joined = tmp_path / "c.ts"
     joined.write_bytes(small.read_bytes() + large.read_bytes())
     clip = read_clip(joined, fps="native")
     assert clip.frames.shape == (20, 32, 48, 3)
-    np.testing.assert_allclose(levels(clip.frames[10:]), levels(grey_steps(10)), atol=4)
+    np.testing.assert_allclose(levels(clip.frames[10:]), levels(gray_steps(10)), atol=4)
 
 
 def test_odd_file_names_are_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make_film(tmp_path / "film.mp4", grey_steps(3))
+    make_video(tmp_path / "video.mp4", gray_steps(3))
     for name in ("12:30.mp4", "-.mp4", "pipe:0", "ä %03d.mp4"):
-        os.link("film.mp4", name)
+        os.link("video.mp4", name)
         assert len(read_clip(name)) == 1
 
 
@@ -305,9 +307,9 @@ def test_bad_files_say_what_is_wrong(tmp_path):
     assert "is a folder" in message(read_clip, tmp_path)
     (tmp_path / "empty.mp4").touch()
     assert "empty (0 bytes)" in message(read_clip, tmp_path / "empty.mp4")
-    (tmp_path / "text.mp4").write_text("not a film\n" * 50)
+    (tmp_path / "text.mp4").write_text("not a video\n" * 50)
     assert "not a video or sound" in message(read_clip, tmp_path / "text.mp4")
-    (tmp_path / "notes.txt").write_text("not a film\n" * 50)
+    (tmp_path / "notes.txt").write_text("not a video\n" * 50)
     assert "text file" in message(read_clip, tmp_path / "notes.txt")
     for call in (probe, read_audio):
         assert "not a video or sound" in message(call, tmp_path / "text.mp4")
@@ -327,7 +329,7 @@ def test_sound_without_video_says_what_to_do(tmp_path):
     assert info.duration == pytest.approx(1.0)
 
 
-def test_a_cover_picture_is_no_film(tmp_path):
+def test_a_cover_image_is_no_video(tmp_path):
     path = tmp_path / "song.m4a"
     with av.open(str(path), "w", format="mp4") as container:
         sound = container.add_stream("aac", rate=22050, layout="mono")
@@ -346,26 +348,26 @@ def test_a_cover_picture_is_no_film(tmp_path):
     assert "--image" in message(read_clip, path)
 
 
-def test_a_film_without_a_frame(tmp_path):
-    path = make_film(tmp_path / "none.mkv", grey_steps(1)[:0], sound=tone(1.0))
+def test_a_video_without_a_frame(tmp_path):
+    path = make_video(tmp_path / "none.mkv", gray_steps(1)[:0], sound=tone(1.0))
     assert "not one frame" in message(read_clip, path)
     info = probe(path)
     assert (info.has_video, info.has_sound, info.width, info.fps) == (False, True, 0, 0)
 
 
 def test_an_mp4_without_its_index(tmp_path):
-    path = make_film(tmp_path / "film.mp4", grey_steps(30), sound=tone(3.0))
+    path = make_video(tmp_path / "video.mp4", gray_steps(30), sound=tone(3.0))
     path.write_bytes(path.read_bytes()[:2000])
     assert "moov" in message(read_clip, path)
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("film.mp4", {"movflags": "faststart"}), ("film.mkv", None), ("film.avi", None)]
+    ("name", "options"), [("video.mp4", {"movflags": "faststart"}), ("video.mkv", None), ("video.avi", None)]
 )
-def test_a_film_cut_in_the_middle_keeps_its_beginning_and_says_so(tmp_path, name, options):
+def test_a_video_cut_in_the_middle_keeps_its_beginning_and_says_so(tmp_path, name, options):
     codec, sound_codec = ("mpeg4", "mp3") if name.endswith("avi") else ("libx264", "aac")
     frames = np.random.default_rng(0).integers(0, 255, (60, 32, 48, 3), dtype=np.uint8)
-    path = make_film(
+    path = make_video(
         tmp_path / name, frames, sound=noise(6.0), options=options, codec=codec, sound_codec=sound_codec
     )
     whole = read_clip(path, fps="native")
@@ -382,8 +384,8 @@ def test_nan_samples_are_refused(tmp_path):
     sound[0, 30000] = np.nan
     wav = make_wav(tmp_path / "nan.wav", sound)
     assert "NaN" in message(read_audio, wav)
-    film = make_film(tmp_path / "film.mp4", grey_steps(20))
-    assert "NaN" in message(read_clip, film, sound=wav)
+    video = make_video(tmp_path / "video.mp4", gray_steps(20))
+    assert "NaN" in message(read_clip, video, sound=wav)
     sound[0, 30000] = np.inf
     assert "infinite" in message(read_audio, make_wav(tmp_path / "inf.wav", sound))
 
@@ -396,7 +398,7 @@ def test_a_sound_of_no_length(tmp_path):
 
 
 def test_a_stretch_beyond_the_end(tmp_path):
-    path = make_film(tmp_path / "film.mp4", grey_steps(10))
+    path = make_video(tmp_path / "video.mp4", gray_steps(10))
     assert "no frame" in message(read_clip, path, start=5.0)
     assert "no frame" in message(next, stream_clips(path, start=5.0))
 
@@ -413,4 +415,4 @@ def test_a_stretch_beyond_the_end(tmp_path):
     ],
 )
 def test_arguments_that_make_no_sense(tmp_path, options):
-    message(read_clip, tmp_path / "film.mp4", kind=UsageError, **options)
+    message(read_clip, tmp_path / "video.mp4", kind=UsageError, **options)

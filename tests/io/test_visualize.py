@@ -5,7 +5,7 @@ from scipy.ndimage import minimum_filter
 from helpers.media_files import bt709_planes, quadrants, smooth
 from moca_avs.errors import MediaError
 from moca_avs.io.visualize import (
-    MASK_COLOUR,
+    MASK_COLOR,
     PlaneStencil,
     Stencil,
     contact_sheet,
@@ -16,9 +16,9 @@ from moca_avs.io.visualize import (
 )
 
 
-def lightness(colours):
+def lightness(colors):
     """CIE L* of sRGB [..., 3] (not the space the table was made in)."""
-    c = colours / 255
+    c = colors / 255
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     y = linear @ np.array([0.2126, 0.7152, 0.0722])
     return np.where(y > 0.008856, 116 * np.cbrt(y) - 16, 903.3 * y)
@@ -48,14 +48,14 @@ def test_a_mask_is_filled_and_outlined():
     np.testing.assert_array_equal(drawn[~mask], frame[~mask])
     edge = mask.copy()
     edge[21:59, 31:89] = False
-    np.testing.assert_allclose(drawn[edge], np.broadcast_to(MASK_COLOUR, drawn[edge].shape), atol=2)
+    np.testing.assert_allclose(drawn[edge], np.broadcast_to(MASK_COLOR, drawn[edge].shape), atol=2)
     inside = drawn[40, 60].astype(int)
-    assert all(min(50, c) <= v <= max(50, c) for v, c in zip(inside, MASK_COLOUR, strict=True))
+    assert all(min(50, c) <= v <= max(50, c) for v, c in zip(inside, MASK_COLOR, strict=True))
     assert inside[2] > 80
     assert (frame == 50).all()
 
 
-def test_the_border_of_the_picture_is_no_outline():
+def test_the_border_of_the_image_is_no_outline():
     frame = np.full((40, 40, 3), 50, np.uint8)
     drawn = overlay(frame, np.ones((40, 40), bool))
     assert (drawn == drawn[20, 20]).all()
@@ -86,20 +86,20 @@ def test_the_contour_is_what_an_erosion_takes_away():
     np.testing.assert_array_equal(drawn[..., 2], opacity * 255 >> 8)
 
 
-def even_planes(picture):
-    """The planes of a picture, padded to even sides: uint8."""
-    height, width = picture.shape[:2]
-    padded = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+def even_planes(image):
+    """The planes of an image, padded to even sides: uint8."""
+    height, width = image.shape[:2]
+    padded = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     return tuple(plane.round().astype(np.uint8) for plane in bt709_planes(padded))
 
 
 @pytest.mark.parametrize("size", [(100, 120), (33, 51), (361, 479), (1, 1), (2, 301)])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_planes_are_painted_as_rgb_is(size, seed):
-    picture, mask = smooth(*size), blobs(*size, seed)
-    planes, before = even_planes(picture), even_planes(picture)
+    image, mask = smooth(*size), blobs(*size, seed)
+    planes, before = even_planes(image), even_planes(image)
     PlaneStencil(mask).paint(planes)
-    for found, expected in zip(planes, even_planes(overlay(picture, mask)), strict=True):
+    for found, expected in zip(planes, even_planes(overlay(image, mask)), strict=True):
         assert np.abs(found.astype(int) - expected).max() <= 3
     height, width = size
     np.testing.assert_array_equal(planes[0][:height, :width][~mask], before[0][:height, :width][~mask])
@@ -110,12 +110,12 @@ def test_planes_are_painted_as_rgb_is(size, seed):
 
 
 def test_a_stencil_for_planes_can_be_used_again_and_may_be_empty():
-    mask, picture = blobs(40, 60), smooth(40, 60)
-    stencil, first, second = PlaneStencil(mask), even_planes(picture), even_planes(picture)
+    mask, image = blobs(40, 60), smooth(40, 60)
+    stencil, first, second = PlaneStencil(mask), even_planes(image), even_planes(image)
     stencil.paint(first)
     stencil.paint(second)
     PlaneStencil(np.zeros((40, 60), bool)).paint(second)
-    for one, other, before in zip(first, second, even_planes(picture), strict=True):
+    for one, other, before in zip(first, second, even_planes(image), strict=True):
         np.testing.assert_array_equal(one, other)
         assert (one != before).any()
 
@@ -124,8 +124,8 @@ def test_a_stencil_for_planes_can_be_used_again_and_may_be_empty():
 def test_no_plane_overflows(value):
     planes = tuple(np.full(size, value, np.uint8) for size in ((8, 8), (4, 4), (4, 4)))
     PlaneStencil(np.ones((8, 8), bool)).paint(planes)
-    colour = [plane[0, 0] for plane in even_planes(np.full((2, 2, 3), MASK_COLOUR, np.uint8))]
-    for plane, towards in zip(planes, colour, strict=True):
+    color = [plane[0, 0] for plane in even_planes(np.full((2, 2, 3), MASK_COLOR, np.uint8))]
+    for plane, towards in zip(planes, color, strict=True):
         assert (np.abs(plane - (value * 160 + int(towards) * 96) / 256) <= 1).all()
 
 
@@ -145,16 +145,16 @@ def test_resizing_is_bilinear():
     np.testing.assert_allclose(resized(np.array([[0.0, 1.0]]), 1, 4), [[0, 0.25, 0.75, 1]])
 
 
-def test_a_contact_sheet_holds_every_picture():
-    red, grey = quadrants()[:10, :10], np.full((30, 60), 77, np.uint8)
+def test_a_contact_sheet_holds_every_image():
+    red, gray = quadrants()[:10, :10], np.full((30, 60), 77, np.uint8)
     mask = np.ones((60, 30), bool)
     sheet = contact_sheet(
-        [[(red, "red"), (grey, "a caption far too long for its column")], [(mask, "")]], cell=64,
+        [[(red, "red"), (gray, "a caption far too long for its column")], [(mask, "")]], cell=64,
         headings=["one", "two", "three"],
     )  # fmt: skip
     assert sheet.dtype == np.uint8
     assert sheet.shape[1] > 3 * 64
-    for colour in (red[0, 0], (77, 77, 77), (255, 255, 255)):
-        assert (sheet == np.array(colour)).all(-1).sum() > 900
-    with pytest.raises(MediaError, match="at least one picture"):
+    for color in (red[0, 0], (77, 77, 77), (255, 255, 255)):
+        assert (sheet == np.array(color)).all(-1).sum() > 900
+    with pytest.raises(MediaError, match="at least one image"):
         contact_sheet([[]])

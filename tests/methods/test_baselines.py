@@ -1,4 +1,4 @@
-"""The training-free baselines in a world of colours and tones: it is known which pixels should answer."""
+"""The training-free baselines in a world of colors and tones: it is known which pixels should answer."""
 
 import json
 from dataclasses import replace
@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from helpers.color_models import (
-    ColourDetector,
-    ColourGrounder,
-    ColourProposer,
-    ColourSegmenter,
+    ColorDetector,
+    ColorGrounder,
+    ColorProposer,
+    ColorSegmenter,
     CropEncoder,
     ToneTagger,
 )
-from helpers.tone_video import RATE, film
+from helpers.tone_video import RATE, video
 from moca_avs.clip import Clip
 from moca_avs.errors import UsageError
 from moca_avs.methods.at_gdino_sam import AtGdinoSam
@@ -32,13 +32,13 @@ from moca_avs.methods.config import BaselineConfig
 from moca_avs.proposals.masks import pairwise_iou
 
 
-def build(name, labeller=None, **changes):
+def build(name, classifier=None, **changes):
     config = BaselineConfig(**({"window": 1.0} | changes))
     if name == "at-gdino-sam":
-        return AtGdinoSam(ToneTagger(), ColourGrounder(), ColourSegmenter(), config, labeller=labeller)
+        return AtGdinoSam(ToneTagger(), ColorGrounder(), ColorSegmenter(), config, classifier=classifier)
     if name == "owod-bind":
-        return OwodBind(CropEncoder(), ColourDetector(), ColourSegmenter(), config, labeller)
-    return SamBind(CropEncoder(), ColourProposer(), config, labeller)
+        return OwodBind(CropEncoder(), ColorDetector(), ColorSegmenter(), config, classifier)
+    return SamBind(CropEncoder(), ColorProposer(), config, classifier)
 
 
 BASELINES = ("at-gdino-sam", "owod-bind", "sam-bind")
@@ -52,7 +52,7 @@ def ious(masks, truth):
 
 @every_baseline
 def test_what_hums_is_found_and_silence_is_empty(name):
-    clip, truth = film(HEARD)
+    clip, truth = video(HEARD)
     result = build(name)(clip)
     assert result.reasons == ("", "", "silent", "", "")
     sounding = np.array([0, 1, 3, 4])
@@ -67,7 +67,7 @@ def test_what_hums_is_found_and_silence_is_empty(name):
 
 @every_baseline
 def test_another_sound_another_mask(name):
-    red, blue = film(["red"]), film(["blue"])
+    red, blue = video(["red"]), video(["blue"])
     swapped = replace(red[0], sound=blue[0].sound)
     masks = np.stack([build(name)(red[0]).masks[0], build(name)(swapped).masks[0]])
     assert not (masks[0] & masks[1]).any()
@@ -76,8 +76,8 @@ def test_another_sound_another_mask(name):
 
 @every_baseline
 def test_heat_is_higher_where_it_hums(name):
-    clip, truth = film(["green"])
-    _, others = film(["blue"])
+    clip, truth = video(["green"])
+    _, others = video(["blue"])
     heat = np.kron(build(name)(clip).heatmaps[0].astype(float), np.ones((8, 8)))
     assert heat.min() >= 0
     assert heat.max() <= 1
@@ -86,9 +86,9 @@ def test_heat_is_higher_where_it_hums(name):
 
 @every_baseline
 def test_permuted_frames_give_permuted_answers(name):
-    clip, _ = film(HEARD)
+    clip, _ = video(HEARD)
     order = np.array([3, 0, 4, 2, 1])
-    # Each frame keeps its own second: the picture is tinted, so that no two frames are equal.
+    # Each frame keeps its own second: the image is tinted, so that no two frames are equal.
     frames = np.stack([np.clip(f.astype(int) + 3 * k, 0, 255) for k, f in enumerate(clip.frames)])
     clip = replace(clip, frames=frames.astype(np.uint8))
     moved = Clip(clip.frames[order], np.arange(5) + 0.5, clip.sound, RATE, sound_times=clip.times[order])
@@ -101,7 +101,7 @@ def test_permuted_frames_give_permuted_answers(name):
 
 @every_baseline
 def test_two_sounds_at_once_give_two_things(name):
-    red, blue = film(["red"]), film(["blue"])
+    red, blue = video(["red"]), video(["blue"])
     both = replace(red[0], sound=red[0].sound + blue[0].sound)
     found = build(name, tag_threshold=0.4)(both).masks
     assert ious(found, red[1] | blue[1])[0] > 0.9
@@ -109,7 +109,7 @@ def test_two_sounds_at_once_give_two_things(name):
 
 @every_baseline
 def test_nothing_heard_is_empty(name):
-    clip, _ = film(["red", "red"])
+    clip, _ = video(["red", "red"])
     mute = replace(clip, sound=np.zeros(0, np.float32))
     still = replace(clip, sound=clip.sound * 1e-6)
     for quiet, reason in ((mute, "no sound"), (still, "silent")):
@@ -129,7 +129,7 @@ def test_nothing_heard_is_empty(name):
     ],
 )
 def test_why_frames_are_empty(name, changes, reason):
-    result = build(name, **changes)(film(["red"])[0])
+    result = build(name, **changes)(video(["red"])[0])
     assert result.reasons == (reason,)
     assert not result.masks.any()
     assert result.scores[0] == 0
@@ -138,23 +138,23 @@ def test_why_frames_are_empty(name, changes, reason):
 @pytest.mark.parametrize(
     ("name", "reason"), list(zip(BASELINES, ("no box", "no box", "no proposal"), strict=True))
 )
-def test_an_empty_picture_is_empty(name, reason):
-    clip, _ = film(["red"])
-    grey = replace(clip, frames=np.full_like(clip.frames, 110))
+def test_an_empty_image_is_empty(name, reason):
+    clip, _ = video(["red"])
+    gray = replace(clip, frames=np.full_like(clip.frames, 110))
     method = build(name)
     if name == "sam-bind":
         method.proposer = lambda frame: np.zeros((0, *frame.shape[:2]), bool)
-    assert method(grey).reasons == (reason,)
+    assert method(gray).reasons == (reason,)
 
 
 def test_the_grounder_is_asked_what_was_heard():
     method = build("at-gdino-sam")
-    method(film(["red", "", "blue"])[0])
+    method(video(["red", "", "blue"])[0])
     assert method.grounder.asked == [["red"], ["blue"]]
 
 
 def test_a_rescaled_tag_is_a_share_of_the_likeliest():
-    red, blue = film(["red"]), film(["blue"])
+    red, blue = video(["red"]), video(["blue"])
     mixed = replace(red[0], sound=red[0].sound + 0.85 * blue[0].sound)  # power: .58 and .42
     assert build("at-gdino-sam").grounder.asked == []
     shares = {}
@@ -165,8 +165,8 @@ def test_a_rescaled_tag_is_a_share_of_the_likeliest():
     assert shares == {"literal": ([], "no tag"), "rescaled": ([["red"], ["blue"]], "")}
 
 
-def test_the_same_picture_is_looked_at_once():
-    clip, _ = film(["red", "blue", "green"])
+def test_the_same_image_is_looked_at_once():
+    clip, _ = video(["red", "blue", "green"])
     method = build("owod-bind")
     method(clip)
     method(clip)
@@ -176,7 +176,7 @@ def test_the_same_picture_is_looked_at_once():
 
 @every_baseline
 def test_large_frames_come_back_at_their_size(name):
-    clip, truth = film(["red"])
+    clip, truth = video(["red"])
     large = replace(clip, frames=np.repeat(np.repeat(clip.frames, 5, 1), 8, 2))
     result = build(name)(large)
     wide = np.repeat(np.repeat(truth, 5, 1), 8, 2)
@@ -188,13 +188,13 @@ def test_large_frames_come_back_at_their_size(name):
 def test_settings_say_which_rule_ran(name):
     method = build(name, score="literal", tag_threshold=0.25)
     settings = json.loads(json.dumps(method.settings))
-    assert settings == method.settings == method(film(["red"])[0]).settings
+    assert settings == method.settings == method(video(["red"])[0]).settings
     assert (settings["method"], settings["score"], settings["tag_threshold"]) == (name, "literal", 0.25)
     assert settings["versions"]["torch"] == torch.__version__
     parts = {
-        "at-gdino-sam": {"tagger": "tones", "grounder": "colours", "segmenter": "colour masks"},
-        "owod-bind": {"detector": "colour boxes", "segmenter": "colour masks", "encoder": "colour"},
-        "sam-bind": {"proposer": "colours", "encoder": "colour"},
+        "at-gdino-sam": {"tagger": "tones", "grounder": "colors", "segmenter": "color masks"},
+        "owod-bind": {"detector": "color boxes", "segmenter": "color masks", "encoder": "color"},
+        "sam-bind": {"proposer": "colors", "encoder": "color"},
     }
     assert {part: settings[part]["name"] for part in parts[name]} == parts[name]
 
@@ -233,7 +233,7 @@ def test_crops_show_the_box_and_nothing_else():
         assert np.array_equal(crop, right)
 
 
-def test_masked_crops_hide_the_ground_behind_the_things_mean_colour():
+def test_masked_crops_hide_the_ground_behind_the_things_mean_color():
     frame = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     mask = np.zeros((20, 30), bool)
     mask[5:9, 6:12] = True

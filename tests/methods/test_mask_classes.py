@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from helpers.color_models import (
-    ColourDetector,
-    ColourGrounder,
-    ColourProposer,
-    ColourSegmenter,
+    ColorDetector,
+    ColorGrounder,
+    ColorProposer,
+    ColorSegmenter,
     CropEncoder,
     ToneTagger,
 )
-from helpers.tone_video import RATE, film, picture
+from helpers.tone_video import RATE, image, video
 from moca_avs.errors import DataError
 from moca_avs.methods.at_gdino_sam import AtGdinoSam
 from moca_avs.methods.bind import OwodBind, SamBind
@@ -38,33 +38,33 @@ AVSBENCH = (
 BENCH = {name: index for index, name in enumerate(["background", *AVSBENCH])}
 
 
-def labeller(grounder=None, classes=CLASSES, **changes):
-    return TagClassifier(ToneTagger(), grounder or ColourGrounder(), classes, **changes)
+def classifier(grounder=None, classes=CLASSES, **changes):
+    return TagClassifier(ToneTagger(), grounder or ColorGrounder(), classes, **changes)
 
 
 def chord(*names):
-    films = [film([name])[0].sound for name in names]
-    return np.sum(films, axis=0)
+    videos = [video([name])[0].sound for name in names]
+    return np.sum(videos, axis=0)
 
 
 METHODS = {
     "frozen": lambda named: Frozen(
-        CropEncoder(), ColourProposer(), MocaConfig(refine="mpm", clusters=4, window=1.0), named
+        CropEncoder(), ColorProposer(), MocaConfig(refine="mpm", clusters=4, window=1.0), named
     ),
     "at-gdino-sam": lambda named: AtGdinoSam(
-        ToneTagger(), ColourGrounder(), ColourSegmenter(), BaselineConfig(tag_threshold=0.4), labeller=named
+        ToneTagger(), ColorGrounder(), ColorSegmenter(), BaselineConfig(tag_threshold=0.4), classifier=named
     ),
     "owod-bind": lambda named: OwodBind(
-        CropEncoder(), ColourDetector(), ColourSegmenter(), BaselineConfig(), named
+        CropEncoder(), ColorDetector(), ColorSegmenter(), BaselineConfig(), named
     ),
-    "sam-bind": lambda named: SamBind(CropEncoder(), ColourProposer(), BaselineConfig(), named),
+    "sam-bind": lambda named: SamBind(CropEncoder(), ColorProposer(), BaselineConfig(), named),
 }
 
 
 @pytest.mark.parametrize("name", list(METHODS))
 def test_every_method_can_name_what_it_finds(name):
-    clip, truth = film(["red", "", "blue"])
-    result = METHODS[name](labeller())(clip)
+    clip, truth = video(["red", "", "blue"])
+    result = METHODS[name](classifier())(clip)
     assert result.labels.dtype == np.uint8
     for frame, number in ((0, 3), (2, 7)):
         found = result.labels[frame]
@@ -76,9 +76,9 @@ def test_every_method_can_name_what_it_finds(name):
 
 
 def test_two_things_get_their_own_classes():
-    red, blue = film(["red"]), film(["blue"])
+    red, blue = video(["red"]), video(["blue"])
     both = replace(red[0], sound=chord("red", "blue"))
-    labels = METHODS["owod-bind"](labeller())(both).labels[0]
+    labels = METHODS["owod-bind"](classifier())(both).labels[0]
     assert pairwise_iou((labels == 3)[None], red[1])[0, 0] > 0.9
     assert pairwise_iou((labels == 7)[None], blue[1])[0, 0] > 0.9
 
@@ -88,10 +88,10 @@ def parts_of(frame_masks, *names):
 
 
 def test_the_grounder_decides_between_tags_and_the_sound_where_it_is_blind():
-    frame, masks = picture()
+    frame, masks = image()
     parts = parts_of(masks, "red", "blue")
     sound = chord("red", "blue", "blue").astype(np.float32)  # blue is the likelier tag
-    named = labeller()(frame, parts, sound, RATE)
+    named = classifier()(frame, parts, sound, RATE)
     assert set(named[masks["red"]]) == {3}
     assert set(named[masks["blue"]]) == {7}
     assert set(named[~masks["red"] & ~masks["blue"]]) == {0}
@@ -100,20 +100,22 @@ def test_the_grounder_decides_between_tags_and_the_sound_where_it_is_blind():
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
 
     blind.settings = {}
-    assert set(np.unique(labeller(blind)(frame, parts, sound, RATE))) == {0, 7}
-    assert set(np.unique(labeller(candidates=1)(frame, parts, sound, RATE))) == {0, 7}
+    assert set(np.unique(classifier(blind)(frame, parts, sound, RATE))) == {0, 7}
+    assert set(np.unique(classifier(candidates=1)(frame, parts, sound, RATE))) == {0, 7}
 
 
 def test_a_sound_that_stands_for_no_class_names_nothing():
-    frame, masks = picture()
+    frame, masks = image()
     sound = chord("red").astype(np.float32)
-    assert not labeller(classes={"background": 0, "cow": 4})(frame, parts_of(masks, "red"), sound, RATE).any()
+    assert not classifier(classes={"background": 0, "cow": 4})(
+        frame, parts_of(masks, "red"), sound, RATE
+    ).any()
 
 
 def test_the_smaller_of_two_overlapping_objects_is_on_top():
-    frame, masks = picture()
+    frame, masks = image()
     everything = np.ones_like(masks["red"])
-    labels = labeller()(frame, np.stack([masks["red"], everything]), chord("red", "blue"), RATE)
+    labels = classifier()(frame, np.stack([masks["red"], everything]), chord("red", "blue"), RATE)
     assert set(labels[masks["red"]]) == {3}
     assert (labels[~masks["red"]] > 0).all()
 

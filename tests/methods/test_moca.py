@@ -1,4 +1,4 @@
-"""The whole way in a world of colours and tones, where it is known which pixels should answer."""
+"""The whole way in a world of colors and tones, where it is known which pixels should answer."""
 
 import json
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.tiny_encoders import ColourEncoder, TinyConvolution, TinyTransformer, open_gates
-from helpers.tone_video import RATE, SIDE, film, tone
+from helpers.tiny_encoders import ColorEncoder, TinyConvolution, TinyTransformer, open_gates
+from helpers.tone_video import RATE, SIDE, tone, video
 from moca_avs.clip import Clip
 from moca_avs.errors import UsageError
 from moca_avs.methods.config import MocaConfig
@@ -24,7 +24,7 @@ def config(**changes):
 
 def frozen(**changes):
     settings = config(**changes)
-    return Frozen(ColourEncoder(), None if settings.refine == "none" else SuperpixelProposer(), settings)
+    return Frozen(ColorEncoder(), None if settings.refine == "none" else SuperpixelProposer(), settings)
 
 
 def ious(masks, truth):
@@ -49,7 +49,7 @@ HEARD = ["red", "blue", "", "green", "red"]
     ids=str,
 )
 def test_the_box_that_hums_is_found_and_silence_is_empty(changes, least):
-    clip, truth = film(HEARD)
+    clip, truth = video(HEARD)
     result = frozen(**changes)(clip)
     assert result.reasons == ("", "", "silent", "", "")
     sounding = np.array([0, 1, 3, 4])
@@ -62,10 +62,10 @@ def test_the_box_that_hums_is_found_and_silence_is_empty(changes, least):
 
 
 def test_heat_maps_are_half_of_one_plus_cosine():
-    clip, _ = film(["red"])
-    encoder = ColourEncoder()
-    joint = encoder.joint_map(encoder.image_stem(encoder.prepare_images(clip.frames)))[0].numpy()
-    heard = encoder.encode_sound(encoder.prepare_sound(clip.sound, RATE)[None]).embedding[0].numpy()
+    clip, _ = video(["red"])
+    encoder = ColorEncoder()
+    joint = encoder.joint_features(encoder.image_stem(encoder.prepare_images(clip.frames)))[0].numpy()
+    heard = encoder.encode_audio(encoder.prepare_audio(clip.sound, RATE)[None]).embedding[0].numpy()
     lengths = np.linalg.norm(joint, axis=0) * np.linalg.norm(heard)
     expected = (1 + np.einsum("dhw,d->hw", joint, heard) / lengths) / 2
     heat = frozen()(clip).heatmaps[0]
@@ -74,7 +74,7 @@ def test_heat_maps_are_half_of_one_plus_cosine():
 
 
 def test_two_sounds_at_once_can_give_two_boxes():
-    red, blue = film(["red"]), film(["blue"])
+    red, blue = video(["red"]), video(["blue"])
     clip = Clip(red[0].frames, red[0].times, red[0].sound + blue[0].sound, RATE)
     both = frozen(sounding="threshold", sounding_threshold=0.3)(clip).masks
     assert pairwise_iou(both, red[1] | blue[1]) > 0.7
@@ -83,7 +83,7 @@ def test_two_sounds_at_once_can_give_two_boxes():
 
 @pytest.mark.parametrize("refine", ["mpm", "best"])
 def test_two_sounds_at_once_can_be_matched_each_by_itself(refine):
-    red, blue = film(["red"]), film(["blue"])
+    red, blue = video(["red"]), video(["blue"])
     clip = Clip(red[0].frames, red[0].times, red[0].sound + blue[0].sound, RATE)
     choices = {"sounding": "threshold", "sounding_threshold": 0.3, "refine": refine}
     one = frozen(**choices, when_unmatched="empty")(clip).masks
@@ -93,7 +93,7 @@ def test_two_sounds_at_once_can_be_matched_each_by_itself(refine):
 
 
 def test_source_size_is_kept_and_large_frames_are_worked_on_small():
-    clip, truth = film(["red", "green"])
+    clip, truth = video(["red", "green"])
     large = np.repeat(np.repeat(clip.frames, 5, 1), 8, 2)  # 640 x 1024
     wide = np.repeat(np.repeat(truth, 5, 1), 8, 2)
     result = frozen(refine="best")(Clip(large, clip.times, clip.sound, RATE))
@@ -102,7 +102,7 @@ def test_source_size_is_kept_and_large_frames_are_worked_on_small():
 
 
 def test_why_frames_are_empty():
-    clip, _ = film(["red", "red"])
+    clip, _ = video(["red", "red"])
     mute = Clip(clip.frames, clip.times, np.zeros(0, np.float32), RATE)
     assert frozen()(mute).reasons == ("no sound", "no sound")
     late = Clip(clip.frames, np.array([0.5, 11.5]), clip.sound, RATE)
@@ -116,14 +116,14 @@ def test_why_frames_are_empty():
 
 
 def test_no_frames_give_no_answers():
-    clip, _ = film(["red"])
+    clip, _ = video(["red"])
     empty = Clip(clip.frames[:0], clip.times[:0], clip.sound, RATE)
     assert frozen()(empty).masks.shape == (0, SIDE, SIDE)
 
 
 def test_the_recordings_noise_floor_can_be_given():
-    """A piece cut out of a long film knows the film's floor, not only its own."""
-    clip, _ = film(["", ""], room=-50)
+    """A piece cut out of a long video knows the video's floor, not only its own."""
+    clip, _ = video(["", ""], room=-50)
     assert frozen()(clip).reasons == ("silent", "silent")
     known = Clip(clip.frames, clip.times, clip.sound, RATE, noise_floor=-75.0)
     assert frozen()(known).reasons == ("", "")
@@ -131,21 +131,21 @@ def test_the_recordings_noise_floor_can_be_given():
 
 def test_the_gate_and_the_ear_have_their_own_windows():
     """A frame in a quiet second, a second from the next sound: the ear could hear it, the gate does not."""
-    clip, _ = film(["red", "", "", "red"])
+    clip, _ = video(["red", "", "", "red"])
     assert frozen(window=3.0)(clip).reasons == ("", "silent", "silent", "")
     assert frozen(window=1.0, gate_window=3.0)(clip).reasons == ("", "", "", "")
 
 
 def test_sound_times_choose_the_second():
-    clip, truth = film(["red", "blue"])
+    clip, truth = video(["red", "blue"])
     moved = Clip(clip.frames, clip.times, clip.sound, RATE, sound_times=clip.times[::-1].copy())
     assert (ious(frozen()(moved).masks, truth[::-1]) > 0.8).all()
 
 
 def test_nothing_is_computed_twice_or_in_vain():
-    clip, _ = film(["red", "", "red", "red", ""])
+    clip, _ = video(["red", "", "red", "red", ""])
     same = Clip(clip.frames, clip.times, np.tile(tone("red"), 5).astype(np.float32), RATE)
-    encoder = ColourEncoder()
+    encoder = ColorEncoder()
     method = Frozen(encoder, None, config())
     assert method(clip).reasons == ("", "silent", "", "", "silent")
     assert (encoder.sounds_encoded, encoder.images_encoded) == (3, 1)  # five equal frames, two silent
@@ -154,7 +154,7 @@ def test_nothing_is_computed_twice_or_in_vain():
 
 
 def test_batches_do_not_matter():
-    clip, _ = film(HEARD)
+    clip, _ = video(HEARD)
     one, all_at_once = frozen(batch=1)(clip), frozen(batch=8)(clip)
     assert np.array_equal(one.masks, all_at_once.masks)
     np.testing.assert_allclose(one.scores, all_at_once.scores, rtol=1e-5)
@@ -163,7 +163,7 @@ def test_batches_do_not_matter():
 @pytest.mark.parametrize("make", [TinyTransformer, TinyConvolution])
 def test_zero_gates_are_the_frozen_method(make):
     encoder = make()
-    clip, _ = film(HEARD)
+    clip, _ = video(HEARD)
     plain = Frozen(encoder, None, config())(clip)
     fused = Moca(encoder, AdapterSet(encoder, count=2), None, config())(clip)
     for field in ("masks", "heatmaps", "scores", "times"):
@@ -176,8 +176,8 @@ def test_another_clips_sound_reaches_the_adapters_only(make):
     encoder = make()
     adapters = open_gates(AdapterSet(encoder, count=2), 2.0)
     method = Moca(encoder, adapters, None, config())
-    clip, _ = film(["red", "", "blue"])
-    other, _ = film(["green", "green", ""])
+    clip, _ = video(["red", "", "blue"])
+    other, _ = video(["green", "green", ""])
     right, wrong = method(clip), method(clip, adapter_clip=other)
     assert right.reasons == wrong.reasons == ("", "silent", "")  # the gate hears the clip itself
     assert not np.allclose(right.heatmaps[0], wrong.heatmaps[0])
@@ -195,7 +195,7 @@ def test_weights_are_not_touched():
     encoder = TinyTransformer()
     adapters = open_gates(AdapterSet(encoder, count=2))
     before = encoder.weights_hash(), adapters.weights_hash()
-    Moca(encoder, adapters, None, config())(film(["red"])[0])
+    Moca(encoder, adapters, None, config())(video(["red"])[0])
     assert (encoder.weights_hash(), adapters.weights_hash()) == before
 
 
@@ -204,7 +204,7 @@ def test_settings_say_everything():
     adapters = AdapterSet(encoder, count=2)
     method = Moca(encoder, adapters, SuperpixelProposer(), config(refine="mpm"))
     settings = json.loads(json.dumps(method.settings))
-    assert settings == method.settings == method(film(["red"])[0]).settings
+    assert settings == method.settings == method(video(["red"])[0]).settings
     assert settings["method"] == "moca"
     assert settings["encoder"]["weights"] == encoder.weights_hash()
     assert settings["adapters"]["weights"] == adapters.weights_hash()
@@ -226,7 +226,7 @@ def test_a_share_of_the_heat():
 
 def test_proposals_need_a_proposer():
     with pytest.raises(UsageError, match="needs a proposer"):
-        Moca(ColourEncoder(), None, None, MocaConfig(refine="mpm"))
+        Moca(ColorEncoder(), None, None, MocaConfig(refine="mpm"))
 
 
 @pytest.mark.parametrize(

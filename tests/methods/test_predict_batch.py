@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.color_models import ColourProposer, CropEncoder
+from helpers.color_models import ColorProposer, CropEncoder
 from helpers.tiny_encoders import TinyConvolution, TinyTransformer, open_gates
-from helpers.tone_video import film
+from helpers.tone_video import video
 from moca_avs.clip import Clip
 from moca_avs.methods.base import BatchedMethod
 from moca_avs.methods.bind import SamBind
@@ -26,7 +26,7 @@ def clips():
         frames = rng.integers(0, 256, (len(clip), height, width, 3)).astype(np.uint8)
         return replace(clip, frames=frames, sample_rate=rate, times=clip.times * 2000 / rate)
 
-    first, second, third = (film(heard)[0] for heard in (["red", "", "blue"], ["green"], ["blue"] * 5))
+    first, second, third = (video(heard)[0] for heard in (["red", "", "blue"], ["green"], ["blue"] * 5))
     silent = Clip(first.frames, first.times, np.zeros_like(first.sound), 2000)
     mute = Clip(first.frames, first.times, first.sound[:0], 2000)
     empty = Clip(first.frames[:0], first.times[:0], first.sound, 2000)
@@ -44,7 +44,7 @@ def build(make, **changes):
     encoder = make()
     torch.manual_seed(0)  # of the adapters
     config = MocaConfig(**({"window": 1.0, "clusters": 3, "proposals": "superpixels"} | changes))
-    return Moca(encoder, open_gates(AdapterSet(encoder, count=2), 2.0), ColourProposer(), config)
+    return Moca(encoder, open_gates(AdapterSet(encoder, count=2), 2.0), ColorProposer(), config)
 
 
 def check(result, alone):
@@ -70,7 +70,7 @@ def check(result, alone):
     ids=str,
 )
 def test_each_clip_gets_what_it_gets_alone(make, changes):
-    together = build(make, **changes).many(clips())
+    together = build(make, **changes).predict_batch(clips())
     assert len(together) == 6
     assert sum(not reason for result in together for reason in result.reasons) >= 5
     for clip, result in zip(clips(), together, strict=True):
@@ -79,8 +79,8 @@ def test_each_clip_gets_what_it_gets_alone(make, changes):
 
 def test_the_order_of_clips_does_not_matter():
     order = [5, 2, 0, 4, 1, 3]
-    there = build(TinyTransformer).many(clips())
-    back = build(TinyTransformer).many([clips()[index] for index in order])
+    there = build(TinyTransformer).predict_batch(clips())
+    back = build(TinyTransformer).predict_batch([clips()[index] for index in order])
     for index, result in zip(order, back, strict=True):
         check(result, there[index])
 
@@ -88,7 +88,7 @@ def test_the_order_of_clips_does_not_matter():
 def test_pieces_of_one_clip_can_be_asked_about_together():
     whole = clips()[5]
     pieces = [replace(whole, frames=whole.frames[i], times=whole.times[i]) for i in (slice(2), slice(2, 5))]
-    first, second = build(TinyConvolution).many(pieces)
+    first, second = build(TinyConvolution).predict_batch(pieces)
     alone = build(TinyConvolution)(whole)
     assert np.array_equal(np.concatenate([first.masks, second.masks]), alone.masks)
     assert first.reasons + second.reasons == alone.reasons
@@ -98,7 +98,7 @@ def test_a_batch_is_filled_from_several_clips():
     method = build(TinyConvolution, batch=4)
     stem, sizes = method.encoder.image_stem, []
     method.encoder.image_stem = lambda images: sizes.append(len(images)) or stem(images)
-    results = method.many(clips())
+    results = method.predict_batch(clips())
     heard = sum(reason not in ("silent", "no sound") for result in results for reason in result.reasons)
     assert (heard, sizes) == (8, [4, 4])
     for clip in clips():  # the same frames again: remembered
@@ -111,10 +111,10 @@ def test_equal_samples_at_another_rate_are_another_sound():
     slow = replace(clip, sample_rate=500, times=clip.times * 2)
     method = build(TinyConvolution, window=100.0, batch=100)  # all of the sound, for both
     rates = []
-    method.encoder.prepare_sound = lambda sound, rate: (
-        rates.append(rate) or TinyConvolution.prepare_sound(method.encoder, sound, rate)
+    method.encoder.prepare_audio = lambda sound, rate: (
+        rates.append(rate) or TinyConvolution.prepare_audio(method.encoder, sound, rate)
     )
-    method.many([clip, slow, clip])
+    method.predict_batch([clip, slow, clip])
     assert sorted(rates) == [500, 1000]
 
 
@@ -123,9 +123,9 @@ def test_who_can_do_it():
     frozen = Frozen(encoder, None, MocaConfig(refine="none", window=1.0))
     assert isinstance(frozen, BatchedMethod)
     assert isinstance(build(TinyConvolution), BatchedMethod)
-    assert not isinstance(SamBind(CropEncoder(), ColourProposer(), BaselineConfig()), BatchedMethod)
+    assert not isinstance(SamBind(CropEncoder(), ColorProposer(), BaselineConfig()), BatchedMethod)
     assert frozen.device.type == "cpu"
     encoder.device = "cuda:1"
     assert (frozen.device.type, frozen.device.index) == ("cuda", 1)
-    for clip, result in zip(clips(), frozen.many(clips()), strict=True):
+    for clip, result in zip(clips(), frozen.predict_batch(clips()), strict=True):
         check(result, frozen(clip))

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from helpers.color_models import (
-    ColourDetector,
-    ColourGrounder,
-    ColourProposer,
-    ColourSegmenter,
+    ColorDetector,
+    ColorGrounder,
+    ColorProposer,
+    ColorSegmenter,
     CropEncoder,
     ToneTagger,
 )
 from helpers.tiny_encoders import TinyConvolution
-from helpers.tone_video import film
+from helpers.tone_video import video
 from moca_avs.clip import Clip
 from moca_avs.methods.at_gdino_sam import AtGdinoSam
 from moca_avs.methods.bind import OwodBind, SamBind
@@ -63,24 +63,24 @@ class CountingConvolution(TinyConvolution):
 def build(name, **changes):
     """A method, its encoder (or None), and its image parts."""
     if name in ("moca", "frozen"):
-        encoder, proposer = CountingConvolution(), Asked(ColourProposer())
+        encoder, proposer = CountingConvolution(), Asked(ColorProposer())
         config = MocaConfig(**({"window": 1.0, "clusters": 2, "proposals": "superpixels"} | changes))
         adapters = AdapterSet(encoder, "last", 2, latents=2, bottleneck=4) if name == "moca" else None
         method = Moca(encoder, adapters, proposer, config) if adapters else Frozen(encoder, proposer, config)
         return method, encoder, [proposer]
     config, encoder = BaselineConfig(window=1.0), CountingCrops()
     if name == "at-gdino-sam":
-        parts = [Asked(ColourGrounder()), Asked(ColourSegmenter())]
+        parts = [Asked(ColorGrounder()), Asked(ColorSegmenter())]
         return AtGdinoSam(ToneTagger(), *parts, config), None, parts
     if name == "owod-bind":
-        parts = [Asked(ColourDetector()), Asked(ColourSegmenter())]
+        parts = [Asked(ColorDetector()), Asked(ColorSegmenter())]
         return OwodBind(encoder, *parts, config), encoder, parts
-    parts = [Asked(ColourProposer())]
+    parts = [Asked(ColorProposer())]
     return SamBind(encoder, *parts, config), encoder, parts
 
 
 def different(clip):
-    """The same film, every frame a little different."""
+    """The same video, every frame a little different."""
     frames = clip.frames.copy()
     frames[:, 0, 0, 0] = np.arange(len(clip))
     return Clip(frames, clip.times, clip.sound, clip.sample_rate)
@@ -88,7 +88,7 @@ def different(clip):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_silent_frames_are_never_looked_at(name):
-    clip = different(film(["", "red", "", "", "blue", ""])[0])
+    clip = different(video(["", "red", "", "", "blue", ""])[0])
     method, encoder, parts = build(name)
     result = method(clip)
     assert [bool(reason) for reason in result.reasons] == [True, False, True, True, False, True]
@@ -99,12 +99,12 @@ def test_silent_frames_are_never_looked_at(name):
     if name in ("moca", "frozen"):
         assert encoder.prepared == 2
     elif encoder is not None:
-        assert encoder.prepared == 2 * (3 if name == "owod-bind" else 4)  # coloured things, and the ground
+        assert encoder.prepared == 2 * (3 if name == "owod-bind" else 4)  # colored things, and the ground
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_film_without_any_sound_asks_nobody(name):
-    clip = different(film(["", ""])[0])
+def test_a_video_without_any_sound_asks_nobody(name):
+    clip = different(video(["", ""])[0])
     method, encoder, parts = build(name)
     for sound in (clip.sound, clip.sound[:0]):
         method(Clip(clip.frames, clip.times, sound, clip.sample_rate))
@@ -114,7 +114,7 @@ def test_a_film_without_any_sound_asks_nobody(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_equal_frames_are_looked_at_once_whatever_is_heard(name):
-    clip, _ = film(["red", "blue", "red", "green"])
+    clip, _ = video(["red", "blue", "red", "green"])
     method, encoder, parts = build(name)
     method(clip)
     method(clip)
@@ -129,7 +129,7 @@ def test_equal_frames_are_looked_at_once_whatever_is_heard(name):
 
 
 def test_where_the_coarse_mask_may_be_empty_proposals_wait_for_it():
-    clip = different(film(["red", "blue", "green"])[0])
+    clip = different(video(["red", "blue", "green"])[0])
     method, _, (proposer,) = build("frozen", sounding="threshold", sounding_threshold=0.999999)
     result = method(clip)
     assert result.reasons == ("below threshold",) * 3

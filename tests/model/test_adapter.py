@@ -20,12 +20,12 @@ def count(module):
 class Widths:
     """ImageBind's sizes, without ImageBind."""
 
-    name, sites = "sizes", ("attention", "mlp")
+    name, hook_points = "sizes", ("attention", "mlp")
 
     def adapter_pairs(self, placement, number):
         return [(26 + i, 6 + i) for i in range(number)]
 
-    def site_widths(self, image_block, audio_layer):
+    def hook_widths(self, image_block, audio_layer):
         return HookWidths(1280, 1280, 768)
 
     def weights_hash(self):
@@ -98,8 +98,8 @@ def test_each_site_has_its_own_states_and_module(encoder):
     assert adapters.first_block == 2
     assert adapters.at(1, sounds) is None
     added = adapters.at(3, sounds)
-    assert set(added) == set(encoder.sites)
-    width = encoder.site_widths(3, 2)
+    assert set(added) == set(encoder.hook_points)
+    width = encoder.hook_widths(3, 2)
     for site, add in added.items():
         tokens = torch.randn(3, 7, width.image_in)
         module = adapters.get_submodule(f"block03_{site}")

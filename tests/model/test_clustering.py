@@ -132,7 +132,7 @@ def test_an_empty_cluster_is_given_a_stray_point():
 
 
 @pytest.mark.parametrize("clusters", [1, 2, 8])
-def test_the_nearest_centre_is_the_first_of_the_best(clusters):
+def test_the_nearest_center_is_the_first_of_the_best(clusters):
     rng = torch.Generator().manual_seed(0)
     cosines = torch.randint(-2, 3, (2, 3, clusters, 5, 4), generator=rng) / 2  # full of ties
     expected = np.argmax(cosines.numpy(), axis=2)  # numpy promises the first

@@ -29,18 +29,18 @@ def slow_pixel(f, g, i, j, k, window, ssd_weight, ncc_weight, ncc):
 
 
 def slow_cost(f, g, window=3, max_disparity=None, ssd_weight=1.0, ncc_weight=1.0, ncc="one_minus",
-              normalise="image_rms", weights=None):  # fmt: skip
+              normalize="image_rms", weights=None):  # fmt: skip
     costs = []
     for n in range(len(f)):
         x, y = f[n], g[n]
-        if normalise == "image_rms":
+        if normalize == "image_rms":
             x, y = x / slow_scale(x), y / slow_scale(y)
         _, h, w = x.shape
         total, mass = 0.0, 0.0
         for i in range(h):
             for j in range(w):
-                places = [k for k in range(w) if max_disparity is None or abs(k - j) <= max_disparity]
-                best = min(slow_pixel(x, y, i, j, k, window, ssd_weight, ncc_weight, ncc) for k in places)
+                sources = [k for k in range(w) if max_disparity is None or abs(k - j) <= max_disparity]
+                best = min(slow_pixel(x, y, i, j, k, window, ssd_weight, ncc_weight, ncc) for k in sources)
                 weight = 1.0 if weights is None else weights[n, i, j]
                 total, mass = total + weight * best, mass + weight
         costs.append(total / mass)
@@ -48,7 +48,7 @@ def slow_cost(f, g, window=3, max_disparity=None, ssd_weight=1.0, ncc_weight=1.0
 
 
 CASES = [
-    # h, w, C, window, max_disparity, ssd, ncc, form, normalise, weighted
+    # h, w, C, window, max_disparity, ssd, ncc, form, normalize, weighted
     (5, 6, 4, 3, None, 1.0, 1.0, "one_minus", "image_rms", False),
     (6, 4, 3, 5, None, 1.0, 1.0, "one_minus", "image_rms", True),
     (4, 7, 5, 1, 2, 1.0, 1.0, "one_minus", "image_rms", True),
@@ -64,14 +64,14 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_equals_the_slow_reference_in_value_and_gradient(case):
-    h, w, channels, window, reach, ssd, ncc_weight, form, normalise, weighted = case
+    h, w, channels, window, reach, ssd, ncc_weight, form, normalize, weighted = case
     torch.manual_seed(h * 100 + w)
     f = torch.randn(2, channels, h, w, dtype=torch.float64, requires_grad=True)
     g = (torch.randn(2, channels, h, w, dtype=torch.float64) * 3).requires_grad_()
     weights = torch.rand(2, h, w, dtype=torch.float64) + 0.1 if weighted else None
     options = {
         "window": window, "max_disparity": reach, "ssd_weight": ssd, "ncc_weight": ncc_weight, "ncc": form,
-        "normalise": normalise, "weights": weights,
+        "normalize": normalize, "weights": weights,
     }  # fmt: skip
     fast, slow = matching_cost(f, g, **options), slow_cost(f, g, **options)
     torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-10)
@@ -118,7 +118,7 @@ def test_what_each_setting_is_for():
     ncc = matching_cost(f, g, window=1, max_disparity=0, ssd_weight=0)
     torch.testing.assert_close(both, ssd + ncc)
     assert torch.allclose(matching_cost(f, f * 5), torch.zeros(1), atol=1e-5)  # one number per image is free
-    assert matching_cost(f, f * 5, normalise="none", ncc_weight=0, window=1, max_disparity=0) > 16
+    assert matching_cost(f, f * 5, normalize="none", ncc_weight=0, window=1, max_disparity=0) > 16
     literal = matching_cost(f, g, window=1, max_disparity=0, ssd_weight=0, ncc="literal")
     torch.testing.assert_close(literal, 1 - ncc)
 
@@ -182,7 +182,7 @@ def test_audio_weights_look_where_the_sound_is():
         (((1, 2, 3, 3), (1, 2, 3, 3)), {"window": 2}),
         (((1, 2, 3, 3), (1, 2, 3, 3)), {"max_disparity": -1}),
         (((1, 2, 3, 3), (1, 2, 3, 3)), {"ncc": "minus"}),
-        (((1, 2, 3, 3), (1, 2, 3, 3)), {"normalise": "pixel"}),
+        (((1, 2, 3, 3), (1, 2, 3, 3)), {"normalize": "pixel"}),
         (((1, 2, 3, 3), (1, 2, 3, 3)), {"weights": torch.ones(1, 3)}),
     ],
 )
@@ -197,3 +197,11 @@ def test_float32_is_enough_at_training_size():
     torch.testing.assert_close(
         matching_cost(f, g).double(), matching_cost(f.double(), g.double()), rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("cost", [matching_cost, matching_map, pool_cost])
+def test_the_old_keyword_is_accepted_with_a_warning(cost):
+    f, g = torch.randn(2, 1, 3, 4, 5, generator=torch.Generator().manual_seed(0)).unbind(0)
+    with pytest.warns(DeprecationWarning, match="normalize="):
+        old = cost(f, g, normalise="none")
+    torch.testing.assert_close(old, cost(f, g, normalize="none"), rtol=0, atol=0)

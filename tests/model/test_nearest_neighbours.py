@@ -24,10 +24,10 @@ def slow(unit, owner, width):
     return torch.tensor(rows)
 
 
-def clustered(total, dims, centres, noise, seed=0):
+def clustered(total, dims, centers, noise, seed=0):
     rng = torch.Generator().manual_seed(seed)
-    which = torch.randint(0, centres, (total,), generator=rng)
-    middle = torch.randn(centres, dims, generator=rng)[which]
+    which = torch.randint(0, centers, (total,), generator=rng)
+    middle = torch.randn(centers, dims, generator=rng)[which]
     return on_grid(middle + noise * torch.randn(total, dims, generator=rng))
 
 

@@ -12,14 +12,14 @@ from moca_avs.proposals.grounding_dino import GroundingDino, clean
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
+def sources(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights") / "grounding-dino"
     return ModelSources(write_tiny_grounding_dino(folder).parent)
 
 
 @pytest.fixture(scope="module")
-def grounder(places):
-    return GroundingDino(places, box_threshold=0.0, text_threshold=0.0)
+def grounder(sources):
+    return GroundingDino(sources, box_threshold=0.0, text_threshold=0.0)
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def frame():
     return np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
 
 
-def reference(places, frame, text, threshold):
+def reference(sources, frame, text, threshold):
     """Scores and boxes by transformers alone, best first."""
-    folder = places.source("grounding-dino")
+    folder = sources.source("grounding-dino")
     model = transformers.GroundingDinoForObjectDetection.from_pretrained(folder)
     processor = transformers.GroundingDinoProcessor(
         transformers.GroundingDinoImageProcessorPil.from_pretrained(folder),
@@ -45,9 +45,9 @@ def reference(places, frame, text, threshold):
     return found["scores"][order].numpy(), found["boxes"][order].numpy()
 
 
-def test_boxes_and_scores_are_transformers_own(places, grounder, frame):
+def test_boxes_and_scores_are_transformers_own(sources, grounder, frame):
     boxes, scores = grounder(frame, ["Dog", "a cat."])
-    expected_scores, expected_boxes = reference(places, frame, "dog. a cat.", 0.0)
+    expected_scores, expected_boxes = reference(sources, frame, "dog. a cat.", 0.0)
     cut = expected_boxes.clip(0, [80, 48, 80, 48])
     assert (boxes.dtype, scores.dtype) == (np.float32, np.float32)
     np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
@@ -60,23 +60,23 @@ def test_what_is_asked_changes_what_is_found(grounder, frame):
     assert not np.array_equal(grounder(frame, ["dog"])[1], grounder(frame, ["drum"])[1])
 
 
-def test_the_box_threshold_cuts(places, frame):
-    _, scores = GroundingDino(places, box_threshold=0.0, text_threshold=0.0)(frame, ["dog"])
+def test_the_box_threshold_cuts(sources, frame):
+    _, scores = GroundingDino(sources, box_threshold=0.0, text_threshold=0.0)(frame, ["dog"])
     limit = float(np.median(scores))
-    _, above = GroundingDino(places, box_threshold=limit, text_threshold=0.0)(frame, ["dog"])
+    _, above = GroundingDino(sources, box_threshold=limit, text_threshold=0.0)(frame, ["dog"])
     assert np.array_equal(above, scores[scores > limit])
     assert 0 < len(above) < len(scores)
 
 
-def test_a_box_must_name_a_word_above_the_text_threshold(places, grounder, frame):
+def test_a_box_must_name_a_word_above_the_text_threshold(sources, grounder, frame):
     _, scores = grounder(frame, ["dog", "cat"])
-    none, _ = GroundingDino(places, box_threshold=0.0, text_threshold=1.0)(frame, ["dog", "cat"])
+    none, _ = GroundingDino(sources, box_threshold=0.0, text_threshold=1.0)(frame, ["dog", "cat"])
     assert len(scores) > 0
     assert none.shape == (0, 4)
 
 
-def test_nothing_above_the_threshold_is_no_box(places, frame):
-    boxes, scores = GroundingDino(places, box_threshold=1.0)(frame, ["dog"])
+def test_nothing_above_the_threshold_is_no_box(sources, frame):
+    boxes, scores = GroundingDino(sources, box_threshold=1.0)(frame, ["dog"])
     assert (boxes.shape, scores.shape) == ((0, 4), (0,))
 
 
@@ -95,11 +95,11 @@ def test_texts_are_lower_case_without_doubles_ended_by_full_stops(grounder):
     assert grounder.texts(["Dog", "a  Cat.", "dog", ""]) == ["dog. a cat."]
 
 
-def test_long_lists_are_split_and_every_phrase_is_asked(places, grounder, frame):
+def test_long_lists_are_split_and_every_phrase_is_asked(sources, grounder, frame):
     phrases = [f"{word} {number}" for number in "abcdefghij" for word in PHRASES[:10]] * 2
     phrases = [f"{phrase} {'all ' * (i % 5)}".strip() for i, phrase in enumerate(phrases)]
     texts = grounder.texts(phrases)
-    tokenizer = transformers.BertTokenizer.from_pretrained(places.source("grounding-dino"))
+    tokenizer = transformers.BertTokenizer.from_pretrained(sources.source("grounding-dino"))
     lengths = [len(tokenizer(text)["input_ids"]) for text in texts]
     asked = [phrase.strip() for text in texts for phrase in text.split(".") if phrase.strip()]
     assert asked == list(dict.fromkeys(phrases))
@@ -117,8 +117,8 @@ def test_a_phrase_longer_than_a_text_is_told(grounder):
         grounder.texts(["dog " * 254])
 
 
-def test_settings_tell_thresholds_and_hash(places):
-    settings = GroundingDino(places).settings
+def test_settings_tell_thresholds_and_hash(sources):
+    settings = GroundingDino(sources).settings
     assert (settings["box_threshold"], settings["text_threshold"]) == (0.35, 0.25)
     assert len(settings["weights"]["sha256"]["model.safetensors"]) == 64
 

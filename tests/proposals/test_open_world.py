@@ -48,7 +48,7 @@ class Rectangles:
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
+def sources(tmp_path_factory):
     return ModelSources(
         write_tiny_weights(tmp_path_factory.mktemp("weights"), "sam", "grounding-dino", "owlv2")
     )
@@ -86,10 +86,10 @@ def test_masks_with_nothing_in_them_are_left_out(frame):
 
 
 @pytest.mark.parametrize("shape", [(48, 80, 3), (80, 48, 3), (50, 50, 3)])
-def test_owl_boxes_are_those_of_its_own_forward(places, shape):
+def test_owl_boxes_are_those_of_its_own_forward(sources, shape):
     """Boxes and objectness of a whole forward pass (with any text), scaled by transformers."""
     frame = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    folder = places.source("owlv2")
+    folder = sources.source("owlv2")
     model = transformers.Owlv2ForObjectDetection.from_pretrained(folder)
     processor = transformers.Owlv2ImageProcessorPil.from_pretrained(folder)
     pixels = processor(frame, return_tensors="pt")["pixel_values"].float()
@@ -99,7 +99,7 @@ def test_owl_boxes_are_those_of_its_own_forward(places, shape):
     (expected,) = processor.post_process_object_detection(
         output, threshold=0.0, target_sizes=[frame.shape[:2]]
     )
-    boxes, scores = OwlObjectness(places, nms_iou=1.0)(frame)
+    boxes, scores = OwlObjectness(sources, nms_iou=1.0)(frame)
     order = expected["scores"].argsort(descending=True)
     height, width = shape[:2]
     cut = expected["boxes"][order].numpy().clip(0, [width, height, width, height])
@@ -109,17 +109,17 @@ def test_owl_boxes_are_those_of_its_own_forward(places, shape):
     assert len(boxes) > 5
 
 
-def test_owl_suppresses_doubles(places, frame):
-    every, _ = OwlObjectness(places, nms_iou=1.0)(frame)
-    boxes, scores = OwlObjectness(places)(frame)
+def test_owl_suppresses_doubles(sources, frame):
+    every, _ = OwlObjectness(sources, nms_iou=1.0)(frame)
+    boxes, scores = OwlObjectness(sources)(frame)
     assert 1 < len(boxes) < len(every)
     assert np.triu(box_iou(boxes, boxes), 1).max() <= 0.5
     assert np.all(np.diff(scores) <= 0)
 
 
 @pytest.mark.parametrize("name", ["openworld-sam", "owl-sam"])
-def test_cascades_by_name_are_deterministic_masks(places, frame, name):
-    proposer = build_proposer(name, places)
+def test_cascades_by_name_are_deterministic_masks(sources, frame, name):
+    proposer = build_proposer(name, sources)
     masks = proposer(frame)
     assert (masks.dtype, masks.shape[1:]) == (bool, (48, 80))
     assert len(masks) > 0
@@ -127,8 +127,8 @@ def test_cascades_by_name_are_deterministic_masks(places, frame, name):
     assert np.array_equal(masks, proposer(frame))
 
 
-def test_the_grid_by_name_joined_with_a_cascade(places, frame):
-    joined = build_proposer("owl-sam+sam-grid", places)
+def test_the_grid_by_name_joined_with_a_cascade(sources, frame):
+    joined = build_proposer("owl-sam+sam-grid", sources)
     assert len(joined(frame)) > 0
     assert joined.settings["proposers"][1]["points_per_side"] == 32
 

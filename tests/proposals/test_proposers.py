@@ -1,4 +1,4 @@
-"""Proposers on drawn pictures: things are found, sizes come back, equal frames are asked once."""
+"""Proposers on drawn images: things are found, sizes come back, equal frames are asked once."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from moca_avs.proposals.superpixels import SuperpixelProposer, merge_hierarchy
 
 
 def scene(height=120, width=160):
-    """A two-coloured ball and a blue box on grass; the ball's halves, the ball and the box are things."""
+    """A two-colored ball and a blue box on grass; the ball's halves, the ball and the box are things."""
     rng = np.random.default_rng(0)
     frame = np.full((height, width, 3), (70, 140, 60), np.float64)
     y, x = np.mgrid[:height, :width] / (height / 120)
@@ -53,13 +53,13 @@ def test_odd_sizes(size):
 
 def test_merging_joins_the_most_alike_neighbours_first():
     labels = np.repeat([[0, 1, 2, 3]], 4, 0).repeat(3, 1)
-    colours = np.array([(200, 0, 0), (190, 0, 0), (0, 0, 200), (0, 0, 180)], np.uint8)
-    regions = merge_hierarchy(labels, colours[labels])
+    colors = np.array([(200, 0, 0), (190, 0, 0), (0, 0, 200), (0, 0, 180)], np.uint8)
+    regions = merge_hierarchy(labels, colors[labels])
     found = {tuple(np.flatnonzero(region)) for region in regions}
     assert found == {(0,), (1,), (2,), (3,), (0, 1), (2, 3), (0, 1, 2, 3)}
     assert len(regions) == 7
-    greys = np.array([200, 195, 180, 120], np.uint8)[labels][..., None].repeat(3, 2)
-    merged = merge_hierarchy(labels, greys)  # the mean of what has merged counts, not its first part
+    grays = np.array([200, 195, 180, 120], np.uint8)[labels][..., None].repeat(3, 2)
+    merged = merge_hierarchy(labels, grays)  # the mean of what has merged counts, not its first part
     assert (0, 1, 2) in {tuple(np.flatnonzero(region)) for region in merged}
 
 
@@ -121,11 +121,11 @@ def test_equal_frames_are_asked_once():
     masks = np.random.default_rng(0).random((3, 5, 7)) > 0.5
     inner = Counting(masks)
     proposer = CachedProposer(inner, frames=2)
-    dark, light, grey = (np.full((5, 7, 3), value, np.uint8) for value in (0, 255, 128))
+    dark, light, gray = (np.full((5, 7, 3), value, np.uint8) for value in (0, 255, 128))
     for frame in (light, dark, dark, light):
         assert np.array_equal(proposer(frame), masks ^ bool(frame[0, 0, 0]))
     assert inner.asked == 2
-    proposer(grey)
+    proposer(gray)
     proposer(light)
     assert inner.asked == 3
     proposer(dark)  # was forgotten

@@ -21,10 +21,10 @@ SIZES = [
 
 
 def alone(masks, size):
-    """Pillow on one picture at a time."""
-    pictures = [Image.fromarray(mask.astype(np.uint8) * 255) for mask in masks]
-    resized = [picture.resize(size[::-1], Image.Resampling.BILINEAR) for picture in pictures]
-    return np.array([np.asarray(picture) > 127 for picture in resized], bool).reshape(-1, *size)
+    """Pillow on one image at a time."""
+    images = [Image.fromarray(mask.astype(np.uint8) * 255) for mask in masks]
+    resized = [image.resize(size[::-1], Image.Resampling.BILINEAR) for image in images]
+    return np.array([np.asarray(image) > 127 for image in resized], bool).reshape(-1, *size)
 
 
 def noise(count, size, seed=0):

@@ -16,7 +16,7 @@ EVERYTHING = {"points_per_side": 5, "predicted_iou": -9.0, "stability": -1.0, "m
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
+def sources(tmp_path_factory):
     return ModelSources(write_tiny_sam(tmp_path_factory.mktemp("weights") / "sam").parent)
 
 
@@ -25,9 +25,9 @@ def frame():
     return np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
 
 
-def reference(places, frame, **prompts):
+def reference(sources, frame, **prompts):
     """Logits at the frame's size and predicted IoU, all by transformers, in one call."""
-    folder = places.source("sam")
+    folder = sources.source("sam")
     model = transformers.SamModel.from_pretrained(folder)
     processor = transformers.SamProcessor(transformers.SamImageProcessorPil.from_pretrained(folder))
     inputs = processor(frame, return_tensors="pt", **prompts)
@@ -40,9 +40,9 @@ def reference(places, frame, **prompts):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 64])
-def test_boxes_give_the_masks_that_transformers_gives(places, frame, chunk):
-    expected = (reference(places, frame, input_boxes=[BOXES.tolist()])[0][:, 0] > 0).numpy()
-    found = SamSegmenter(places, chunk=chunk)(frame, BOXES)
+def test_boxes_give_the_masks_that_transformers_gives(sources, frame, chunk):
+    expected = (reference(sources, frame, input_boxes=[BOXES.tolist()])[0][:, 0] > 0).numpy()
+    found = SamSegmenter(sources, chunk=chunk)(frame, BOXES)
     assert found.shape == (4, 48, 80)
     assert found.dtype == bool
     assert np.mean(found != expected) < 2e-4  # a chunk's sums may round another way
@@ -50,27 +50,27 @@ def test_boxes_give_the_masks_that_transformers_gives(places, frame, chunk):
     assert not np.array_equal(found[0], found[1])
 
 
-def test_masks_keep_the_order_of_the_boxes(places, frame):
-    segment = SamSegmenter(places, chunk=2)
+def test_masks_keep_the_order_of_the_boxes(sources, frame):
+    segment = SamSegmenter(sources, chunk=2)
     assert np.array_equal(segment(frame, BOXES[[2, 0, 1, 3]])[1], segment(frame, BOXES)[0])
 
 
-def test_a_frame_is_embedded_once(places, frame):
-    segment = SamSegmenter(places, chunk=1)
+def test_a_frame_is_embedded_once(sources, frame):
+    segment = SamSegmenter(sources, chunk=1)
     seen = []
     segment._sam._model.vision_encoder.register_forward_hook(lambda *_: seen.append(1))
     segment(frame, BOXES)
     assert len(seen) == 1
     assert segment(frame, BOXES[:0]).shape == (0, 48, 80)
     assert len(seen) == 1  # no box, no work
-    segment(frame.copy(), BOXES[1:])  # the same picture under another sound
+    segment(frame.copy(), BOXES[1:])  # the same image under another sound
     assert len(seen) == 1
     segment(frame[::-1].copy(), BOXES)
     assert len(seen) == 2
 
 
-def test_a_grid_of_many_chunks_embeds_its_frame_once(places, frame):
-    propose = SamPointGrid(places, chunk=2, **EVERYTHING)
+def test_a_grid_of_many_chunks_embeds_its_frame_once(sources, frame):
+    propose = SamPointGrid(sources, chunk=2, **EVERYTHING)
     seen, decoded = [], []
     propose._sam._model.vision_encoder.register_forward_hook(lambda *_: seen.append(1))
     propose._sam._model.mask_decoder.register_forward_hook(lambda *_: decoded.append(1))
@@ -79,12 +79,12 @@ def test_a_grid_of_many_chunks_embeds_its_frame_once(places, frame):
 
 
 @pytest.mark.parametrize("boxes", [np.zeros((2, 3)), np.zeros(4), np.full((1, 4), np.nan)])
-def test_boxes_that_are_none_are_told(places, frame, boxes):
+def test_boxes_that_are_none_are_told(sources, frame, boxes):
     with pytest.raises(UsageError, match=r"expected boxes \[P, 4\] of finite numbers"):
-        SamSegmenter(places)(frame, boxes)
+        SamSegmenter(sources)(frame, boxes)
 
 
-def test_grid_points_are_the_centres_of_cells():
+def test_grid_points_are_the_centers_of_cells():
     assert grid_points(2, (10, 40)).tolist() == [[10, 2.5], [30, 2.5], [10, 7.5], [30, 7.5]]
 
 
@@ -99,15 +99,15 @@ def grid_prompts(frame, n):
 
 
 @pytest.mark.parametrize("chunk", [7, 64])
-def test_the_grid_keeps_what_the_public_filters_keep(places, frame, chunk):
+def test_the_grid_keeps_what_the_public_filters_keep(sources, frame, chunk):
     """Without suppression and small-area filter: transformers' own `filter_masks` decides."""
     limits = {"predicted_iou": 1.2, "stability": 0.8}
-    masks, scores, processor = reference(places, frame, **grid_prompts(frame, 5))
+    masks, scores, processor = reference(sources, frame, **grid_prompts(frame, 5))
     expected, kept_scores, _ = processor.image_processor.filter_masks(
         masks, scores, frame.shape[:2], [0, 0, frame.shape[1], frame.shape[0]], *limits.values()
     )
     order = kept_scores.argsort(descending=True, stable=True).tolist()
-    grid = SamPointGrid(places, points_per_side=5, nms_iou=1.0, min_area=0.0, chunk=chunk, **limits)
+    grid = SamPointGrid(sources, points_per_side=5, nms_iou=1.0, min_area=0.0, chunk=chunk, **limits)
     assert 3 < len(expected) < 70
     assert [rle_counts(mask) for mask in grid(frame)] == [expected[i]["counts"] for i in order]
 
@@ -120,30 +120,30 @@ def rle_counts(mask):
     return [0, *counts] if flat[0] else counts
 
 
-def test_doubles_are_suppressed_best_first(places, frame):
-    many = SamPointGrid(places, nms_iou=1.0, **EVERYTHING)(frame)
-    few = SamPointGrid(places, nms_iou=0.5, **EVERYTHING)(frame)
+def test_doubles_are_suppressed_best_first(sources, frame):
+    many = SamPointGrid(sources, nms_iou=1.0, **EVERYTHING)(frame)
+    few = SamPointGrid(sources, nms_iou=0.5, **EVERYTHING)(frame)
     assert 1 < len(few) < len(many) == np.count_nonzero(many.any((1, 2)))
     overlap = mask_iou(torch.from_numpy(few)).fill_diagonal_(0)
     assert overlap.max() < 0.55  # suppressed on the decoder's grid, which is not quite the frame's
     assert np.array_equal(few[0], many[0])
 
 
-def test_small_masks_are_left_out(places, frame):
-    all_sizes = SamPointGrid(places, nms_iou=1.0, **EVERYTHING)(frame)
+def test_small_masks_are_left_out(sources, frame):
+    all_sizes = SamPointGrid(sources, nms_iou=1.0, **EVERYTHING)(frame)
     limit = float(np.median(all_sizes.mean((1, 2))))
-    large = SamPointGrid(places, nms_iou=1.0, **(EVERYTHING | {"min_area": limit}))(frame)
+    large = SamPointGrid(sources, nms_iou=1.0, **(EVERYTHING | {"min_area": limit}))(frame)
     assert 0 < len(large) < len(all_sizes)
     assert np.array_equal(large, all_sizes[all_sizes.mean((1, 2)) >= limit])
 
 
-def test_nothing_good_enough_is_no_mask(places, frame):
-    found = SamPointGrid(places, points_per_side=3, predicted_iou=99.0)(frame)
+def test_nothing_good_enough_is_no_mask(sources, frame):
+    found = SamPointGrid(sources, points_per_side=3, predicted_iou=99.0)(frame)
     assert (found.shape, found.dtype) == ((0, 48, 80), bool)
 
 
-def test_the_grid_repeats_itself_and_tells_its_settings(places, frame):
-    grid = SamPointGrid(places, points_per_side=4)
+def test_the_grid_repeats_itself_and_tells_its_settings(sources, frame):
+    grid = SamPointGrid(sources, points_per_side=4)
     assert np.array_equal(grid(frame), grid(frame))
     assert (grid.settings["predicted_iou"], grid.settings["stability"], grid.settings["nms_iou"]) == (
         0.88,
@@ -152,14 +152,14 @@ def test_the_grid_repeats_itself_and_tells_its_settings(places, frame):
     )
     assert len(grid.settings["weights"]["sha256"]["model.safetensors"]) == 64
     with pytest.raises(UsageError, match="points_per_side must be at least 1"):
-        SamPointGrid(places, points_per_side=0)
+        SamPointGrid(sources, points_per_side=0)
 
 
 @pytest.mark.parametrize("shape", [(200, 30, 3), (1, 1, 3), (64, 64, 3)])
-def test_any_shape_of_frame(places, shape):
+def test_any_shape_of_frame(sources, shape):
     frame = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    assert SamSegmenter(places)(frame, BOXES[:1]).shape == (1, *shape[:2])
-    assert SamPointGrid(places, **EVERYTHING)(frame).shape[1:] == shape[:2]
+    assert SamSegmenter(sources)(frame, BOXES[:1]).shape == (1, *shape[:2])
+    assert SamPointGrid(sources, **EVERYTHING)(frame).shape[1:] == shape[:2]
 
 
 def test_missing_weights_are_one_clear_error(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from moca_avs.proposals.masks import downscale, resize_mask
 from moca_avs.proposals.superpixels import SIDE, SuperpixelProposer, merge_hierarchy
 
 
-def picture(height, width, seed):
+def image(height, width, seed):
     """Soft blotches of many sizes with grain, or flat patches where many costs tie."""
     rng = np.random.default_rng(seed)
     if seed % 3 == 2:
@@ -67,7 +67,7 @@ def slow_proposals(proposer, frame):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_proposals_as_the_plain_definition(seed):
-    frame = picture(72, 96, seed)
+    frame = image(72, 96, seed)
     proposer = SuperpixelProposer()
     expected = slow_proposals(proposer, frame)
     assert len(expected) > 3
@@ -76,7 +76,7 @@ def test_proposals_as_the_plain_definition(seed):
 
 @pytest.mark.parametrize("scales", [(60.0,), (30.0, 100.0, 300.0)])
 def test_other_settings_on_a_larger_frame(scales):
-    frame = picture(240, 320, 1)
+    frame = image(240, 320, 1)
     proposer = SuperpixelProposer(scales, min_share=0.01, max_share=0.4, limit=20)
     expected = slow_proposals(proposer, frame)
     assert expected.shape == (20, 240, 320)
@@ -85,13 +85,13 @@ def test_other_settings_on_a_larger_frame(scales):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (3, 2), (300, 4), (257, 1)])
 def test_odd_sizes_as_the_plain_definition(size):
-    frame = picture(*size, 0)
+    frame = image(*size, 0)
     assert np.array_equal(SuperpixelProposer()(frame), slow_proposals(SuperpixelProposer(), frame))
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_merging_as_the_plain_definition(seed):
-    frame = picture(40, 60, seed)
+    frame = image(40, 60, seed)
     labels = felzenszwalb(frame, scale=50, sigma=0.8, min_size=5, channel_axis=-1)
     regions = merge_hierarchy(labels, frame)
     assert len(regions) == 2 * (labels.max() + 1) - 1 > 9
@@ -101,6 +101,6 @@ def test_merging_as_the_plain_definition(seed):
 def test_of_equal_costs_the_first_pair_merges():
     labels = np.arange(12).reshape(3, 4).repeat(4, 0).repeat(4, 1)
     chequered = ((labels + labels // 4) % 2 * 200).astype(np.uint8)
-    for grey in (np.zeros_like(chequered), chequered):
-        frame = grey[..., None].repeat(3, 2)
+    for gray in (np.zeros_like(chequered), chequered):
+        frame = gray[..., None].repeat(3, 2)
         assert np.array_equal(merge_hierarchy(labels, frame), slow_merging(labels, frame))

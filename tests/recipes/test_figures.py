@@ -1,4 +1,4 @@
-"""The pictures in docs/: what is said under them, and whose media they are."""
+"""The images in docs/: what is said under them, and whose media they are."""
 
 import importlib.util
 import sys
@@ -48,7 +48,7 @@ def figures():
 
 
 @pytest.mark.parametrize(
-    ("path", "licence", "holder"),
+    ("path", "terms", "holder"),
     [
         ("rcc:gcompris/src/a/deep/horn.svg", "CC-BY-3.0", "2014, A Painter"),
         ("rcc:gcompris/src/b/photo1.webp", "CC-BY-3.0", "2014, A Painter"),
@@ -57,8 +57,8 @@ def figures():
         ("rcc:gcompris/x/src/a/horn.svg", "GPL-3+", "2010 One; 2011 Two; 2012 Three and others"),
     ],
 )
-def test_the_last_paragraph_that_names_a_file_gives_its_terms(figures, path, licence, holder):
-    assert figures.terms(NOTICE, path) == (licence, holder)
+def test_the_last_paragraph_that_names_a_file_gives_its_terms(figures, path, terms, holder):
+    assert figures.terms(NOTICE, path) == (terms, holder)
 
 
 def test_a_file_without_terms_is_an_error(figures):
@@ -140,18 +140,18 @@ def test_heat_is_stretched_over_its_own_range(figures):
 
 
 def test_sheet_and_strip_hold_every_shot(figures, tmp_path):
-    known, film = scene(figures, (1, 0)), figures.Shot("film, 3 s", scene(figures, (0, 0)).clip)
+    known, video = scene(figures, (1, 0)), figures.Shot("video, 3 s", scene(figures, (0, 0)).clip)
 
     def method(clip):
         return said(LEFT)
 
     row = [caption for _, caption in figures.sheet_row(known, method, method)]
     assert row == ["s4 B", "hit", "hit", "IoU 1.00", "dog"]
-    assert [caption for _, caption in figures.sheet_row(film, method, method)][1:] == [""] * 4
-    odd = figures.sheet([known, film, known], method, method, trained=True)
-    even = figures.sheet([known, film], method, method, trained=False)
+    assert [caption for _, caption in figures.sheet_row(video, method, method)][1:] == [""] * 4
+    odd = figures.sheet([known, video, known], method, method, trained=True)
+    even = figures.sheet([known, video], method, method, trained=False)
     assert odd.shape[1] == even.shape[1] > 10 * figures.SHEET_CELL
     assert odd.shape[0] > even.shape[0] + figures.SHEET_CELL
-    strip = figures.strip([[known] * 3, [film] * 3], method, True, seed=0)
+    strip = figures.strip([[known] * 3, [video] * 3], method, True, seed=0)
     figures.save(tmp_path / "strip.png", strip)
     assert read_image(tmp_path / "strip.png").shape == strip.shape

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.color_world import AdaptedListener, ColourWorld, foreground, listener
+from helpers.color_world import AdaptedListener, ColorWorld, foreground, listener
 from moca_avs.errors import UsageError
 from moca_avs_bench.evaluation.compare import compare
 from moca_avs_bench.evaluation.report import read_report
@@ -56,7 +56,7 @@ def table_of(text, head):
 
 
 def test_every_row_of_every_tier_says_what_the_evaluations_say(hearing, tmp_path):
-    sets = {"s4": ColourWorld(12, tiers=("A", "B", "C")), "ms3": ColourWorld(4)}
+    sets = {"s4": ColorWorld(12, tiers=("A", "B", "C")), "ms3": ColorWorld(4)}
     methods = {"frozen": Frozen(), "moca": Adapted()}
     reports = hearing.evaluated(methods, sets, foreground, tmp_path, seed=0)
     pairs = hearing.compared(reports, tmp_path)
@@ -84,7 +84,7 @@ def test_every_row_of_every_tier_says_what_the_evaluations_say(hearing, tmp_path
 
 
 def test_a_second_run_goes_on_where_the_first_stopped(hearing, tmp_path, capsys):
-    world = ColourWorld(5)
+    world = ColorWorld(5)
 
     def run():
         found = hearing.evaluated({"frozen": Frozen()}, {"s4": world}, foreground, tmp_path, seed=0)
@@ -101,7 +101,7 @@ def test_a_second_run_goes_on_where_the_first_stopped(hearing, tmp_path, capsys)
 
 
 def test_without_adapters_the_report_says_so(hearing, tmp_path):
-    reports = hearing.evaluated({"frozen": Frozen()}, {"s4": ColourWorld(4)}, foreground, tmp_path, seed=0)
+    reports = hearing.evaluated({"frozen": Frozen()}, {"s4": ColorWorld(4)}, foreground, tmp_path, seed=0)
     pairs = hearing.compared(reports, tmp_path)
     assert pairs == {"s4": {}}
     text = hearing.to_markdown(reports, pairs, "x")

@@ -20,13 +20,13 @@ from moca_avs.training.trainer import train
 
 
 @pytest.fixture
-def places(tmp_path):
+def sources(tmp_path):
     return ModelSources(write_tiny_dino(tmp_path / "weights" / "dino").parent)
 
 
-def run(out, places, **changes):
+def run(out, sources, **changes):
     chosen = config(steps=1, checkpoint_every=1, **changes)
-    return train(TinyEncoder(), TinyData(), chosen, out, progress=False, places=places)
+    return train(TinyEncoder(), TinyData(), chosen, out, progress=False, sources=sources)
 
 
 def table(folder):
@@ -40,48 +40,48 @@ def test_auto_is_dino_for_imagebind_and_the_encoders_own_for_lite():
     assert with_pairing(TrainConfig(pairing="encoder"), "imagebind").pairing == "encoder"
 
 
-def test_the_table_is_that_of_the_features(tmp_path, places):
+def test_the_table_is_that_of_the_features(tmp_path, sources):
     data = TinyData()
-    features = DinoFeatures(places)
+    features = DinoFeatures(sources)
     single = torch.cat([features([data.frame(row)]) for row in range(len(data))])
     clips = [data.clip_id(row) for row in range(len(data))]
-    found = table(run(tmp_path / "run", places, pairing="dino"))
+    found = table(run(tmp_path / "run", sources, pairing="dino"))
     assert torch.equal(found.neighbours, neighbour_table(single, clips, neighbours=4).neighbours)
-    own = table(run(tmp_path / "own", places))
+    own = table(run(tmp_path / "own", sources))
     assert not torch.equal(found.neighbours, own.neighbours)
     assert found.fingerprint != own.fingerprint
     assert json.loads((tmp_path / "own" / "config.json").read_text())["training"]["pairing"] == "encoder"
 
 
-def test_few_pictures_are_in_memory_at_once(places):
+def test_few_images_are_in_memory_at_once(sources):
     data, seen = TinyData(), []
-    features = DinoFeatures(places)
+    features = DinoFeatures(sources)
 
     def watched(frames):
         seen.append(len(frames))
         return features(frames)
 
-    found = embed_rows(watched, data, range(36), progress=False, world=DistributedContext())
+    found = embed_rows(watched, data, range(36), progress=False, context=DistributedContext())
     assert found.shape == (36, 16)
     assert seen == [BATCH, BATCH, 36 - 2 * BATCH]
     assert data.reads == 36
 
 
-def test_a_folder_may_be_named_and_other_weights_make_another_table(tmp_path, places):
+def test_a_folder_may_be_named_and_other_weights_make_another_table(tmp_path, sources):
     other = write_tiny_dino(tmp_path / "other", seed=1)
-    first = table(run(tmp_path / "first", places, pairing="dino"))
-    second = table(run(tmp_path / "second", places, pairing=str(other)))
+    first = table(run(tmp_path / "first", sources, pairing="dino"))
+    second = table(run(tmp_path / "second", sources, pairing=str(other)))
     assert first.fingerprint != second.fingerprint
     assert not torch.equal(first.neighbours, second.neighbours)
 
 
-def test_a_table_from_other_weights_is_refused(tmp_path, places):
-    out = run(tmp_path / "run", places, pairing="dino")
+def test_a_table_from_other_weights_is_refused(tmp_path, sources):
+    out = run(tmp_path / "run", sources, pairing="dino")
     (out / "adapters.safetensors").unlink()  # as if it was stopped before the end
     write_tiny_dino(tmp_path / "weights" / "dino", seed=1)
     chosen = config(steps=1, checkpoint_every=1, pairing="dino")
     with pytest.raises(DataError, match="was made from"):
-        train(TinyEncoder(), TinyData(), chosen, out, True, progress=False, places=places)
+        train(TinyEncoder(), TinyData(), chosen, out, True, progress=False, sources=sources)
 
 
 def test_missing_weights_are_told_before_any_work(tmp_path):

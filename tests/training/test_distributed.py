@@ -84,16 +84,16 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_later(alone, tmp_path) ->
 
 def test_what_several_processes_can_not_share() -> None:
     two = DistributedContext(rank=1, size=2)
-    with pytest.raises(UsageError, match="listening"):
-        check_processes(two, config(objective="listening"), TinyData())
+    with pytest.raises(UsageError, match="infonce"):
+        check_processes(two, config(objective="infonce"), TinyData())
     with pytest.raises(UsageError, match="batch is 1"):
         check_processes(two, config(batch=1), TinyData())
-    check_processes(DistributedContext(), config(objective="listening", batch=1), TinyData())
+    check_processes(DistributedContext(), config(objective="infonce", batch=1), TinyData())
     check_processes(two, config(batch=2), TinyData())
 
 
 @pytest.mark.parametrize(("rows", "size"), [(7, 3), (6, 3), (2, 2), (9, 4)])
 def test_parts_are_whole_ordered_and_even(rows: int, size: int) -> None:
-    parts = [DistributedContext(rank, size).share(rows) for rank in range(size)]
+    parts = [DistributedContext(rank, size).shard(rows) for rank in range(size)]
     assert [row for part in parts for row in part] == list(range(rows))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1

@@ -18,7 +18,7 @@ SITES = ((0, "attention"), (1, "mlp"))
 PLENTY = 10**9
 
 
-def maker(data: TinyData | None = None, **changes: object) -> FeatureExtractor:
+def extractor(data: TinyData | None = None, **changes: object) -> FeatureExtractor:
     values = {"encoder": TinyEncoder(), "data": data or TinyData(12), "until_block": 2, "sites": SITES}
     return FeatureExtractor(**(values | changes))  # type: ignore[arg-type]
 
@@ -35,10 +35,10 @@ def assert_equal(found: PrecomputedFeatures, expected: PrecomputedFeatures) -> N
 
 def test_states_are_what_the_encoder_says() -> None:
     encoder, data = TinyEncoder(), TinyData(12)
-    states = maker(data)
+    states = extractor(data)
     images = encoder.prepare_images(np.stack([data.frame(row) for row in ROWS]))
     state = encoder.image_block(1, encoder.image_block(0, encoder.image_stem(images)))
-    sounds = encoder.encode_sound(torch.stack([encoder.prepare_sound(*data.sound(row)) for row in ROWS]))
+    sounds = encoder.encode_audio(torch.stack([encoder.prepare_audio(*data.sound(row)) for row in ROWS]))
     torch.testing.assert_close(states.images(ROWS), state)
     torch.testing.assert_close(states.features()[ROWS], encoder.image_feature(images))
     torch.testing.assert_close(states.sounds(ROWS).embedding, sounds.embedding)
@@ -48,7 +48,7 @@ def test_states_are_what_the_encoder_says() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_cached_equals_computed_bit_for_bit(tmp_path, dtype: str) -> None:
-    states = maker(dtype=dtype)
+    states = extractor(dtype=dtype)
     cached = open_features(states, tmp_path, PLENTY)
     assert isinstance(cached, CachedFeatures)
     assert_equal(cached, states)
@@ -56,8 +56,8 @@ def test_cached_equals_computed_bit_for_bit(tmp_path, dtype: str) -> None:
 
 
 def test_float16_is_close_and_takes_half_the_room(tmp_path) -> None:
-    exact = open_features(maker(), tmp_path / "exact", PLENTY)
-    half = open_features(maker(dtype="float16"), tmp_path / "half", PLENTY)
+    exact = open_features(extractor(), tmp_path / "exact", PLENTY)
+    half = open_features(extractor(dtype="float16"), tmp_path / "half", PLENTY)
     torch.testing.assert_close(half.images(ROWS), exact.images(ROWS), atol=2e-3, rtol=1e-3)
     assert not torch.equal(half.images(ROWS), exact.images(ROWS))
     full_size, half_size = (next(tmp_path.glob(f"{n}/*/image.bin")).stat().st_size for n in ("exact", "half"))
@@ -72,7 +72,7 @@ def test_float16_rounds_by_no_more_than_the_docstring_says(tmp_path) -> None:
             sizes = torch.logspace(-9, 9, self.stem.shape[0])  # far below and far above what float16 holds
             return super().image_stem(images) * sizes
 
-    exact, half = (maker(encoder=Wide(), until_block=0, dtype=dtype) for dtype in ("float32", "float16"))
+    exact, half = (extractor(encoder=Wide(), until_block=0, dtype=dtype) for dtype in ("float32", "float16"))
     found, expected = half.images(ROWS), exact.images(ROWS)
     assert expected.abs().max() > 65504
     assert found.isfinite().all()
@@ -92,9 +92,9 @@ class Counting(TinyEncoder):
         self.stems += 1
         return super().image_stem(images)
 
-    def encode_sound(self, sounds):
+    def encode_audio(self, sounds):
         self.sounds += 1
-        return super().encode_sound(sounds)
+        return super().encode_audio(sounds)
 
     def image_feature(self, images):
         state = self.image_stem(images)
@@ -119,7 +119,7 @@ class Still(TinyData):
 
 def test_equal_frames_and_sounds_are_encoded_once_in_one_pass(tmp_path) -> None:
     encoder = Counting()
-    states = maker(Still(12), encoder=encoder)
+    states = extractor(Still(12), encoder=encoder)
     cached = open_features(states, tmp_path, PLENTY)
     assert (encoder.stems, encoder.features, encoder.sounds) == (6, 6, 8)
     assert_equal(cached, states)
@@ -127,8 +127,8 @@ def test_equal_frames_and_sounds_are_encoded_once_in_one_pass(tmp_path) -> None:
 
 def test_the_feature_from_the_cached_pass_is_image_feature(tmp_path) -> None:
     write_tiny_imagebind(tmp_path / "imagebind")
-    encoder = build_encoder("imagebind", places=ModelSources(tmp_path), image_size=56)
-    states = maker(encoder=encoder, sites=((5, "mlp"),), until_block=3)
+    encoder = build_encoder("imagebind", sources=ModelSources(tmp_path), image_size=56)
+    states = extractor(encoder=encoder, hook_points=((5, "mlp"),), until_block=3)
     for row in (0, 5):
         model_input = encoder.prepare_images(states.data.frame(row)[None])
         assert torch.equal(
@@ -137,24 +137,24 @@ def test_the_feature_from_the_cached_pass_is_image_feature(tmp_path) -> None:
 
 
 def test_the_size_is_told_before_it_is_filled(tmp_path, capsys) -> None:
-    open_features(maker(progress=True), tmp_path, 3 * 10**9)
+    open_features(extractor(progress=True), tmp_path, 3 * 10**9)
     said = "".join(capsys.readouterr())
     assert "state cache: 0.000 GB for 12 frames in float32; it may take 3.0 GB (the limit)" in said
 
 
 def test_a_cache_is_made_once_and_never_for_something_else(tmp_path) -> None:
     data = TinyData(12)
-    open_features(maker(data), tmp_path, PLENTY)
+    open_features(extractor(data), tmp_path, PLENTY)
     reads = data.reads
     assert reads == 12
-    open_features(maker(data), tmp_path, PLENTY).images(ROWS)
+    open_features(extractor(data), tmp_path, PLENTY).images(ROWS)
     assert data.reads == reads
     others = [
-        maker(TinyData(12, seed=1)),
-        maker(encoder=TinyEncoder(seed=1)),
-        maker(until_block=1),
-        maker(dtype="float16"),
-        maker(TinyData(14)),
+        extractor(TinyData(12, seed=1)),
+        extractor(encoder=TinyEncoder(seed=1)),
+        extractor(until_block=1),
+        extractor(dtype="float16"),
+        extractor(TinyData(14)),
     ]
     for other in others:
         assert_equal(open_features(other, tmp_path, PLENTY), other)
@@ -163,11 +163,11 @@ def test_a_cache_is_made_once_and_never_for_something_else(tmp_path) -> None:
 
 def test_features_nobody_asks_for_are_not_computed(tmp_path) -> None:
     encoder = Counting()
-    without = open_features(maker(encoder=encoder, keep_features=False), tmp_path, PLENTY)
+    without = open_features(extractor(encoder=encoder, keep_features=False), tmp_path, PLENTY)
     assert encoder.features == 0
-    assert torch.equal(without.images(ROWS), maker().images(ROWS))
-    with_features = open_features(maker(), tmp_path, PLENTY)  # not the same cache
-    assert torch.equal(with_features.features(), maker().features())
+    assert torch.equal(without.images(ROWS), extractor().images(ROWS))
+    with_features = open_features(extractor(), tmp_path, PLENTY)  # not the same cache
+    assert torch.equal(with_features.features(), extractor().features())
 
 
 def test_a_partly_written_cache_is_never_used(tmp_path) -> None:
@@ -178,32 +178,32 @@ def test_a_partly_written_cache_is_never_used(tmp_path) -> None:
             return super().frame(index)
 
     with pytest.raises(KeyboardInterrupt):
-        open_features(maker(Killed(12)), tmp_path, PLENTY)
+        open_features(extractor(Killed(12)), tmp_path, PLENTY)
     assert list(tmp_path.iterdir()) == []
-    whole = open_features(maker(), tmp_path, PLENTY)
-    assert_equal(whole, maker())
+    whole = open_features(extractor(), tmp_path, PLENTY)
+    assert_equal(whole, extractor())
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path) -> None:
-    open_features(maker(), tmp_path, PLENTY)
+    open_features(extractor(), tmp_path, PLENTY)
     (target,) = tmp_path.iterdir()
     left = target.with_name(f"{target.name}.partial-{2**22 + 1}")  # above the largest process id Linux gives
     target.rename(left)
-    assert_equal(open_features(maker(), tmp_path, PLENTY), maker())
+    assert_equal(open_features(extractor(), tmp_path, PLENTY), extractor())
     assert list(tmp_path.iterdir()) == [target]
 
 
 @pytest.mark.parametrize("name", ["image.bin", "sound.1.mlp.bin", "index.json"])
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:-5]), Path.unlink])
 def test_a_damaged_cache_is_made_again(tmp_path, name: str, damage) -> None:
-    open_features(maker(), tmp_path, PLENTY)
+    open_features(extractor(), tmp_path, PLENTY)
     (target,) = tmp_path.iterdir()
     damage(target / name)
-    assert_equal(open_features(maker(), tmp_path, PLENTY), maker())
+    assert_equal(open_features(extractor(), tmp_path, PLENTY), extractor())
 
 
 def test_beyond_the_limit_states_are_computed(tmp_path, caplog) -> None:
-    states = maker()
+    states = extractor()
     size = sum(array.nbytes for array in states.row(0).values()) * len(states)
     with caplog.at_level(logging.WARNING):
         assert open_features(states, tmp_path, size - 1) is states
@@ -213,7 +213,7 @@ def test_beyond_the_limit_states_are_computed(tmp_path, caplog) -> None:
 
 
 def test_a_full_disk_costs_time_only(tmp_path, caplog) -> None:
-    states = maker()
+    states = extractor()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:

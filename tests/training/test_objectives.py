@@ -27,28 +27,26 @@ def adapters() -> AdapterSet:
 
 def make_batch(adapters: AdapterSet, settings: TrainConfig) -> Batch:
     encoder = TinyEncoder()
-    sites = tuple((layer, site) for layer in range(2) for site in encoder.sites)
-    states = FeatureExtractor(encoder, TinyData(12), adapters.first_block, sites)
+    hook_points = tuple((layer, site) for layer in range(2) for site in encoder.hook_points)
+    states = FeatureExtractor(encoder, TinyData(12), adapters.first_block, hook_points)
     generator = torch.Generator().manual_seed(0)
     return Batch(encoder, adapters, states, settings, ANCHORS, POSITIVES, NEGATIVES, generator)
 
 
-def alone(adapters: AdapterSet, picture: int, sound: int, space: str = "joint") -> torch.Tensor:
-    """One picture with one sound, from the files up, nothing shared."""
+def alone(adapters: AdapterSet, image: int, sound: int, space: str = "joint") -> torch.Tensor:
+    """One image with one sound, from the files up, nothing shared."""
     encoder, data = TinyEncoder(), TinyData(12)
-    heard = encoder.encode_sound(encoder.prepare_sound(*data.sound(sound))[None])
-    return enhanced_features(
-        encoder, adapters, encoder.prepare_images(data.frame(picture)[None]), heard, space
-    )
+    heard = encoder.encode_audio(encoder.prepare_audio(*data.sound(sound))[None])
+    return enhanced_features(encoder, adapters, encoder.prepare_images(data.frame(image)[None]), heard, space)
 
 
-def test_fuse_pairs_each_picture_with_its_sound(adapters) -> None:
-    pictures, sounds = torch.tensor([4, 1, 4, 4]), torch.tensor([2, 2, 6, 2])
+def test_fuse_pairs_each_image_with_its_sound(adapters) -> None:
+    images, sounds = torch.tensor([4, 1, 4, 4]), torch.tensor([2, 2, 6, 2])
     for space in ("joint", "trunk"):
-        fused = make_batch(adapters, config(feature_space=space)).fuse(pictures, sounds)
-        one_by_one = [alone(adapters, int(p), int(s), space) for p, s in zip(pictures, sounds, strict=True)]
+        fused = make_batch(adapters, config(feature_space=space)).enhanced_features(images, sounds)
+        one_by_one = [alone(adapters, int(p), int(s), space) for p, s in zip(images, sounds, strict=True)]
         torch.testing.assert_close(fused, torch.cat(one_by_one), atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(fused[0], fused[2], atol=1e-3)  # the sound changes the picture's features
+    assert not torch.allclose(fused[0], fused[2], atol=1e-3)  # the sound changes the image's features
 
 
 @torch.no_grad()
@@ -56,7 +54,7 @@ def by_hand(adapters: AdapterSet, objective: str, margin: float) -> tuple[float,
     losses, costs = [], []
     for a, p, n in zip(ANCHORS.tolist(), POSITIVES.tolist(), NEGATIVES.tolist(), strict=True):
         anchor = alone(adapters, a, a)
-        negative = alone(adapters, n, a) if objective == "paper" else alone(adapters, a, n)
+        negative = alone(adapters, n, a) if objective == "triplet" else alone(adapters, a, n)
         near = float(matching_cost(anchor, alone(adapters, p, a)))
         far = float(matching_cost(anchor, negative))
         costs.append((near, far))
@@ -66,7 +64,7 @@ def by_hand(adapters: AdapterSet, objective: str, margin: float) -> tuple[float,
 
 
 @pytest.mark.parametrize("margin", [0.3, 1.5])
-@pytest.mark.parametrize("objective", ["paper", "mismatched"])
+@pytest.mark.parametrize("objective", ["triplet", "audio_swap_triplet"])
 def test_triplet_equals_one_made_by_hand(adapters, objective: str, margin: float) -> None:
     loss, stats = training_loss(make_batch(adapters, config(objective=objective, margin=margin)))
     expected, near, far = by_hand(adapters, objective, margin)
@@ -77,11 +75,11 @@ def test_triplet_equals_one_made_by_hand(adapters, objective: str, margin: float
 
 
 def test_listening_equals_one_made_by_hand(adapters) -> None:
-    loss, stats = training_loss(make_batch(adapters, config(objective="listening")))
+    loss, stats = training_loss(make_batch(adapters, config(objective="infonce")))
     anchors, data, encoder = ANCHORS.tolist(), TinyData(12), TinyEncoder()
     scores = []
     for s in anchors:
-        heard = encoder.encode_sound(encoder.prepare_sound(*data.sound(s))[None]).embedding[0]
+        heard = encoder.encode_audio(encoder.prepare_audio(*data.sound(s))[None]).embedding[0]
         row = []
         for p in anchors:
             positions = alone(adapters, p, s)[0].detach().flatten(1).T
@@ -138,6 +136,6 @@ def test_every_objective_teaches_every_adapter(adapters, objective: str) -> None
 
 
 def test_unknown_objective(adapters, monkeypatch) -> None:
-    monkeypatch.delitem(OBJECTIVES, "listening")
-    with pytest.raises(UsageError, match="paper"):
-        training_loss(make_batch(adapters, config(objective="listening")))
+    monkeypatch.delitem(OBJECTIVES, "infonce")
+    with pytest.raises(UsageError, match="triplet"):
+        training_loss(make_batch(adapters, config(objective="infonce")))

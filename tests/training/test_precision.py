@@ -126,10 +126,10 @@ def test_compiled_steps_are_the_same_up_to_rounding(tmp_path) -> None:
             run(tmp_path / "run", compile=True)
         return
     # In a process of its own: torch's compiler warns of its own inner workings, and here warnings are errors.
-    here = Path(__file__).parent
+    context = Path(__file__).parent
     # Nor in the machine's cache of compiled code, where a killed process may have left half a file.
     environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiled")}
-    command = [sys.executable, "-c", COMPILED, tmp_path / "run", here, here.parent]
+    command = [sys.executable, "-c", COMPILED, tmp_path / "run", context, context.parent]
     subprocess.run(command, check=True, env=environment)
     found, expected = log(tmp_path / "run"), log(run(tmp_path / "plain", steps=2))
     for name in ("loss", "gradient", "gate_max"):

@@ -44,7 +44,7 @@ def test_defaults_are_the_papers() -> None:
     config = TrainConfig()
     paper = {"lr": 1e-4, "steps": 10_000, "batch": 8, "margin": 0.3, "placement": "last", "count": 6}
     assert {name: getattr(config, name) for name in paper} == paper
-    assert (config.objective, config.window, config.ssd, config.ncc) == ("paper", 3, 1.0, 1.0)
+    assert (config.objective, config.window, config.ssd, config.ncc) == ("triplet", 3, 1.0, 1.0)
     assert (config.neighbours, config.allow_same_clip, config.feature_space) == (10, False, "joint")
 
 
@@ -114,3 +114,14 @@ def test_bad_files(tmp_path, text: str) -> None:
 def test_importing_the_config_does_not_import_torch() -> None:
     code = "import sys, moca_avs.training; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("paper", "triplet"), ("mismatched", "audio_swap_triplet"), ("listening", "infonce")]
+)
+def test_files_keep_the_old_names_of_objectives(old: str, new: str) -> None:
+    config = TrainConfig(objective=old)
+    assert config.objective == new
+    assert config == TrainConfig(objective=new)
+    assert config.to_dict()["objective"] == old
+    assert TrainConfig.from_dict({"objective": old}) == config

@@ -26,8 +26,8 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(weights, tmp_path_factory):
-    """Six adapted blocks of eight, layout Q, on pictures of 56 px."""
-    encoder = build_encoder("imagebind", places=ModelSources(weights), image_size=56)
+    """Six adapted blocks of eight, layout Q, on images of 56 px."""
+    encoder = build_encoder("imagebind", sources=ModelSources(weights), image_size=56)
     chosen = config(steps=4, count=6, pairing="encoder", share_sites=True, checkpoint_every=2, image_size=56)
     return train(encoder, TinyData(), chosen, tmp_path_factory.mktemp("runs") / "run", progress=False)
 
@@ -43,7 +43,7 @@ def clip():
 
 def test_adapters_learn_and_say_whose_they_are(run, weights):
     settings = read_adapter_config(run / "adapters.safetensors")
-    encoder = build_encoder("imagebind", places=ModelSources(weights))
+    encoder = build_encoder("imagebind", sources=ModelSources(weights))
     assert settings["encoder"] == "imagebind"
     assert settings["encoder_hash"] == encoder.weights_hash()
     assert settings["pairs"] == [[2 + i, i] for i in range(6)]
@@ -79,7 +79,7 @@ def test_other_weights_are_refused(run, tmp_path):
 
 
 def test_training_is_bit_equal_whether_states_are_cached_or_not(weights, tmp_path):
-    encoder = build_encoder("imagebind", places=ModelSources(weights), image_size=28)
+    encoder = build_encoder("imagebind", sources=ModelSources(weights), image_size=28)
     results = []
     for name, limit in (("cached", 10**9), ("on the fly", 0)):
         chosen = config(steps=2, pairing="encoder", image_size=28, checkpoint_every=2)

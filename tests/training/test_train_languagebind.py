@@ -13,7 +13,7 @@ from moca_avs.training.trainer import train
 
 def test_trains_and_segments_like_any_other(tmp_path):
     weights = write_tiny_languagebind(tmp_path / "weights")
-    encoder = build_encoder("languagebind", places=ModelSources(weights), image_size=28)
+    encoder = build_encoder("languagebind", sources=ModelSources(weights), image_size=28)
     chosen = config(steps=1, count=2, image_size=28, checkpoint_every=1, pairing="encoder")
     run = train(encoder, TinyData(12), chosen, tmp_path / "run", progress=False)
     method = moca_avs.load(str(run), device="cpu", weights=weights, refine="none")

@@ -1,4 +1,4 @@
-"""The loop with the real `lite` networks, small pictures and few steps."""
+"""The loop with the real `lite` networks, small images and few steps."""
 
 import shutil
 

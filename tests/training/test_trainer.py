@@ -38,7 +38,7 @@ def log(folder: Path) -> list[dict[str, float]]:
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("objective", ["paper", "mismatched", "listening"])
+@pytest.mark.parametrize("objective", ["triplet", "audio_swap_triplet", "infonce"])
 def test_loss_falls(tmp_path, objective: str) -> None:
     lines = log(run(tmp_path / "run", objective=objective, steps=150, margin=2.0, checkpoint_every=150))
     first, last = (np.mean([line["loss"] for line in part]) for part in (lines[:20], lines[-20:]))
@@ -76,7 +76,7 @@ def test_a_given_cache_serves_the_next_run(tmp_path) -> None:
     data = TinyData()
     run(tmp_path / "a", data=data, cache=tmp_path / "cache")
     reads = data.reads
-    run(tmp_path / "b", data=data, cache=tmp_path / "cache", objective="listening")
+    run(tmp_path / "b", data=data, cache=tmp_path / "cache", objective="infonce")
     assert data.reads == reads == len(data)
 
 
@@ -132,10 +132,10 @@ def test_pairs_follow_the_rules(tmp_path, monkeypatch) -> None:
 
     def spy(batch):
         seen.append((batch.anchors, batch.positives, batch.negatives))
-        return paper(batch)
+        return triplet(batch)
 
-    paper = OBJECTIVES["paper"]
-    monkeypatch.setitem(OBJECTIVES, "paper", spy)
+    triplet = OBJECTIVES["triplet"]
+    monkeypatch.setitem(OBJECTIVES, "triplet", spy)
     run(tmp_path / "run", data=data, steps=40)
     neighbours = load_file(tmp_path / "run/pairs.safetensors")["neighbours"].tolist()
     for anchors, positives, negatives in seen:
@@ -184,17 +184,17 @@ def test_kill_and_resume_ends_bit_equal(tmp_path, one_thread) -> None:
 
 
 class Interrupting(TinyData):
-    """Presses Ctrl-C while the n-th picture is read."""
+    """Presses Ctrl-C while the n-th image is read."""
 
     def __init__(self, at: int) -> None:
         super().__init__()
         self.at = at
 
     def frame(self, index: int) -> np.ndarray:
-        picture = super().frame(index)
+        image = super().frame(index)
         if self.reads == self.at:
             signal.raise_signal(signal.SIGINT)
-        return picture
+        return image
 
 
 def test_ctrl_c_keeps_the_step_it_was_in(tmp_path) -> None:
@@ -213,17 +213,17 @@ def test_ctrl_c_keeps_the_step_it_was_in(tmp_path) -> None:
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch) -> None:
     def breaks(batch):
-        loss, stats = paper(batch)
+        loss, stats = triplet(batch)
         calls.append(1)
         return loss * (float("nan") if len(calls) > 9 else 1), stats
 
     calls: list[int] = []
-    paper = OBJECTIVES["paper"]
-    monkeypatch.setitem(OBJECTIVES, "paper", breaks)
+    triplet = OBJECTIVES["triplet"]
+    monkeypatch.setitem(OBJECTIVES, "triplet", breaks)
     with pytest.raises(MocaError, match=r"step 10: .*finite.*lower lr"):
         run(tmp_path / "run", margin=5.0)
     assert [p.name for p in (tmp_path / "run/steps").iterdir()] == ["000005"]
-    monkeypatch.setitem(OBJECTIVES, "paper", paper)
+    monkeypatch.setitem(OBJECTIVES, "triplet", triplet)
     run(tmp_path / "run", resume=True, margin=5.0)
     assert weights(tmp_path / "run") == weights(run(tmp_path / "whole", margin=5.0))
 

@@ -16,7 +16,7 @@ def sleep(seconds):
 
 def test_a_stage_inside_another_counts_for_itself_only():
     stages = Profiler()
-    with stages.gathering(), record("outer"):
+    with stages.activate(), record("outer"):
         sleep(0.02)
         with record("inner"):
             sleep(0.05)
@@ -34,7 +34,7 @@ def test_the_parts_of_a_stage_make_up_its_whole():
     stages = Profiler()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("moca_avs.utils.profiler.time.perf_counter", lambda: float(next(ticks)))
-        with stages.gathering(), record("a"):  # 0
+        with stages.activate(), record("a"):  # 0
             with record("b"), record("c"):  # 1, 2 .. 3, 4
                 pass
             with record("b"):  # 5 .. 6
@@ -47,7 +47,7 @@ def test_nobody_gathers_nothing_is_counted():
     stages = Profiler()
     with record("a"):
         pass
-    with stages.gathering():
+    with stages.activate():
         pass
     with record("b"):
         pass
@@ -56,7 +56,7 @@ def test_nobody_gathers_nothing_is_counted():
 
 def test_a_stage_counts_where_its_block_fails():
     stages = Profiler()
-    with pytest.raises(ValueError, match="x"), stages.gathering(), record("a"):
+    with pytest.raises(ValueError, match="x"), stages.activate(), record("a"):
         raise ValueError("x")
     assert stages.seconds.keys() == {"a"}
 
@@ -64,7 +64,7 @@ def test_a_stage_counts_where_its_block_fails():
 def test_threads_of_overlap_count_too_and_do_not_shorten_what_runs_beside_them():
     stages = Profiler()
     reading = record_each("read", map(sleep, [0.05] * 3))
-    with stages.gathering(), record("main"), prefetch(reading) as items, BackgroundWriter() as later:
+    with stages.activate(), record("main"), prefetch(reading) as items, BackgroundWriter() as later:
         for _ in items:
             later(staged_sleep)
         sleep(0.1)
@@ -82,7 +82,7 @@ def test_a_gpu_is_waited_for_at_both_ends():
     waited = []
     stages = Profiler()
     stages.wait = lambda: waited.append(threading.current_thread())
-    with stages.gathering(), record("a"), record("b"):
+    with stages.activate(), record("a"), record("b"):
         pass
     assert len(waited) == 4
 

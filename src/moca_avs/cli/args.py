@@ -95,7 +95,7 @@ def parse_models(given: Sequence[str]) -> dict[str, str]:
     return models
 
 
-def parse_places(weights: str | None, models: Sequence[str]) -> ModelSources:
+def parse_sources(weights: str | None, models: Sequence[str]) -> ModelSources:
     """Both flags as `ModelSources`.
 
     Raises:

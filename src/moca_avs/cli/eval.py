@@ -39,14 +39,14 @@ class Evaluate:
     out: Annotated[str, arg(metavar="JSON", help="Where the report goes.")]
     dataset: Annotated[
         Literal["s4", "ms3", "avss", "vggss", "vggsound-single", "flickr"],
-        arg(help="Single source, multiple sources, semantic; the others are localisation."),
+        arg(help="Single source, multiple sources, semantic; the others are localization."),
     ] = "s4"
     root: Annotated[
         str,
         arg(metavar="DIR|stamps", help="Where it lies; stamps: the offline benchmark, built when missing."),
     ] = "stamps"
     split: Annotated[
-        Literal["train", "val", "test"], arg(help="Of the dataset; localisation has only a test.")
+        Literal["train", "val", "test"], arg(help="Of the dataset; localization has only a test.")
     ] = "test"
     tier: Annotated[
         Literal["A", "B", "C"] | None,
@@ -69,7 +69,7 @@ class Evaluate:
         Literal["avsbench", "dataset", "per_frame", "real", "padded", "lvs", "ez-vsl", "mask"] | None,
         arg(
             help="s4, ms3: avsbench (default), dataset, per_frame. avss: real (default), padded. "
-            "Localisation: lvs (default), ez-vsl, mask. See docs/commands.md."
+            "Localization: lvs (default), ez-vsl, mask. See docs/commands.md."
         ),
     ] = None
     f_from: Annotated[Literal["mask", "heatmap"], arg(help="What F's thresholds sweep over.")] = "mask"

@@ -1,8 +1,8 @@
 """Plain text tables.
 
-Every weight and film moca-avs uses, as data: what it is, where it lies, whether its hash is right.
+Every weight and video moca-avs uses, as data: what it is, where it lies, whether its hash is right.
 
-`moca models`: which weights there are, where, with which hash and licence.
+`moca models`: which weights there are, where, with which hash and license.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zipfile import is_zipfile
 
 from tyro.conf import Positional, arg, subcommand
 
-from moca_avs.cli.args import Model, Weights, parse_places
+from moca_avs.cli.args import Model, Weights, parse_sources
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.cache import file_sha256
 from moca_avs.hub.huggingface import (
@@ -74,22 +74,22 @@ def find_model(name: str, presets: bool = True) -> list[ModelEntry]:
     raise UsageError(f"there is no model {name!r}; choose one of {', '.join(known)}")
 
 
-def describe(item: ModelEntry, places: ModelSources | None = None, details: bool = True) -> dict[str, Any]:
-    """What is known of an entry, JSON-serialisable; fetches nothing.
+def describe(item: ModelEntry, sources: ModelSources | None = None, details: bool = True) -> dict[str, Any]:
+    """What is known of an entry, JSON-serializable; fetches nothing.
 
     Args:
         item: the entry.
-        places: where foundation models come from.
+        sources: where foundation models come from.
         details: for foundation models, also what takes a moment: hashes of the files that are here, and the
             sizes of ImageBind's trunks and adapters (they need no weights).
 
     Returns:
-        name, title, role, licence, source, state ("here", "incomplete", "not fetched", "ships", "missing"),
+        name, title, role, license, source, state ("here", "incomplete", "not fetched", "ships", "missing"),
         path, bytes, sha256, package; for foundation models also files, note, and their details.
     """
     if isinstance(item, PretrainedModel):
-        return _describe_pretrained(item, places or ModelSources(), details)
-    common = {"name": item.name, "title": item.title, "role": item.role, "licence": item.licence}
+        return _describe_pretrained(item, sources or ModelSources(), details)
+    common = {"name": item.name, "title": item.title, "role": item.role, "licence": item.license}
     if isinstance(item, Asset):
         path = cached_path(item)
         return common | {
@@ -111,16 +111,16 @@ def describe(item: ModelEntry, places: ModelSources | None = None, details: bool
     }
 
 
-def _describe_pretrained(item: PretrainedModel, places: ModelSources, details: bool) -> dict[str, Any]:
-    folder = local_folder(item.name, places)
+def _describe_pretrained(item: PretrainedModel, sources: ModelSources, details: bool) -> dict[str, Any]:
+    folder = local_folder(item.name, sources)
     missing = list(item.files) if folder is None else lacking(item.name, folder)
     weights = [] if folder is None else weight_files(folder)
     described: dict[str, Any] = {
         "name": item.name,
         "title": item.title,
         "role": item.role,
-        "licence": item.licence,
-        "source": places.source(item.name),
+        "licence": item.license,
+        "source": sources.source(item.name),
         "state": "not fetched" if folder is None else "incomplete" if missing else "here",
         "path": "" if folder is None else str(folder),
         "bytes": sum(file.stat().st_size for file in weights) or item.megabytes * 10**6,
@@ -138,7 +138,7 @@ def _describe_pretrained(item: PretrainedModel, places: ModelSources, details: b
     return described
 
 
-def fetch(item: ModelEntry, places: ModelSources | None = None) -> Path:
+def fetch(item: ModelEntry, sources: ModelSources | None = None) -> Path:
     """Get an entry into the cache, ready for use (tensors converted and checked), and return its path.
 
     PretrainedModel models go to the Hub's cache, unless they lie in a folder already.
@@ -148,7 +148,7 @@ def fetch(item: ModelEntry, places: ModelSources | None = None) -> Path:
             that is gone.
     """
     if isinstance(item, PretrainedModel):
-        folder = model_folder(item.name, places or ModelSources())
+        folder = model_folder(item.name, sources or ModelSources())
         if missing := lacking(item.name, folder):
             raise WeightsError(f"{folder} lacks {', '.join(missing)}; {next_step(item.name)}")
         return folder
@@ -163,10 +163,10 @@ def fetch(item: ModelEntry, places: ModelSources | None = None) -> Path:
     return package_file(item)
 
 
-def check_model(item: ModelEntry, places: ModelSources | None = None) -> tuple[bool, str]:
+def check_model(item: ModelEntry, sources: ModelSources | None = None) -> tuple[bool, str]:
     """(False where something that is here is wrong, what was found); fetches nothing."""
     if isinstance(item, PretrainedModel):
-        return _check_pretrained(item, places or ModelSources())
+        return _check_pretrained(item, sources or ModelSources())
     if isinstance(item, ShippedFile):
         if not item.path.exists():
             return False, f"missing ({item.path}); install moca-avs again"
@@ -185,9 +185,9 @@ def check_model(item: ModelEntry, places: ModelSources | None = None) -> tuple[b
     return True, f"good, {path}"
 
 
-def _check_pretrained(item: PretrainedModel, places: ModelSources) -> tuple[bool, str]:
+def _check_pretrained(item: PretrainedModel, sources: ModelSources) -> tuple[bool, str]:
     """Whether the files are all there, whole, and, in the Hub's cache, what they were when published."""
-    folder = local_folder(item.name, places)
+    folder = local_folder(item.name, sources)
     if folder is None:
         return True, "not fetched"
     if missing := lacking(item.name, folder):
@@ -220,7 +220,7 @@ Json = Annotated[bool, arg(help="Print JSON instead of a table.")]
 
 @dataclass(frozen=True)
 class List:
-    """Every weight and film moca-avs knows, and whether it is here.
+    """Every weight and video moca-avs knows, and whether it is here.
 
     Example: moca models list
     """
@@ -231,8 +231,8 @@ class List:
 
     def run(self) -> int:
         """Print the table."""
-        places = parse_places(self.weights, self.model)
-        found = [describe(item, places, details=False) for item in all_models().values()]
+        sources = parse_sources(self.weights, self.model)
+        found = [describe(item, sources, details=False) for item in all_models().values()]
         if self.json:
             print(json.dumps(found, indent=2))
             return 0
@@ -244,7 +244,7 @@ class List:
 
 @dataclass(frozen=True)
 class Show:
-    """All that is known of one of them: source, path, hash, licence.
+    """All that is known of one of them: source, path, hash, license.
 
     Example: moca models show soundnet8
     """
@@ -257,7 +257,7 @@ class Show:
     def run(self) -> int:
         """Print its fields."""
         (item,) = find_model(self.name, presets=False)
-        described = describe(item, parse_places(self.weights, self.model))
+        described = describe(item, parse_sources(self.weights, self.model))
         if self.json:
             print(json.dumps(described, indent=2))
         else:
@@ -281,8 +281,8 @@ class Fetch:
 
     def run(self) -> int:
         """Fetch, check and print the paths."""
-        places = parse_places(self.weights, self.model)
-        paths = {item.name: str(fetch(item, places)) for item in find_model(self.name)}
+        sources = parse_sources(self.weights, self.model)
+        paths = {item.name: str(fetch(item, sources)) for item in find_model(self.name)}
         print(json.dumps(paths, indent=2) if self.json else "\n".join(f"{n}: {p}" for n, p in paths.items()))
         return 0
 
@@ -305,8 +305,8 @@ class Check:
     def run(self) -> int:
         """Print a verdict per file."""
         items = list(all_models().values()) if self.name == "all" else find_model(self.name)
-        places = parse_places(self.weights, self.model)
-        verdicts = {item.name: check_model(item, places) for item in items}
+        sources = parse_sources(self.weights, self.model)
+        verdicts = {item.name: check_model(item, sources) for item in items}
         texts = {name: found if good else f"wrong: {found}" for name, (good, found) in verdicts.items()}
         if self.json:
             print(json.dumps(texts, indent=2))
@@ -320,7 +320,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Models:
-    """Which weights there are, where, with which hash and licence.
+    """Which weights there are, where, with which hash and license.
 
     Example: moca models list
     """

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Segment:
-    """Find the sounding pixels of films. OUT/NAME/ gets overlay.mp4, masks/, heatmaps/ and result.json.
+    """Find the sounding pixels of videos. OUT/NAME/ gets overlay.mp4, masks/, heatmaps/ and result.json.
 
     Exit code 0: all done; 1: some inputs failed, each is named and the others are done; 130: stopped by
     Ctrl-C, what was finished is kept.
 
-    Example: moca segment band.mp4 films/ -o out
+    Example: moca segment band.mp4 videos/ -o out
     """
 
     out: Annotated[str, arg(aliases=["-o"], metavar="OUT", help="Folder for the results, or its URL.")]
@@ -45,7 +45,7 @@ class Segment:
         Positional[tuple[str, ...]],
         arg(
             metavar="[INPUT ...]",
-            help="Films, folders of films, globs, URLs (s3://, gs://, https://), @LIST with one of "
+            help="Videos, folders of videos, globs, URLs (s3://, gs://, https://), @LIST with one of "
             "these per line, or - for such a list on stdin.",
         ),
     ] = ()
@@ -61,7 +61,7 @@ class Segment:
     start: Annotated[float, arg(metavar="S", help="Begin at this second.")] = 0.0
     end: Annotated[float | None, arg(metavar="S", help="End at this second.")] = None
     limit: Annotated[int | None, arg(metavar="N", help="At most N frames of each input.")] = None
-    image: Annotated[str | None, arg(metavar="FILE", help="A picture; needs --sound.")] = None
+    image: Annotated[str | None, arg(metavar="FILE", help="An image; needs --sound.")] = None
     sound: Annotated[
         str | None, arg(metavar="FILE", help="Hear this instead of the one input's own sound.")
     ] = None
@@ -146,7 +146,7 @@ class Segment:
                 )
             return [replace(plan([Path(self.image)], out)[0], sound=Path(self.sound), still=True)]
         if not self.inputs:
-            raise UsageError("give at least one film, folder or glob, or --image and --sound")
+            raise UsageError("give at least one video, folder or glob, or --image and --sound")
         if self.sound is None:
             return plan(files, out)
         if len(files) != 1:

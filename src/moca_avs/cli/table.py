@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from moca_avs.cli.args import Device, Model, Weights, parse_places
+from moca_avs.cli.args import Device, Model, Weights, parse_sources
 from moca_avs.errors import UsageError
 from moca_avs_bench.tables.spec import IMAGE_SIZE
 
@@ -61,7 +61,7 @@ class PaperTable:
         arg(metavar="DIR", help="Where runs are kept and found again; the cache folder if left out."),
     ] = None
     image_size: Annotated[
-        int, arg(metavar="PX", help="Side of the pictures of every row but the shipped weights'.")
+        int, arg(metavar="PX", help="Side of the images of every row but the shipped weights'.")
     ] = IMAGE_SIZE
     device: Device = "auto"
     seed: Annotated[int, arg(metavar="N", help="Of training, the wrong-sound draw and the bootstrap.")] = 0
@@ -110,7 +110,7 @@ class PaperTable:
             self.preset,
             size if self.steps is None else replace(size, steps=self.steps),
             device,
-            parse_places(self.weights, self.model),
+            parse_sources(self.weights, self.model),
             None if self.runs is None else Path(self.runs),
             self.data,
             self.data_root,

@@ -1,4 +1,4 @@
-"""`moca train`: teach adapters from unlabelled clips."""
+"""`moca train`: teach adapters from unlabeled clips."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from moca_avs.cli.args import Device, Model, Weights, parse_places
+from moca_avs.cli.args import Device, Model, Weights, parse_sources
 from moca_avs.errors import UsageError
 from moca_avs.training.config import CACHE_LIMIT, RuntimeConfig, TrainConfig
 
 
 @dataclass(frozen=True)
 class Train:
-    """Teach adapters from unlabelled films. The defaults are the paper's; Ctrl-C leaves a run to resume.
+    """Teach adapters from unlabeled videos. The defaults are the paper's; Ctrl-C leaves a run to resume.
 
-    Example: moca train --data films --out run --steps 500
-    On several GPUs: torchrun --nproc-per-node 2 -m moca_avs train --data films --out run
+    Example: moca train --data videos --out run --steps 500
+    On several GPUs: torchrun --nproc-per-node 2 -m moca_avs train --data videos --out run
     """
 
     data: Annotated[
         str,
-        arg(metavar="FOLDER|s4|ms3", help="A folder of films, or a dataset's training split (with --root)."),
+        arg(metavar="FOLDER|s4|ms3", help="A folder of videos, or a dataset's training split (with --root)."),
     ]
     out: Annotated[str, arg(metavar="RUN", help="The run folder: config.json, log.jsonl, steps/.")]
     root: Annotated[
@@ -70,8 +70,8 @@ class Train:
             print(f"data: {len(data)} frames")
             print(f"config: {self.config.to_dict()}")
         options = {} if self.config.image_size is None else {"image_size": self.config.image_size}
-        places = parse_places(self.weights, self.model)
-        encoder = build_encoder(self.preset, device, places, **options)
+        sources = parse_sources(self.weights, self.model)
+        encoder = build_encoder(self.preset, device, sources, **options)
         run = train(
             encoder,
             data,
@@ -79,7 +79,7 @@ class Train:
             self.out,
             self.resume,
             device=device,
-            places=places,
+            sources=sources,
             cache=self.cache,
             cache_limit=round(self.cache_limit * 1e9),
             speed=self.speed,

@@ -53,7 +53,7 @@ class Sample:
         missing: parts that could not be had, by name; the rest of the sample stands.
         labels: AVSS only, uint8 [T, H, W], the class index of each pixel, 0 = background.
         classes: AVSS only, the names that `labels` point at.
-        consensus: localisation only, float32 [224, 224] in [0, 1], the ground-truth map (see
+        consensus: localization only, float32 [224, 224] in [0, 1], the ground-truth map (see
             `metrics.localization`); `masks` is what it covers, at the frame's size.
     """
 
@@ -97,7 +97,7 @@ class EvaluationSet(Protocol):
 
 
 class TrainingSet(Protocol):
-    """Unlabelled (frame, its own sound) pairs. No mask, no class, no box can be asked of it."""
+    """Unlabeled (frame, its own sound) pairs. No mask, no class, no box can be asked of it."""
 
     def __len__(self) -> int:
         """Number of frames."""

@@ -1,4 +1,4 @@
-"""Films decoded once into memory maps in the cache: what every training set of videos reads from.
+"""Videos decoded once into memory maps in the cache: what every training set of videos reads from.
 
 Any folder of videos as a training set: frames with their own sound, no labels.
 """
@@ -25,24 +25,24 @@ Pairs = Iterator[tuple[np.ndarray, np.ndarray, int]]
 
 
 class DecodedVideos:
-    """Frames of films, each with the sound around it (a `TrainingSet`).
+    """Frames of videos, each with the sound around it (a `TrainingSet`).
 
     Frames are kept squashed to a square as uint8, sounds as 16 bit, in memory maps in the cache under the
     fingerprint. A file that can't be used is listed in `skipped` and never replaced.
 
     Args:
         root: folder that all paths lie in.
-        paths: the films.
+        paths: the videos.
         fingerprint: SHA-256 of all that the decoded content depends on.
         side: of the kept frames, in pixels.
-        read: path -> its pairs; raises MocaError where the film can't be used.
+        read: path -> its pairs; raises MocaError where the video can't be used.
         progress: whether to show a bar while decoding.
 
     Attributes:
         skipped: (path, why) of every file that isn't used.
 
     Raises:
-        DataError: where no film can be used.
+        DataError: where no video can be used.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class DecodedVideos:
         return samples.astype(np.float32) / 32768, row["rate"]
 
     def clip_id(self, index: int) -> str:
-        """Path of the frame's film inside the folder."""
+        """Path of the frame's video inside the folder."""
         return str(self._rows[index]["clip"])
 
     def fingerprint(self) -> str:
@@ -108,8 +108,8 @@ def _decode_all(
                 name = path.relative_to(root).as_posix()
                 mark = frames.tell(), sounds.tell(), len(rows), filled
                 try:
-                    for picture, samples, rate in read(path):
-                        frames.write(picture.tobytes())
+                    for image, samples, rate in read(path):
+                        frames.write(image.tobytes())
                         sounds.write(samples.tobytes())
                         rows.append({"clip": name, "start": filled, "samples": samples.size, "rate": rate})
                         filled += samples.size
@@ -139,13 +139,13 @@ def framed(clips: Iterable[Clip], side: int, window: float) -> Pairs:
             raise DataError("it has no sound track")
         for index, frame in enumerate(clip.frames):
             samples = clip.window(index, window)
-            if samples.size:  # a picture that outlasts its sound has no pair
+            if samples.size:  # an image that outlasts its sound has no pair
                 found = True
-                picture = Image.fromarray(frame).resize(
+                image = Image.fromarray(frame).resize(
                     (side, side), Image.Resampling.BILINEAR, reducing_gap=2.0
                 )
                 scaled = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
-                yield np.asarray(picture), scaled, clip.sample_rate
+                yield np.asarray(image), scaled, clip.sample_rate
     if not found:
         raise DataError("none of its frames has sound")
 
@@ -158,7 +158,7 @@ class VideoFolder(DecodedVideos):
     """Frames of all videos below a folder, each with the sound around it (a `TrainingSet`).
 
     Decoded once into the cache, under a hash over the settings and each file's path, size, first and last
-    64 KiB (see `decoded.DecodedFilms`, also for `skipped`).
+    64 KiB (see `decoded.DecodedVideos`, also for `skipped`).
 
     Args:
         root: folder; searched below, hidden files are left out.

@@ -23,18 +23,18 @@ def _lite(image_size: int = 384, dilate: bool = False, binding: Any = "shipped")
     return LiteEncoder(image_size, dilate, binding)
 
 
-def _imagebind(places: ModelSources, image_size: int = 224) -> AudioVisualEncoder:
+def _imagebind(sources: ModelSources, image_size: int = 224) -> AudioVisualEncoder:
     from moca_avs.encoders.imagebind import ImageBindEncoder, find_weights
 
-    file = find_weights(places)
+    file = find_weights(sources)
     _tell("imagebind")
     return ImageBindEncoder.load(file, image_size)
 
 
-def _languagebind(places: ModelSources, image_size: int = 224) -> AudioVisualEncoder:
+def _languagebind(sources: ModelSources, image_size: int = 224) -> AudioVisualEncoder:
     from moca_avs.encoders.languagebind import LanguageBindEncoder, find_towers
 
-    return LanguageBindEncoder(*find_towers(places), image_size)
+    return LanguageBindEncoder(*find_towers(sources), image_size)
 
 
 ENCODERS: dict[str, Callable[..., AudioVisualEncoder]] = {
@@ -42,20 +42,20 @@ ENCODERS: dict[str, Callable[..., AudioVisualEncoder]] = {
     "imagebind": _imagebind,
     "languagebind": _languagebind,
 }
-"""Name -> builder; a new encoder is one file and one line here. One that takes `places` is given them."""
+"""Name -> builder; a new encoder is one file and one line here. One that takes `sources` is given them."""
 
 _told: set[str] = set()
 
 
 def build_encoder(
-    name: str, device: str = "cpu", places: ModelSources | None = None, **options: Any
+    name: str, device: str = "cpu", sources: ModelSources | None = None, **options: Any
 ) -> AudioVisualEncoder:
     """Build an encoder and move it to a device.
 
     Args:
         name: a key of `ENCODERS`.
         device: "cpu", "cuda", "cuda:1", "mps", ...
-        places: where foundation models come from (`lite` needs none); None is the Hub.
+        sources: where foundation models come from (`lite` needs none); None is the Hub.
         options: the encoder's own. `lite`: image_size, dilate, binding; the others: image_size.
 
     Raises:
@@ -70,13 +70,13 @@ def build_encoder(
         own = ", ".join(option for option in taken if option != "places")
         raise UsageError(f"the encoder {name!r} has no option {', '.join(unknown)}; it has: {own}")
     if "places" in taken:
-        options["places"] = places or ModelSources()
+        options["places"] = sources or ModelSources()
     encoder: AudioVisualEncoder = ENCODERS[name](**options).to(device)
     return encoder
 
 
 def _tell(foundation: str) -> None:
-    """Say a foundation model's note (its licence) once per process; a warning, so it reaches stderr."""
+    """Say a foundation model's note (its license) once per process; a warning, so it reaches stderr."""
     if foundation not in _told:
         _told.add(foundation)
         logger.warning("moca: note: %s", PRETRAINED_MODELS[foundation].note)

@@ -49,26 +49,26 @@ class AstTagger:
     """Names sounds (a `Tagger`).
 
     Args:
-        places: where the weights come from.
+        sources: where the weights come from.
         device: to compute on.
 
     Raises:
         WeightsError: if they are missing, damaged, or no AST.
     """
 
-    def __init__(self, places: ModelSources | None = None, device: str = "cpu") -> None:
+    def __init__(self, sources: ModelSources | None = None, device: str = "cpu") -> None:
         from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
-        places = places or ModelSources()
+        sources = sources or ModelSources()
         self.device = device
-        self._model = pretrained(ASTForAudioClassification, "ast", places).to(device)
-        self._front_end = pretrained(ASTFeatureExtractor, "ast", places)
+        self._model = pretrained(ASTForAudioClassification, "ast", sources).to(device)
+        self._front_end = pretrained(ASTFeatureExtractor, "ast", sources)
         names: dict[int, str] = self._model.config.id2label
         self.labels: tuple[str, ...] = tuple(names[index] for index in range(len(names)))
         self.settings: dict[str, Any] = {
             "name": "ast",
             "shortest": SHORTEST,
-            "weights": origin("ast", places),
+            "weights": origin("ast", sources),
         }
 
     @torch.no_grad()
@@ -126,5 +126,5 @@ class SoundNetTagger:
 
     def __call__(self, sound: np.ndarray, sample_rate: int) -> np.ndarray:
         """float32 [N >= 1] mono -> probabilities float32 [1000], summing to 1."""
-        prepared = self.encoder.prepare_sound(sound, sample_rate)
-        return self.encoder.sound_class_logits(prepared[None])[0].softmax(0).cpu().numpy()
+        prepared = self.encoder.prepare_audio(sound, sample_rate)
+        return self.encoder.audio_class_logits(prepared[None])[0].softmax(0).cpu().numpy()

@@ -22,7 +22,7 @@ class AudioFeatures:
     """One batch of sounds, encoded once and shared by every image it meets.
 
     Attributes:
-        embedding: float32 [B, E], the sound in the joint space (not normalised).
+        embedding: float32 [B, E], the sound in the joint space (not normalized).
         tokens: per (audio layer, site): [B, N_a, d_a], the audio trunk's states at that place.
     """
 
@@ -56,13 +56,13 @@ class AudioVisualEncoder(Protocol):
     image_blocks: int
     audio_blocks: int
     joint_dim: int
-    sites: tuple[str, ...]  # ("attention", "mlp") for transformers, ("block",) for convolutions
+    hook_points: tuple[str, ...]  # ("attention", "mlp") for transformers, ("block",) for convolutions
 
     def adapter_pairs(self, placement: str, count: int) -> list[tuple[int, int]]:
         """(image block, audio layer) pairs of a placement: "last", "first" or "interleaved"."""
         ...
 
-    def site_widths(self, image_block: int, audio_layer: int) -> HookWidths:
+    def hook_widths(self, image_block: int, audio_layer: int) -> HookWidths:
         """Widths an adapter at this pair must have (equal for all sites of the block)."""
         ...
 
@@ -70,7 +70,7 @@ class AudioVisualEncoder(Protocol):
         """uint8 [B, H, W, 3] of any size -> model input float32 [B, 3, image_size, image_size] (squashed)."""
         ...
 
-    def prepare_sound(self, sound: np.ndarray, sample_rate: int) -> Tensor:
+    def prepare_audio(self, sound: np.ndarray, sample_rate: int) -> Tensor:
         """float32 [N >= 1] mono at any rate -> model input, no batch axis, of one shape for every sound."""
         ...
 
@@ -82,24 +82,24 @@ class AudioVisualEncoder(Protocol):
         """One frozen block; `added[site]` is called with the tokens at that site and its result is added."""
         ...
 
-    def trunk_map(self, state: Tensor) -> Tensor:
+    def backbone_features(self, state: Tensor) -> Tensor:
         """State after the last block -> raw features [B, C, h, w]."""
         ...
 
-    def joint_map(self, state: Tensor) -> Tensor:
-        """State after the last block -> [B, E, h, w] in the joint space, not normalised."""
+    def joint_features(self, state: Tensor) -> Tensor:
+        """State after the last block -> [B, E, h, w] in the joint space, not normalized."""
         ...
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """Model input -> [B, E], whole pictures in the joint space, not normalised."""
+        """Model input -> [B, E], whole images in the joint space, not normalized."""
         ...
 
     def image_feature(self, images: Tensor) -> Tensor:
         """Model input -> [B, F] global feature for image pairing (DINO's stand-in in `lite`)."""
         ...
 
-    def encode_sound(self, sounds: Tensor) -> AudioFeatures:
-        """[B, ...] of `prepare_sound` outputs -> states. Never needs a gradient."""
+    def encode_audio(self, sounds: Tensor) -> AudioFeatures:
+        """[B, ...] of `prepare_audio` outputs -> states. Never needs a gradient."""
         ...
 
     def to(self, device: torch.device | str) -> Any:

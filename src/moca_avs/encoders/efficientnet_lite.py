@@ -135,7 +135,7 @@ class EfficientNetLite0(nn.Module):
         reader.finish()
 
     def stem(self, images: Tensor) -> Tensor:
-        """Normalised images [B, 3, S, S] -> [B, 32, S/2, S/2]."""
+        """Normalized images [B, 3, S, S] -> [B, 32, S/2, S/2]."""
         return F.relu6(self.stem_conv(images))
 
     def head(self, state: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class EfficientNetLite0(nn.Module):
         return F.linear(features, self.weight, self.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images [B, 3, S, S] -> ImageNet logits [B, 1000]."""
+        """Normalized images [B, 3, S, S] -> ImageNet logits [B, 1000]."""
         x = self.stem(images)
         for block in self.blocks:
             x = block(x)

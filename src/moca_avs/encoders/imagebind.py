@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from moca_avs.encoders.checkpoints import assign, check_state, checkpoint_hash, read_checkpoint, read_json
 from moca_avs.encoders.preprocessing import SAMPLE_RATE, center_crop_at, fbank, resample_audio
-from moca_avs.encoders.transformer import PLACEMENTS, Block, Trunk, TwoTrunks, randomise, resized_positions
+from moca_avs.encoders.transformer import PLACEMENTS, Block, Trunk, TwoTrunks, randomize, resized_positions
 from moca_avs.errors import WeightsError
 from moca_avs.hub.huggingface import ModelSources, model_folder, next_step
 
@@ -92,7 +92,7 @@ class _Trunk(Trunk):
 
 
 class VisionTrunk(_Trunk):
-    """ViT whose patches span two frames; a still picture is shown twice."""
+    """ViT whose patches span two frames; a still image is shown twice."""
 
     def __init__(self, sizes: TrunkSizes, joint: int) -> None:
         frames, height, width = sizes.kernel
@@ -110,7 +110,7 @@ class VisionTrunk(_Trunk):
         return tokens + resized_positions(self.positions, patches.shape[-1], antialias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures -> the tokens that enter block 0."""
+        """Images -> the tokens that enter block 0."""
         return self.norm(self.embed(images))
 
 
@@ -168,7 +168,7 @@ def _check_tokens(file: Path, vision: int, audio: TrunkSizes) -> None:
     )
     if math.isqrt(vision - 1) ** 2 != vision - 1 or audio.tokens != 1 + rows * columns:
         raise WeightsError(
-            f"{file} is no ImageBind checkpoint: its position tables must have 1 + n * n rows for pictures "
+            f"{file} is no ImageBind checkpoint: its position tables must have 1 + n * n rows for images "
             f"and {1 + rows * columns} for sound, found {vision} and {audio.tokens}"
         )
 
@@ -260,12 +260,12 @@ class ImageBindEncoder(TwoTrunks):
         with torch.device("meta"):
             encoder = cls(sizes, image_size)
         encoder.to_empty(device=device)
-        randomise(encoder.state_dict().items(), seed)
+        randomize(encoder.state_dict().items(), seed)
         encoder.audio.log_scale.fill_(math.log(20))
         encoder._hash = hashlib.sha256(f"random {sizes} {seed}".encode()).hexdigest()
         return encoder
 
-    def prepare_sound(self, sound: np.ndarray, sample_rate: int) -> Tensor:
+    def prepare_audio(self, sound: np.ndarray, sample_rate: int) -> Tensor:
         """float32 [N >= 1] mono at any rate -> float32 [1, 128, 204]; of more than 2 s the middle is heard.
 
         Raises:
@@ -293,10 +293,10 @@ class ImageBindEncoder(TwoTrunks):
     def embed_sound_clips(self, clips: Tensor) -> Tensor:
         """[B, clips, 1, 128, 204] -> [B, E], as the reference gives it.
 
-        Every clip's embedding is normalised and scaled (by 20 in imagebind_huge), then they are averaged:
-        normalise again before a cosine.
+        Every clip's embedding is normalized and scaled (by 20 in imagebind_huge), then they are averaged:
+        normalize again before a cosine.
         """
-        flat = self.encode_sound(clips.flatten(0, 1)).embedding
+        flat = self.encode_audio(clips.flatten(0, 1)).embedding
         scale = self.audio.log_scale.exp().clamp(max=MAX_SCALE)
         return (F.normalize(flat, dim=-1) * scale).unflatten(0, clips.shape[:2]).mean(1)
 
@@ -311,7 +311,7 @@ def clip_times(seconds: float, clips: int = 3) -> list[tuple[float, float]]:
 def log_mel(samples: Tensor) -> Tensor:
     """float32 [1 .. 32000] at 16 kHz -> float32 [1, 128, 204].
 
-    The mean is removed, the filter bank taken, frames of zeros put behind up to 204, then all normalised: the
+    The mean is removed, the filter bank taken, frames of zeros put behind up to 204, then all normalized: the
     padding is louder than silence, as the network learned it.
     """
     mel = fbank(samples - samples.mean(), MEL_BINS).T
@@ -319,16 +319,16 @@ def log_mel(samples: Tensor) -> Tensor:
     return (padded - MEL_MEAN) / MEL_STD
 
 
-def find_weights(places: ModelSources) -> Path:
+def find_weights(sources: ModelSources) -> Path:
     """The checkpoint: a file, or one of `FILES` in a folder or the Hub's repository.
 
     Raises:
         WeightsError: if there is none.
     """
-    given = Path(places.source("imagebind")).expanduser()
+    given = Path(sources.source("imagebind")).expanduser()
     if given.is_file():
         return given
-    folder = model_folder("imagebind", places)
+    folder = model_folder("imagebind", sources)
     for name in FILES:
         if (folder / name).is_file():
             return folder / name

@@ -1,6 +1,6 @@
 """LanguageBind (Zhu et al., ICLR 2024): its image and audio towers; code and weights are MIT.
 
-Both towers are CLIP ViT-L/14: 24 blocks of width 1024, 16 heads, a joint space of 768. Sound is a picture of
+Both towers are CLIP ViT-L/14: 24 blocks of width 1024, 16 heads, a joint space of 768. Sound is an image of
 112 x 1036: a log-mel filter bank, three channels. Of the published code these are facts: the names of the
 weights, the position tables, one-frame temporal attention, LoRA inside the encoder, and the front ends. The
 published weights themselves could not be loaded where this was written; what rests on their config.json alone
@@ -60,8 +60,8 @@ class TowerConfig:
         eps: of every layer norm.
         temporal: whether every block has attention over (here: single) frames in front.
         lora_alpha: scale of LoRA weights, if the file has any.
-        mel_bins: height of the spectrogram; 0 for pictures.
-        mel_frames: its width, in steps of 10 ms; 0 for pictures.
+        mel_bins: height of the spectrogram; 0 for images.
+        mel_frames: its width, in steps of 10 ms; 0 for images.
         mean: subtracted from the spectrogram.
         std: divides it.
     """
@@ -107,7 +107,7 @@ class TowerConfig:
             ) from error
         if tower.activation not in _ACTIVATIONS or frames != 1:
             raise WeightsError(
-                f"{file} must describe a tower for single pictures with gelu or quick_gelu, found "
+                f"{file} must describe a tower for single images with gelu or quick_gelu, found "
                 f"{frames} frames and {tower.activation}"
             )
         return tower
@@ -150,9 +150,9 @@ class Tower(Trunk):
         self.norm = nn.LayerNorm(width, config.eps)
         self.temporal = nn.ModuleList(block() for _ in range(blocks)) if config.temporal else None
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] -> the tokens that enter block 0; the table is resized for other squares."""
-        patches = self.stem(pictures)
+        patches = self.stem(images)
         table = self.positions[None]
         if patches.shape[-2] * patches.shape[-1] != table.shape[1] - 1:
             table = resized_positions(table, patches.shape[-1], antialias=True)
@@ -234,12 +234,12 @@ class LanguageBindEncoder(TwoTrunks):
         super().__init__(vision, audio, image_size, vision.patch)
         self._hash = hashlib.sha256((image_hash + audio_hash).encode()).hexdigest()
 
-    def prepare_sound(self, sound: np.ndarray, sample_rate: int) -> Tensor:
+    def prepare_audio(self, sound: np.ndarray, sample_rate: int) -> Tensor:
         """float32 [N >= 1] mono at any rate -> float32 [3, 112, 1036].
 
         As published: a sound shorter than 10.36 s is repeated as often as it fits whole, zeros behind it,
         and is the same in all channels; of a longer one the channels are windows from its first, second and
-        last third. (A sound of less than 1036 frames by a little is padded with zeros before normalising.)
+        last third. (A sound of less than 1036 frames by a little is padded with zeros before normalizing.)
 
         Raises:
             MediaError: for an empty sound.
@@ -291,17 +291,17 @@ def merge_lora(tensors: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]
     return wrapped
 
 
-def find_towers(places: ModelSources) -> tuple[Path, Path]:
+def find_towers(sources: ModelSources) -> tuple[Path, Path]:
     """The weights of the image and of the audio tower.
 
     Raises:
         WeightsError: if one is missing.
     """
-    return _weights("languagebind-image", places), _weights("languagebind-audio", places)
+    return _weights("languagebind-image", sources), _weights("languagebind-audio", sources)
 
 
-def _weights(name: str, places: ModelSources) -> Path:
-    folder = model_folder(name, places)
+def _weights(name: str, sources: ModelSources) -> Path:
+    folder = model_folder(name, sources)
     for file in FILES:
         if (folder / file).is_file():
             return folder / file

@@ -1,12 +1,12 @@
 """The binding of `lite`: a small head that puts SoundNet's states into the image network's logit space.
 
 The joint space is a subspace of that logit space: the directions along which composites vary most. The rest
-of the thousand logits mostly tells pictures of one class apart, which a head would learn by heart.
+of the thousand logits mostly tells images of one class apart, which a head would learn by heart.
 
-The `lite` encoder: EfficientNet-Lite0 for pictures, SoundNet-8 for sound, ImageNet's logits between them.
+The `lite` encoder: EfficientNet-Lite0 for images, SoundNet-8 for sound, ImageNet's logits between them.
 
 The joint space is a subspace of the 1000 ImageNet logits: the classifier gives them at every position of
-the picture, the binding (`AudioHead`) predicts them from sound. Without a binding it is the logits minus
+the image, the binding (`AudioHead`) predicts them from sound. Without a binding it is the logits minus
 their mean, and SoundNet's own ImageNet head speaks for the sound.
 """
 
@@ -35,7 +35,7 @@ CLASSES = 1000
 
 
 class AudioHead(nn.Module):
-    """Standardise -> Linear 128 -> GELU -> dropout -> Linear E, as an ensemble of `members` such heads.
+    """Standardize -> Linear 128 -> GELU -> dropout -> Linear E, as an ensemble of `members` such heads.
 
     Args:
         members: heads with their own weights, run side by side.
@@ -74,12 +74,12 @@ class AudioHead(nn.Module):
         self.register_buffer("common", torch.zeros(joint_dim))
 
     def set_statistics(self, features: Tensor) -> None:
-        """Standardise by the mean and standard deviation (at least .01) of training features [n, 4985]."""
+        """Standardize by the mean and standard deviation (at least .01) of training features [n, 4985]."""
         self.mean.copy_(features.mean(0))
         self.std.copy_(features.std(0).clamp_min(1e-2))
 
     def set_axes(self, logits: Tensor) -> None:
-        """Take the first principal axes of ImageNet logits [n, 1000] (at training pictures' positions)."""
+        """Take the first principal axes of ImageNet logits [n, 1000] (at training images' positions)."""
         self.centre.copy_(logits.mean(0))
         self.axes.copy_(torch.linalg.svd(logits - self.centre, full_matrices=False).Vh[: self.joint_dim].T)
 
@@ -87,13 +87,13 @@ class AudioHead(nn.Module):
     def set_common(self, features: Tensor, share: float) -> None:
         """Take a share of what training sounds [n, 4985] have in common out of every sound.
 
-        It tells no two sounds apart, and some pictures are near to any sound (hubs); but it also tells things
+        It tells no two sounds apart, and some images are near to any sound (hubs); but it also tells things
         from their background, so masks want some of it kept.
         """
         self.common.copy_(share * self.members(features).mean((0, 1)))
 
     def project(self, logits: Tensor) -> Tensor:
-        """ImageNet logits [..., 1000] -> the joint space [..., E], not normalised."""
+        """ImageNet logits [..., 1000] -> the joint space [..., E], not normalized."""
         return (logits - self.centre) @ self.axes
 
     def members(self, features: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class LiteEncoder(nn.Module):
     """
 
     name = "lite"
-    sites: tuple[str, ...] = ("block",)
+    hook_points: tuple[str, ...] = ("block",)
     image_blocks = 16
     joint_weight: Tensor
     joint_bias: Tensor
@@ -169,18 +169,18 @@ class LiteEncoder(nn.Module):
         self.dilate = dilate
         self.grid = image_size // (16 if dilate else 32)
         self.shapes = block_shapes(dilate)
-        picture_weights, sound_weights = load_asset("efficientnet-lite0"), load_asset("soundnet8")
-        self.image_net = EfficientNetLite0(picture_weights, dilate)
+        image_weights, sound_weights = load_asset("efficientnet-lite0"), load_asset("soundnet8")
+        self.image_net = EfficientNetLite0(image_weights, dilate)
         self.sound_net = SoundNet8(sound_weights)
         self.binding = _audio_head(binding)
         self.joint_dim = CLASSES if self.binding is None else self.binding.joint_dim
         # Classifier and projection are both linear: one small product instead of a large one and another.
-        to_joint = centred if self.binding is None else self.binding.project
+        to_joint = centered if self.binding is None else self.binding.project
         bias = to_joint(self.image_net.bias)
         self.register_buffer("joint_bias", bias, persistent=False)
         rows = to_joint(self.image_net.weight.T + self.image_net.bias) - bias  # [1280, E]
         self.register_buffer("joint_weight", rows.T.contiguous(), persistent=False)
-        hashed = {f"image.{k}": v for k, v in picture_weights.items()}
+        hashed = {f"image.{k}": v for k, v in image_weights.items()}
         hashed |= {f"sound.{k}": v for k, v in sound_weights.items()}
         if self.binding is not None:
             hashed |= {f"binding.{k}": v for k, v in self.binding.state_dict().items()}
@@ -224,15 +224,15 @@ class LiteEncoder(nn.Module):
         blocks = range(self.image_blocks - 1 - step * (count - 1), self.image_blocks, step)
         return list(zip(blocks, late_sound, strict=True))
 
-    def site_widths(self, image_block: int, audio_layer: int) -> HookWidths:
+    def hook_widths(self, image_block: int, audio_layer: int) -> HookWidths:
         """The adapter reads the block's input and adds to its output: X' = block(X) + AdaAV(X_a, X)."""
         shape = self.shapes[image_block]
         return HookWidths(shape.width_in, shape.width_out, LAYERS[audio_layer].width)
 
-    # --- pictures -------------------------------------------------------------------------------------
+    # --- images -------------------------------------------------------------------------------------
 
     def prepare_images(self, frames: np.ndarray) -> Tensor:
-        """uint8 [B, H, W, 3] of any size -> float32 [B, 3, image_size, image_size], squashed, normalised."""
+        """uint8 [B, H, W, 3] of any size -> float32 [B, 3, image_size, image_size], squashed, normalized."""
         size = (self.image_size, self.image_size)
         writable = np.require(frames, requirements=["C", "W"])  # torch warns about read-only arrays
         images = torch.from_numpy(writable).permute(0, 3, 1, 2)
@@ -259,11 +259,11 @@ class LiteEncoder(nn.Module):
         extra = added["block"](entering.flatten(2).transpose(1, 2))
         return out + extra.transpose(1, 2).unflatten(2, out.shape[2:])
 
-    def trunk_map(self, state: Tensor) -> Tensor:
+    def backbone_features(self, state: Tensor) -> Tensor:
         """Output of block 15, [B, 320, h, w], as it is."""
         return state
 
-    def joint_map(self, state: Tensor) -> Tensor:
+    def joint_features(self, state: Tensor) -> Tensor:
         """The classifier at every position, in the joint space: [B, E, h, w]."""
         features = self.image_net.head(state).permute(0, 2, 3, 1)
         return F.linear(features, self.joint_weight, self.joint_bias).permute(0, 3, 1, 2)
@@ -296,12 +296,12 @@ class LiteEncoder(nn.Module):
 
     @torch.no_grad()
     def class_logits(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] -> ImageNet logits [B, 1000] of the whole picture."""
+        """[B, 3, S, S] -> ImageNet logits [B, 1000] of the whole image."""
         return self.image_net.classify(self._features(images))
 
     # --- sound ----------------------------------------------------------------------------------------
 
-    def prepare_sound(self, sound: np.ndarray, sample_rate: int) -> Tensor:
+    def prepare_audio(self, sound: np.ndarray, sample_rate: int) -> Tensor:
         """float32 [N >= 1] mono -> float32 [242142] at 22050 Hz, times 256.
 
         A shorter sound is tiled to that length (11 s, the least SoundNet takes; see `soundnet`); of a longer
@@ -315,16 +315,16 @@ class LiteEncoder(nn.Module):
         return torch.from_numpy(fixed.astype(np.float32) * np.float32(SCALE)).to(self.device)
 
     @torch.no_grad()
-    def encode_sound(self, sounds: Tensor) -> AudioFeatures:
+    def encode_audio(self, sounds: Tensor) -> AudioFeatures:
         """[B, 242142] -> embedding [B, E] and tokens per (layer, "block"), [B, <= 64, C].
 
         Tokens are the states after ReLU and before pooling, averaged over time down to 64 at most.
         """
-        states, objects, places = self.sound_net(sounds)
+        states, objects, sources = self.sound_net(sounds)
         if self.binding is None:
-            embedding = centred(objects.mean(2))
+            embedding = centered(objects.mean(2))
         else:
-            embedding = self.binding(_sound_features(states, objects, places))
+            embedding = self.binding(_sound_features(states, objects, sources))
         return AudioFeatures(embedding, {(i, "block"): _tokens(state) for i, state in enumerate(states)})
 
     @torch.no_grad()
@@ -337,12 +337,12 @@ class LiteEncoder(nn.Module):
         return _sound_features(*self.sound_net(sounds))
 
     @torch.no_grad()
-    def sound_class_logits(self, sounds: Tensor) -> Tensor:
+    def audio_class_logits(self, sounds: Tensor) -> Tensor:
         """[B, 242142] -> SoundNet's own ImageNet logits [B, 1000]."""
         return self.sound_net(sounds)[1].mean(2)
 
 
-def centred(logits: Tensor) -> Tensor:
+def centered(logits: Tensor) -> Tensor:
     """Logits [..., 1000] minus their mean: where the two networks meet without a binding."""
     return logits - logits.mean(-1, keepdim=True)
 
@@ -353,9 +353,9 @@ def _audio_head(choice: AudioHead | Path | str | None) -> AudioHead | None:
     return AudioHead.load(Path(choice)) if isinstance(choice, (str, Path)) else choice
 
 
-def _sound_features(states: list[Tensor], objects: Tensor, places: Tensor) -> Tensor:
+def _sound_features(states: list[Tensor], objects: Tensor, sources: Tensor) -> Tensor:
     late = states[4:]
-    parts = [s.mean(2) for s in late] + [s.amax(2) for s in late] + [objects.mean(2), places.mean(2)]
+    parts = [s.mean(2) for s in late] + [s.amax(2) for s in late] + [objects.mean(2), sources.mean(2)]
     return torch.cat(parts, 1)
 
 

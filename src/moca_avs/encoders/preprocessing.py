@@ -1,4 +1,4 @@
-"""Pictures as CLIP's descendants (ImageBind, LanguageBind) take them.
+"""Images as CLIP's descendants (ImageBind, LanguageBind) take them.
 
 The part of a sound that an encoder hears, at the encoder's own rate.
 
@@ -23,12 +23,12 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def clip_pixels(frames: np.ndarray, size: int) -> Tensor:
-    """uint8 [B, H, W, 3] of any size -> float32 [B, 3, size, size], squashed and normalised.
+    """uint8 [B, H, W, 3] of any size -> float32 [B, 3, size, size], squashed and normalized.
 
     Resized by Pillow itself (bicubic, with its antialiasing), which is what the networks were trained with.
     """
     small = [Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC) for frame in frames]
-    pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in small])).permute(0, 3, 1, 2) / 255
+    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in small])).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     return (pixels - mean) / std
 
@@ -109,10 +109,10 @@ def mel_bank(bins: int) -> Tensor:
         A narrow low band may catch no bin at all (the fourth of 128).
     """
     edges = torch.linspace(_mel(LOW), _mel(HIGH), bins + 2, dtype=torch.float64)
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    left, center, right = edges[:-2], edges[1:-1], edges[2:]
     hertz = torch.arange(FFT // 2, dtype=torch.float64)[:, None] * SAMPLE_RATE / FFT
     at = 1127 * (1 + hertz / 700).log()
-    rising, falling = (at - left) / (centre - left), (right - at) / (right - centre)
+    rising, falling = (at - left) / (center - left), (right - at) / (right - center)
     return torch.minimum(rising, falling).clamp(min=0).float()
 
 

@@ -97,8 +97,8 @@ class SoundNet8(nn.Module):
             x = F.relu(F.conv1d(x, weight, bias, stride=2, padding=layer.kernel // 2))
             states.append(x[:, :, :-1])
             x = F.max_pool1d(x, layer.pool) if layer.pool > 1 else x
-        objects, places = (F.conv1d(states[-1], self.weights[i], self.biases[i], stride=2) for i in (7, 8))
-        return states, objects, places
+        objects, sources = (F.conv1d(states[-1], self.weights[i], self.biases[i], stride=2) for i in (7, 8))
+        return states, objects, sources
 
 
 def _kernel(reader: StateReader, name: str, kernel: int, width: int, out: int) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 The stream of tokens between blocks always stays float32; only the products inside attention and MLP may run
 in half precision (`set_precision`), so adapters, caches and cosines never see it.
 
-What encoders of two vision transformers share: one reads pictures, one reads spectrograms as pictures.
+What encoders of two vision transformers share: one reads images, one reads spectrograms as images.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def placed(placement: str, count: int, image_blocks: int, audio_blocks: int) -> 
 
 
 @torch.no_grad()
-def randomise(weights: Iterable[tuple[str, Tensor]], seed: int) -> None:
+def randomize(weights: Iterable[tuple[str, Tensor]], seed: int) -> None:
     """Fill weights as a fresh network's, in place: norms at one, biases small, matrices by their fan-in."""
     generator: dict[torch.device, torch.Generator] = {}
     for name, weight in weights:
@@ -213,10 +213,10 @@ class Trunk(nn.Module):
 class TwoTrunks(nn.Module):
     """The common part of `AudioVisualEncoder`; frozen, always in eval mode, states are [B, 1 + n, width].
 
-    A subclass gives `name` and `prepare_sound`.
+    A subclass gives `name` and `prepare_audio`.
 
     Args:
-        vision: reads pictures.
+        vision: reads images.
         audio: reads spectrograms.
         image_size: pixels per side.
         patch: pixels per side of a patch.
@@ -225,7 +225,7 @@ class TwoTrunks(nn.Module):
         UsageError: if `image_size` is no positive multiple of `patch`.
     """
 
-    sites: tuple[str, ...] = SITES
+    hook_points: tuple[str, ...] = SITES
 
     def __init__(self, vision: Trunk, audio: Trunk, image_size: int, patch: int) -> None:
         super().__init__()
@@ -275,13 +275,13 @@ class TwoTrunks(nn.Module):
         """
         return placed(placement, count, self.image_blocks, self.audio_blocks)
 
-    def site_widths(self, image_block: int, audio_layer: int) -> HookWidths:
+    def hook_widths(self, image_block: int, audio_layer: int) -> HookWidths:
         """All blocks of a trunk are alike."""
         image, audio = self.vision.head.in_features, self.audio.head.in_features
         return HookWidths(image, image, audio)
 
     def prepare_images(self, frames: np.ndarray) -> Tensor:
-        """uint8 [B, H, W, 3] of any size -> float32 [B, 3, S, S]: squashed (Pillow's bicubic), normalised.
+        """uint8 [B, H, W, 3] of any size -> float32 [B, 3, S, S]: squashed (Pillow's bicubic), normalized.
 
         The references crop the middle; squashing gives every pixel an answer.
         """
@@ -295,17 +295,17 @@ class TwoTrunks(nn.Module):
         """One block with its two sites; the class token is one of the tokens at a site."""
         return self.vision.block(index, state, added)
 
-    def trunk_map(self, state: Tensor) -> Tensor:
+    def backbone_features(self, state: Tensor) -> Tensor:
         """Patch tokens of the last block: [B, width, h, w]."""
         return _as_map(state[:, 1:])
 
-    def joint_map(self, state: Tensor) -> Tensor:
-        """The head (norm and projection) on every patch token, not normalised: [B, E, h, w]."""
+    def joint_features(self, state: Tensor) -> Tensor:
+        """The head (norm and projection) on every patch token, not normalized: [B, E, h, w]."""
         return _as_map(self.vision.to_joint(state[:, 1:]))
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] -> [B, E]: the class token through the head, not normalised."""
+        """[B, 3, S, S] -> [B, E]: the class token through the head, not normalized."""
         return self.vision.to_joint(self._last(images)[:, 0])
 
     @torch.no_grad()
@@ -315,7 +315,7 @@ class TwoTrunks(nn.Module):
 
     @torch.no_grad()
     def last_feature(self, state: Tensor) -> Tensor:
-        """`image_feature` of a picture whose state after the last block is known: [B, 1 + n, width]."""
+        """`image_feature` of an image whose state after the last block is known: [B, 1 + n, width]."""
         return state[:, 1:].mean(1)
 
     def _last(self, images: Tensor) -> Tensor:
@@ -325,8 +325,8 @@ class TwoTrunks(nn.Module):
         return state
 
     @torch.no_grad()
-    def encode_sound(self, sounds: Tensor) -> AudioFeatures:
-        """`prepare_sound`s, stacked -> embedding [B, E], not normalised; tokens [B, 1 + n, width]."""
+    def encode_audio(self, sounds: Tensor) -> AudioFeatures:
+        """`prepare_audio`s, stacked -> embedding [B, E], not normalized; tokens [B, 1 + n, width]."""
         last, states = self.audio.states(sounds)
         return AudioFeatures(self.audio.to_joint(last[:, 0]), states)
 

@@ -76,13 +76,13 @@ class ModelSources:
         return str(folder / name) if folder and (folder / name).is_dir() else default
 
 
-def pretrained(cls: Any, name: str, places: ModelSources, *, unused: str = "", **options: Any) -> Any:
+def pretrained(cls: Any, name: str, sources: ModelSources, *, unused: str = "", **options: Any) -> Any:
     """``cls.from_pretrained`` of a transformers class, strictly and quietly.
 
     Args:
         cls: a model, processor, tokenizer or feature extractor class of transformers.
         name: of the foundation model.
-        places: where it comes from.
+        sources: where it comes from.
         unused: regular expression of parameters that may be missing from the weights, because the caller
             never uses them.
         options: for ``from_pretrained``. Models come in float32 and in ``eval()`` unless told otherwise.
@@ -94,7 +94,7 @@ def pretrained(cls: Any, name: str, places: ModelSources, *, unused: str = "", *
         WeightsError: no network, no permission, no such model; files missing, damaged or of other shapes;
             a pickle that asks for more than tensors.
     """
-    folder = model_folder(name, places)
+    folder = model_folder(name, sources)
     if not (folder / "config.json").is_file():
         # transformers would go on with a model of the class's default size.
         raise WeightsError(
@@ -104,7 +104,8 @@ def pretrained(cls: Any, name: str, places: ModelSources, *, unused: str = "", *
     if vocabularies and not any((folder / file).is_file() for file in vocabularies):
         # ... or with a tokenizer that knows no word.
         raise WeightsError(
-            f"{pretrained_model(name).title}: {folder} holds no {' or '.join(vocabularies)}; {next_step(name)}"
+            f"{pretrained_model(name).title}: {folder} holds no {' or '.join(vocabularies)}; "
+            f"{next_step(name)}"
         )
     with _quiet(), _explained(name, folder):
         if not _is_model(cls):
@@ -119,13 +120,13 @@ def pretrained(cls: Any, name: str, places: ModelSources, *, unused: str = "", *
     return model
 
 
-def model_folder(name: str, places: ModelSources) -> Path:
+def model_folder(name: str, sources: ModelSources) -> Path:
     """The folder that holds a model's files, downloaded into the Hub's cache if need be.
 
     Raises:
         WeightsError: a given folder is not there, or the Hub can't be reached or refuses.
     """
-    source = places.source(name)
+    source = sources.source(name)
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
@@ -136,12 +137,12 @@ def model_folder(name: str, places: ModelSources) -> Path:
     return folder
 
 
-def local_folder(name: str, places: ModelSources) -> Path | None:
+def local_folder(name: str, sources: ModelSources) -> Path | None:
     """The folder that holds a model's files now, complete or not; None where there is none. No network."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    source = places.source(name)
+    source = sources.source(name)
     folder = Path(source).expanduser()
     if folder.exists():
         return folder if folder.is_dir() else folder.parent  # ImageBind may be given as a file
@@ -165,13 +166,13 @@ def lacking(name: str, folder: Path) -> list[str]:
     ]
 
 
-def hub_file(name: str, places: ModelSources, filename: str) -> Path:
+def hub_file(name: str, sources: ModelSources, filename: str) -> Path:
     """One file of a model's folder, downloaded if need be.
 
     Raises:
         WeightsError: as `model_folder`, or the folder has no such file.
     """
-    source = places.source(name)
+    source = sources.source(name)
     local = Path(source).expanduser()
     folder = local if local.is_dir() else _snapshot(name, source, (filename,))
     path = folder / filename
@@ -180,15 +181,15 @@ def hub_file(name: str, places: ModelSources, filename: str) -> Path:
     return path
 
 
-def origin(name: str, places: ModelSources) -> dict[str, Any]:
+def origin(name: str, sources: ModelSources) -> dict[str, Any]:
     """What a result says about a model it used: its name, its source, and the SHA-256 of its weight files.
 
     Raises:
         WeightsError: as `model_folder`.
     """
-    folder = model_folder(name, places)
+    folder = model_folder(name, sources)
     hashes = {file.name: weight_sha256(file) for file in weight_files(folder)}
-    return {"model": name, "source": places.source(name), "sha256": hashes}
+    return {"model": name, "source": sources.source(name), "sha256": hashes}
 
 
 def weight_files(folder: Path) -> list[Path]:

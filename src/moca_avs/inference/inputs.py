@@ -28,10 +28,10 @@ class JobSpec:
     """One input and the folder its result gets.
 
     Attributes:
-        source: the video, or the picture of a picture + sound pair; with `url`, what it is called.
+        source: the video, or the image of an image + sound pair; with `url`, what it is called.
         folder: where its result goes; with `upload`, what it is called.
         sound: a sound file to use instead of the source's own track.
-        still: the source is a picture, shown for as long as its sound lasts.
+        still: the source is an image, shown for as long as its sound lasts.
         url: where the source is fetched from, see `moca_avs.inference.remote.fetched`.
         upload: the URL of the folder that the finished result is copied to.
     """
@@ -55,7 +55,7 @@ class JobSpec:
 
 
 def is_url(given: str) -> bool:
-    """Whether it names a place by protocol, like ``s3://bucket/film.mp4``."""
+    """Whether it names a place by protocol, like ``s3://bucket/video.mp4``."""
     return "://" in given
 
 
@@ -127,21 +127,21 @@ def plan(files: Sequence[InputSource], out: InputSource) -> list[JobSpec]:
     Raises:
         UsageError: where two files would share a folder all the same.
     """
-    places = [_place(file) for file in files]
-    folders = [PurePath(place.stem) for place in places]
+    sources = [_place(file) for file in files]
+    folders = [PurePath(place.stem) for place in sources]
     for group in _sharing(folders):
-        root = os.path.commonpath([places[index].parent for index in group])
+        root = os.path.commonpath([sources[index].parent for index in group])
         for index in group:
-            folders[index] = places[index].relative_to(root).with_suffix("")
+            folders[index] = sources[index].relative_to(root).with_suffix("")
     for group in _sharing(folders):
         for index in group:
-            folders[index] = folders[index].with_name(places[index].name)
+            folders[index] = folders[index].with_name(sources[index].name)
     for first, second, *_ in _sharing(folders):
-        shared = _job(files[first], places[first], folders[first], out).result
+        shared = _job(files[first], sources[first], folders[first], out).result
         raise UsageError(
             f"{files[first]} and {files[second]} would both be written to {shared}; do them one by one"
         )
-    return [_job(*each, out) for each in zip(files, places, folders, strict=True)]
+    return [_job(*each, out) for each in zip(files, sources, folders, strict=True)]
 
 
 def _job(file: InputSource, place: PurePath, folder: PurePath, out: InputSource) -> JobSpec:

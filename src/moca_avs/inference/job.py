@@ -38,7 +38,7 @@ class SegmentOptions:
     Attributes:
         fps: frames looked at per second, or "native": every frame.
         start: seconds.
-        end: seconds; None means the film's end.
+        end: seconds; None means the video's end.
         limit: at most this many frames of each input; None means all.
         overwrite: do finished results again.
         profile: wait for a GPU at the end of every stage, so that `JobResult.seconds` tells them apart.
@@ -74,8 +74,9 @@ class JobResult:
         message: why it failed.
         frames: finished and kept, also where it failed or was stopped.
         empty: how many of those have an empty mask, by reason.
-        notes: what should be known of a result all the same (a film that was cut off, ...).
-        seconds: by stage (`moca_avs.utils.profiler`); reading and writing overlap with the method. What frames of
+        notes: what should be known of a result all the same (a video that was cut off, ...).
+        seconds: by stage (`moca_avs.utils.profiler`); reading and writing overlap with the method. What
+            frames of
             several inputs took together is divided among the inputs by their frames.
         wall: seconds from beginning to end; inputs that share a batch overlap.
     """
@@ -121,7 +122,7 @@ class InputJob:
     def _own(self) -> Iterator[None]:
         """Time, notes and errors are this input's."""
         try:
-            with collect_warnings(self.outcome.notes), self._stages.gathering():
+            with collect_warnings(self.outcome.notes), self._stages.activate():
                 yield
         except (MocaError, OSError) as error:
             self.fail(error)
@@ -220,9 +221,9 @@ def _clips(job: JobSpec, options: SegmentOptions, until: float | None, frames: i
             job.source, options.fps, frames, SOUND_MARGIN, options.start, until, sound=job.sound
         )
     if job.sound is None:
-        raise UsageError(f"{job.source} is a picture: it needs a sound to go with it")
+        raise UsageError(f"{job.source} is an image: it needs a sound to go with it")
     if options.fps == "native" or options.start or options.end is not None or options.limit is not None:
-        raise UsageError("a picture is shown for as long as its sound lasts: leave start, end, limit out")
+        raise UsageError("an image is shown for as long as its sound lasts: leave start, end, limit out")
     return stream_pair(job.source, job.sound, options.fps, frames, SOUND_MARGIN)
 
 

@@ -275,7 +275,7 @@ def _dataset(
         num_gpus=share.gpus,
     )
     dataset.context.max_errored_blocks = -1  # what nobody foresaw of one input stops no other
-    dataset.context.execution_no_progress_timeout_s = -1  # a long film takes hours
+    dataset.context.execution_no_progress_timeout_s = -1  # a long video takes hours
     return dataset
 
 

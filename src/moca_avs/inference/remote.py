@@ -1,4 +1,4 @@
-"""Films and results that lie on an object store or behind a URL, through fsspec."""
+"""Videos and results that lie on an object store or behind a URL, through fsspec."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ENDING = b'"complete": true}'  # of a whole result.json
 PREFIX = "moca-avs-fetched-"
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs"}
-PICTURES = ("masks", "heatmaps", "labels")
+IMAGES = ("masks", "heatmaps", "labels")
 SPARE = 256 * 2**20  # bytes of the temporary folder's disk that fetching leaves free
 BLOCK = 2**20  # bytes
 YOUNG = 60.0  # seconds in which a temporary folder may be there without being held
@@ -81,7 +81,7 @@ def _trouble(url: str, what: str) -> Iterator[None]:
 
 
 def expand(url: str) -> tuple[Sequence[str], str]:
-    """The films that a URL means: itself, or those in its folder, or those that its glob matches.
+    """The videos that a URL means: itself, or those in its folder, or those that its glob matches.
 
     The store is asked only where that is open: of a URL that ends like a video, not even whether it is there.
 
@@ -181,7 +181,7 @@ def _upload(folder: Path, url: str) -> None:
     with _trouble(url, "written"):
         if store.exists(f"{path}/{RESULT}"):  # an earlier result, which may have had more frames
             store.rm_file(f"{path}/{RESULT}")
-            for part in PICTURES:
+            for part in IMAGES:
                 if store.exists(f"{path}/{part}"):
                     store.rm(f"{path}/{part}", recursive=True)
         for file in files:

@@ -1,4 +1,4 @@
-"""Files in, folders out: films stream through a method, finished results are skipped, failures are listed.
+"""Files in, folders out: videos stream through a method, finished results are skipped, failures are listed.
 
 Inputs are walked in order, as pieces: an input's chunks, then its end. The method answers them in groups.
 Without a batch a group is one piece, so one input is in work at a time. With a batch it has that many frames,
@@ -216,7 +216,7 @@ def _awaited(groups: Iterator[list[Chunk]], profile: bool) -> Iterator[tuple[lis
     while True:
         stages = Profiler()
         stages.wait = synchronize_gpu if profile else None
-        with stages.gathering(), record("waiting for frames"):
+        with stages.activate(), record("waiting for frames"):
             group = next(groups, None)
         if group is None:
             return
@@ -229,7 +229,7 @@ def _answer(method: Method, group: list[Chunk], stages: Profiler, progress: bool
         (work, clip) for work, clip in group if clip is not None and work.begin(method.settings, progress)
     ]
     try:
-        with stages.gathering():
+        with stages.activate():
             results = _results(method, [clip for _, clip in begun])
             for (work, _), result in zip(begun, results, strict=True):
                 if isinstance(result, Segmentation):
@@ -247,7 +247,7 @@ def _results(method: Method, clips: Sequence[Clip]) -> Iterator[Segmentation | M
     if len(clips) > 1 and isinstance(method, BatchedMethod):
         try:
             with record("decide"):
-                together = method.many(clips)
+                together = method.predict_batch(clips)
         except (MocaError, OSError):
             pass  # whose it is shows when each is asked about alone
         else:

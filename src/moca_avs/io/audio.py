@@ -227,7 +227,7 @@ class AudioWindows:
 
 
 def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
-    """The whole sound of a file (or of a film): (float32 [N] mono in [-1, 1], Hz).
+    """The whole sound of a file (or of a video): (float32 [N] mono in [-1, 1], Hz).
 
     Channels are averaged, the file's own rate is kept, a gap in the recording is filled with zeros.
 

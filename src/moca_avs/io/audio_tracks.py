@@ -26,10 +26,10 @@ _TRIAL_PACKETS = 20
 
 
 class AudioFeed(Protocol):
-    """A sound track that is written bit by bit beside the pictures, so that neither waits in memory."""
+    """A sound track that is written bit by bit beside the images, so that neither waits in memory."""
 
     def feed(self, until: float) -> None:
-        """Write what sounds before `until` (seconds of the new film)."""
+        """Write what sounds before `until` (seconds of the new video)."""
         ...
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class CopiedAudio:
         stream: Any = audio_stream(self._from)
         self._mux = container.mux
         self._track = container.add_stream_from_template(stream)
-        # A whole film keeps its priming packets too, which lie before zero.
+        # A whole video keeps its priming packets too, which lie before zero.
         self._low = start if start > 0 else -math.inf
         self._end = end
         self._base = stream.time_base
@@ -55,7 +55,7 @@ class CopiedAudio:
         self._next: Any | None = None
 
     def feed(self, until: float) -> None:
-        """Copy the packets that begin before `until` (seconds of the new film)."""
+        """Copy the packets that begin before `until` (seconds of the new video)."""
         while True:
             packet = self._coming()
             if packet is None or packet.pts * self._base >= until:
@@ -65,7 +65,7 @@ class CopiedAudio:
             self._mux(packet)
 
     def _coming(self) -> Any | None:
-        """The next packet of the stretch, in the new film's time; kept until it is written."""
+        """The next packet of the stretch, in the new video's time; kept until it is written."""
         while self._next is None:
             try:
                 packet = next(self._packets, None)
@@ -153,7 +153,7 @@ def _pieces(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 
 class SourceAudio:
-    """A film's own sound encoded to AAC, where MP4 can't hold it as it is; of a stretch, to the sample."""
+    """A video's own sound encoded to AAC, where MP4 can't hold it as it is; of a stretch, to the sample."""
 
     def __init__(self, container: Any, source: str | Path, start: float, end: float) -> None:
         self._sound = AudioTrack(source)
@@ -161,7 +161,7 @@ class SourceAudio:
         self._encoded = EncodedAudio(container, blocks, self._sound.rate, self._sound.channels)
 
     def feed(self, until: float) -> None:
-        """Encode what sounds before `until` (seconds of the new film)."""
+        """Encode what sounds before `until` (seconds of the new video)."""
         self._encoded.feed(until)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of a film: decoded in order, upright, each with its time; sampled at a rate or all of them.
+"""Images of a video: decoded in order, upright, each with its time; sampled at a rate or all of them.
 
 What a file holds, without reading it all.
 """
@@ -25,7 +25,7 @@ TOLERANCE = 0.6e-3
 _SEEK_BACK = (0.0, 10.0)
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""A picture in yuv420p, BT.709, limited range: Y uint8 [H, W], U and V uint8 [ceil(H / 2), ceil(W / 2)]."""
+"""An image in yuv420p, BT.709, limited range: Y uint8 [H, W], U and V uint8 [ceil(H / 2), ceil(W / 2)]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class ToPlanes:
         self._size: tuple[int, int] | None = None
 
     def __call__(self, frame: Any) -> Planes:
-        """Views where the frame is such a picture already, else converted."""
+        """Views where the frame is such an image already, else converted."""
         if self._size is None:
             self._size = (frame.width, frame.height)
         width, height = self._size
@@ -113,17 +113,17 @@ def display_matrix(frame: Any) -> tuple[int, int, int, int]:
     return int(a), int(b), int(c), int(d)
 
 
-def turned_upright(picture: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+def turned_upright(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     """Turn and mirror [H, W, 3] as the display matrix says (to the nearest quarter turn)."""
-    return np.ascontiguousarray(_turned(picture, matrix))
+    return np.ascontiguousarray(_turned(image, matrix))
 
 
-def _turned(picture: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+def _turned(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     """A view of [H, W, ...], upright."""
     a, b, c, d = matrix
     if abs(a) + abs(d) < abs(b) + abs(c):
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def shown_frames(path: str | Path, start: float = 0.0) -> Iterator[Shown]:
@@ -171,7 +171,7 @@ def _decoded(path: Path, seek: float | None) -> Generator[Shown, None, None]:
 
 def _no_video(path: Path, container: Any) -> str:
     if container.streams.audio:
-        return f"{path} has sound but no video; give a picture to go with it (--image PICTURE --sound {path})"
+        return f"{path} has sound but no video; give an image to go with it (--image IMAGE --sound {path})"
     return f"{path} has no video track that can be decoded"
 
 
@@ -191,7 +191,7 @@ def _timed(path: Path, container: Any, stream: Any, zero: Fraction, need_stamps:
 
 
 def sampled(frames: Iterator[Shown], fps: float, start: float, end: float) -> Iterator[Shown]:
-    """The frame on screen at start + k / fps, for every k until `end` or the film's own end.
+    """The frame on screen at start + k / fps, for every k until `end` or the video's own end.
 
     Where the first frame comes late, it stands for the times before it.
     """
@@ -234,19 +234,19 @@ def probe(path: str | Path) -> MediaInfo:
         # Raw streams have no header: FFmpeg guesses their length from the bit rate, often wrongly.
         known = container.duration is not None and container.start_time is not None
         duration = container.duration / av.time_base if known else None
-    picture = None if video_index is None else _first(path, video_index)
+    image = None if video_index is None else _first(path, video_index)
     samples = None if sound_index is None else _first(path, sound_index)
-    width, height = (0, 0) if picture is None else (picture.width, picture.height)
-    if picture is not None:
-        a, b, c, d = display_matrix(picture)
+    width, height = (0, 0) if image is None else (image.width, image.height)
+    if image is not None:
+        a, b, c, d = display_matrix(image)
         if abs(a) + abs(d) < abs(b) + abs(c):
             width, height = height, width
     return MediaInfo(
         duration=_counted(path) if duration is None else duration,
         width=width,
         height=height,
-        fps=0.0 if picture is None else fps,
-        has_video=picture is not None,
+        fps=0.0 if image is None else fps,
+        has_video=image is not None,
         has_sound=samples is not None,
         rate=0 if samples is None else samples.sample_rate,
         channels=0 if samples is None else samples.layout.nb_channels,

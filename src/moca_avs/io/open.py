@@ -1,4 +1,4 @@
-"""Opening a film or sound with FFmpeg (PyAV), choosing its tracks, and saying clearly why that failed."""
+"""Opening a video or sound with FFmpeg (PyAV), choosing its tracks, and saying clearly why that failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from av.stream import Disposition
 from moca_avs.errors import MediaError
 
 # FFmpeg would happily "play" a text file as a terminal recording.
-_NOT_FILMS = {"tty"}
+_NOT_VIDEOS = {"tty"}
 
 
 class MediaWarning(UserWarning):
@@ -52,10 +52,10 @@ class MediaInfo:
 
     Attributes:
         duration: seconds, by the file's own header (counted packet by packet where it has none).
-        width: of the upright picture, in pixels; 0 without video.
-        height: of the upright picture, in pixels; 0 without video.
+        width: of the upright image, in pixels; 0 without video.
+        height: of the upright image, in pixels; 0 without video.
         fps: average frames per second; 0 without video.
-        has_video: whether there is a video track with at least one frame (a cover picture is not a film).
+        has_video: whether there is a video track with at least one frame (a cover image is not a video).
         has_sound: whether there is a sound track with at least one sample.
         rate: of the sound, in Hz; 0 without sound.
         channels: of the sound; 0 without sound.
@@ -75,7 +75,7 @@ def check_file(path: str | Path) -> Path:
     """The path of a file that is there and not empty; MediaError otherwise."""
     path = Path(path)
     if path.is_dir():
-        raise MediaError(f"{path} is a folder; expected one video, sound or picture file")
+        raise MediaError(f"{path} is a folder; expected one video, sound or image file")
     if not path.exists():
         raise MediaError(f"{path} does not exist; check the spelling of the path")
     try:
@@ -104,7 +104,7 @@ def open_media(path: str | Path) -> Iterator[Any]:
     except av.error.FFmpegError as error:
         raise MediaError(_unreadable(path, error)) from error
     with container:
-        if container.format.name in _NOT_FILMS:
+        if container.format.name in _NOT_VIDEOS:
             raise MediaError(f"{path} is a text file; expected a video or a sound")
         yield container
 
@@ -122,7 +122,7 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 def video_stream(container: Any) -> Any | None:
-    """The film's picture track; None without one. A cover picture (mp3, m4a) doesn't count."""
+    """The video's image track; None without one. A cover image (mp3, m4a) doesn't count."""
     tracks = [
         s
         for s in container.streams.video
@@ -139,7 +139,7 @@ def audio_stream(container: Any) -> Any | None:
 
 
 def start_time(container: Any) -> Fraction:
-    """Time of the file's zero in its own time stamps, in seconds: the earlier of picture and sound."""
+    """Time of the file's zero in its own time stamps, in seconds: the earlier of image and sound."""
     starts = [
         stream.start_time * stream.time_base
         for stream in (video_stream(container), audio_stream(container))

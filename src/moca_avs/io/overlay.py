@@ -1,4 +1,4 @@
-"""The result to look at: the source film with what sounds coloured in, and its own sound."""
+"""The result to look at: the source video with what sounds colored in, and its own sound."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from moca_avs.io.visualize import PlaneStencil
 from moca_avs.io.write_video import VideoTrack, mp4, usual_rate
 from moca_avs.utils.profiler import record
 
-_COARSEST = Fraction(1, 1000)  # a film's clock, in seconds; finer where its own is
+_COARSEST = Fraction(1, 1000)  # a video's clock, in seconds; finer where its own is
 _STILL_BASE = Fraction(1, 90000)
 
 
@@ -31,16 +31,16 @@ class OverlayWriter:
 
     H.264 yuv420p with the index in front, the source's upright size (odd sizes padded to even), times and
     length; the sound is the source's own packets where MP4 can hold them (AAC, MP3, AC-3, E-AC-3, ALAC,
-    FLAC, Opus), else AAC. Use it as a context manager: leaving it writes the rest of the film; leaving it by
-    an error or Ctrl-C ends the film where the masks end.
+    FLAC, Opus), else AAC. Use it as a context manager: leaving it writes the rest of the video; leaving it by
+    an error or Ctrl-C ends the video where the masks end.
 
     Args:
         path: where to write; there only once the block is left.
-        source: the film (or the picture, with `still_fps`).
-        sound: a file whose sound takes the place of the film's own.
+        source: the video (or the image, with `still_fps`).
+        sound: a file whose sound takes the place of the video's own.
         start: of the stretch to show, in seconds.
-        end: of the stretch, in seconds; None means the film's end.
-        still_fps: `source` is a picture, shown at this many frames a second for as long as `sound` lasts.
+        end: of the stretch, in seconds; None means the video's end.
+        still_fps: `source` is an image, shown at this many frames a second for as long as `sound` lasts.
 
     Raises:
         MediaError: a source that can't be read, a mask of another size, a place that can't be written.
@@ -63,13 +63,13 @@ class OverlayWriter:
 
     def __enter__(self) -> OverlayWriter:
         if self._still_fps is None:
-            rate, base = self._film_clock()
-            pictures = _film_pictures(self._source, self._start, self._end)
+            rate, base = self._video_clock()
+            images = _video_images(self._source, self._start, self._end)
         else:
             rate, base = usual_rate(1 / self._still_fps), _STILL_BASE
-            pictures = self._still_pictures(self._still_fps)
-        self._pictures = pictures
-        self._next = next(pictures, None)
+            images = self._still_images(self._still_fps)
+        self._images = images
+        self._next = next(images, None)
         if self._next is None:
             raise MediaError(f"{self._source} has no frame in the stretch to show; choose an earlier one")
         self._size = self._next[2][0].shape
@@ -82,7 +82,7 @@ class OverlayWriter:
             self._open = stack.pop_all()
         return self
 
-    def _film_clock(self) -> tuple[Fraction, Fraction]:
+    def _video_clock(self) -> tuple[Fraction, Fraction]:
         with open_media(self._source) as container:
             stream = video_stream(container)
             if stream is None:
@@ -90,18 +90,20 @@ class OverlayWriter:
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             return usual_rate(float(1 / rate)), min(stream.time_base, _COARSEST)
 
-    def _still_pictures(self, fps: float) -> Iterator[tuple[float, float, Planes]]:
+    def _still_images(self, fps: float) -> Iterator[tuple[float, float, Planes]]:
         if self._sound is None:
-            raise MediaError(f"{self._source} is a picture: it needs a sound to go with it")
-        picture = ToPlanes()(av.VideoFrame.from_ndarray(read_image(self._source), format="rgb24"))
+            raise MediaError(f"{self._source} is an image: it needs a sound to go with it")
+        image = ToPlanes()(av.VideoFrame.from_ndarray(read_image(self._source), format="rgb24"))
         seconds = survey(self._sound).seconds
         for step in range(max(math.ceil(seconds * fps), 1)):
-            yield step / fps, min(1 / fps, max(seconds - step / fps, 1e-3)), picture
+            yield step / fps, min(1 / fps, max(seconds - step / fps, 1e-3)), image
 
     def add(self, time: float, mask: np.ndarray) -> None:
         """The mask bool [H, W] that holds from `time` (seconds of the source) on; times must rise."""
         if mask.shape != self._size:
-            raise MediaError(f"a mask must have its film's size {list(self._size)}, found {list(mask.shape)}")
+            raise MediaError(
+                f"a mask must have its video's size {list(self._size)}, found {list(mask.shape)}"
+            )
         if time <= self._time:
             raise MediaError(f"masks must come in time order, found {time:g} s after {self._time:g} s")
         self._write_until(time)
@@ -116,12 +118,12 @@ class OverlayWriter:
     def _write_until(self, time: float) -> None:
         """Write the source frames that begin before `time`, wearing the mask held now."""
         while self._next is not None and self._next[0] < time - TOLERANCE:
-            shown, duration, picture = self._next
+            shown, duration, image = self._next
             paint = None if self._stencil is None else self._stencil.paint
-            self._track.add_planes(picture, shown - self._start, duration, paint)
+            self._track.add_planes(image, shown - self._start, duration, paint)
             if self._heard is not None:
                 self._heard.feed(shown - self._start)
-            self._next = next(self._pictures, None)
+            self._next = next(self._images, None)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with record("overlay"), self._open:
@@ -132,7 +134,7 @@ class OverlayWriter:
                 self._heard.feed(end - self._start)
 
 
-def _film_pictures(source: Path, start: float, end: float) -> Iterator[tuple[float, float, Planes]]:
+def _video_images(source: Path, start: float, end: float) -> Iterator[tuple[float, float, Planes]]:
     convert = ToPlanes()
     for shown in native(shown_frames(source, start), start, end):
         yield shown.time, shown.duration, convert(shown.raw)

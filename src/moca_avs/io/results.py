@@ -29,7 +29,7 @@ from moca_avs.utils.profiler import record
 RESULT, HEATMAPS, OVERLAY = "result.json", "heatmaps.safetensors", "overlay.mp4"
 _PARTIAL = ".partial"
 _LABELS = "labels"
-_PICTURES = ("masks", "heatmaps", _LABELS)
+_IMAGES = ("masks", "heatmaps", _LABELS)
 # The header's room at the front of heatmaps.safetensors: its length (8 bytes) and JSON padded with spaces.
 _HEADER = 256
 _QUICK = 1  # zlib level: ten times as fast as the usual 6, a fifth larger
@@ -45,7 +45,7 @@ class SegmentationWriter:
 
     Args:
         folder: made if missing.
-        settings: everything needed to run it again; JSON-serialisable (tuples come back as lists).
+        settings: everything needed to run it again; JSON-serializable (tuples come back as lists).
 
     Raises:
         MediaError: a folder that can't be written or holds masks of another origin, a full disk (it says how
@@ -73,16 +73,16 @@ class SegmentationWriter:
         return self
 
     def _clear(self) -> None:
-        """Make the folders; remove an earlier result, but never pictures that are not ours."""
+        """Make the folders; remove an earlier result, but never images that are not ours."""
         ours = any((self.folder / name).exists() for name in (RESULT, RESULT + _PARTIAL))
-        for part in _PICTURES:
+        for part in _IMAGES:
             if part != _LABELS:
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
-            for picture in (self.folder / part).glob("*"):
+            for image in (self.folder / part).glob("*"):
                 if not ours:
-                    raise MediaError(f"{picture.parent} holds files of another origin; choose another folder")
-                if picture.suffix == ".png" and picture.stem.isdecimal():
-                    picture.unlink()
+                    raise MediaError(f"{image.parent} holds files of another origin; choose another folder")
+                if image.suffix == ".png" and image.stem.isdecimal():
+                    image.unlink()
         for name in (RESULT, HEATMAPS, *([OVERLAY] if ours else [])):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -105,7 +105,7 @@ class SegmentationWriter:
             raise self._stopped(error) from error
 
     def _append(self, result: Segmentation, index: int) -> None:
-        """One frame: its pictures, its heat, and last its line of JSON, which makes it count."""
+        """One frame: its images, its heat, and last its line of JSON, which makes it count."""
         entry = {
             "time": float(result.times[index]),
             "score": float(result.scores[index]),
@@ -121,7 +121,7 @@ class SegmentationWriter:
             Image.fromarray(result.labels[index]).save(self.folder / _LABELS / name, compress_level=_QUICK)
         mask = Image.fromarray(result.masks[index].view(np.uint8) * np.uint8(255))
         mask.save(self.folder / "masks" / name, compress_level=_QUICK)
-        heat = heat_picture(result.heatmaps[index], *result.masks.shape[1:])
+        heat = heat_image(result.heatmaps[index], *result.masks.shape[1:])
         Image.fromarray(heat).save(self.folder / "heatmaps" / name, compress_level=_QUICK)
         values = result.heatmaps[index].astype("<f2").tobytes()
         _write_at(self._heat, _HEADER + self.frames * len(values), values)
@@ -155,7 +155,7 @@ class SegmentationWriter:
         finally:
             self._json.close()
             self._heat.close()
-        for part in _PICTURES:  # of a frame that was not finished
+        for part in _IMAGES:  # of a frame that was not finished
             (self.folder / part / f"{self.frames:06d}.png").unlink(missing_ok=True)
         for name in (HEATMAPS, RESULT):
             os.replace(self.folder / (name + _PARTIAL), self.folder / name)  # noqa: PTH105
@@ -177,8 +177,8 @@ def _json(value: Any, what: str) -> str:
         raise MediaError(f"{what} can't be written as JSON ({error}); use finite numbers and text") from error
 
 
-def heat_picture(heat: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Heat [h, w] in [0, 1] as grey uint8 [height, width], 255 for 1."""
+def heat_image(heat: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Heat [h, w] in [0, 1] as gray uint8 [height, width], 255 for 1."""
     return np.round(np.clip(resized(heat, height, width), 0, 1) * 255).astype(np.uint8)
 
 

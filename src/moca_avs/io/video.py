@@ -1,4 +1,4 @@
-"""Films to clips: whole, or streamed in memory that does not grow with their length."""
+"""Videos to clips: whole, or streamed in memory that does not grow with their length."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def read_clip(
     sound: str | Path | None = None,
     margin: float = 0.0,
 ) -> Clip:
-    """Read a stretch of a film into memory.
+    """Read a stretch of a video into memory.
 
-    Time zero is the beginning of the file's picture or sound, whichever comes first.
+    Time zero is the beginning of the file's image or sound, whichever comes first.
 
     Args:
         path: any video FFmpeg reads.
         fps: the frame on screen at start + k / fps for each k (their `times`), or "native": every frame.
         start: seconds.
-        end: seconds; None means the film's end.
-        sound: a file whose sound takes the place of the film's own.
+        end: seconds; None means the video's end.
+        sound: a file whose sound takes the place of the video's own.
         margin: seconds of sound to keep before `start` and after `end`.
 
     Returns:
@@ -61,10 +61,10 @@ def read_clip(
     _check(fps, start, end, margin)
     last = math.inf if end is None else end
     with _source(path, sound) as source:
-        pictures = list(_frames(path, fps, start, last, source.end))
-        if not pictures:
+        images = list(_frames(path, fps, start, last, source.end))
+        if not images:
             raise MediaError(f"{path} has no frame in {start:g} to {last:g} s; choose an earlier stretch")
-        times, frames = zip(*pictures, strict=True)
+        times, frames = zip(*images, strict=True)
         return source.clip(times, frames, start - margin, last + margin)
 
 
@@ -93,7 +93,7 @@ def stream_clips(
 
 
 def clip_from_pair(image_path: str | Path, sound_path: str | Path, fps: float = 1.0) -> Clip:
-    """A picture shown for as long as a sound lasts, at least once; the frames share one picture's memory.
+    """An image shown for as long as a sound lasts, at least once; the frames share one image's memory.
 
     Raises:
         MediaError: either file missing or unreadable, NaN samples.
@@ -138,7 +138,7 @@ class _Source:
     end: float  # of the sound, in seconds
 
     def clip(self, times: tuple[float, ...], frames: tuple[np.ndarray, ...], low: float, high: float) -> Clip:
-        """One clip; a single picture for several times is repeated without copying."""
+        """One clip; a single image for several times is repeated without copying."""
         sound, sound_start = np.zeros(0, np.float32), 0.0
         if self.windows is not None:
             sound, sound_start = self.windows.between(low, high)
@@ -152,20 +152,20 @@ class _Source:
             noise_floor=self.floor,
         )
 
-    def clips(self, pictures: Frames, chunk_frames: int, margin: float) -> Iterator[Clip]:
-        first = next(pictures, None)
+    def clips(self, images: Frames, chunk_frames: int, margin: float) -> Iterator[Clip]:
+        first = next(images, None)
         if first is None:
             raise MediaError(f"{self.name} has no frame in this stretch; choose an earlier one")
-        pictures = itertools.chain([first], pictures)
+        images = itertools.chain([first], images)
         size = max(1, min(chunk_frames, _CHUNK_BYTES // first[1].nbytes))
-        while chunk := list(itertools.islice(pictures, size)):
+        while chunk := list(itertools.islice(images, size)):
             times, frames = zip(*chunk, strict=True)
             yield self.clip(times, frames, times[0] - margin, times[-1] + margin)
 
 
 @contextmanager
 def _source(path: str | Path, sound: str | Path | None) -> Iterator[_Source]:
-    """The film's own sound, or that of the file `sound`."""
+    """The video's own sound, or that of the file `sound`."""
     try:
         found = survey(path if sound is None else sound)
     except NoAudioError:
@@ -189,12 +189,12 @@ def _frames(path: str | Path, fps: float | str, start: float, end: float, sound_
 
 
 def _noting_end(path: str | Path, frames: Iterator[Shown], sound_end: float) -> Iterator[Shown]:
-    """Pass frames on; warn where both picture and sound stop long before the length the header states."""
-    picture_end = 0.0
+    """Pass frames on; warn where both image and sound stop long before the length the header states."""
+    image_end = 0.0
     for shown in frames:
-        picture_end = shown.time + shown.duration
+        image_end = shown.time + shown.duration
         yield shown
-    found = max(picture_end, sound_end)
+    found = max(image_end, sound_end)
     with open_media(path) as container:
         stated = container.duration / av.time_base if container.duration else 0.0
         trusted = container.format.name in _LENGTH_IN_HEADER
@@ -204,13 +204,13 @@ def _noting_end(path: str | Path, frames: Iterator[Shown], sound_end: float) -> 
 
 
 def _still(image_path: str | Path, fps: float, seconds: float) -> Frames:
-    picture = read_image(image_path)
+    image = read_image(image_path)
     for step in itertools.count():
         if step and step / fps >= seconds:
             return
-        yield step / fps, picture
+        yield step / fps, image
 
 
-def _repeated(picture: np.ndarray, count: int) -> np.ndarray:
-    """[count, H, W, 3] over one picture's memory, in a form torch takes (np.broadcast_to's it warns of)."""
-    return np.lib.stride_tricks.as_strided(picture, (count, *picture.shape), (0, *picture.strides))
+def _repeated(image: np.ndarray, count: int) -> np.ndarray:
+    """[count, H, W, 3] over one image's memory, in a form torch takes (np.broadcast_to's it warns of)."""
+    return np.lib.stride_tricks.as_strided(image, (count, *image.shape), (0, *image.strides))

@@ -1,4 +1,4 @@
-"""Pictures of results: heat in colour, masks drawn on frames, sheets of labelled pictures."""
+"""Images of results: heat in color, masks drawn on frames, sheets of labeled images."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from PIL import Image, ImageDraw, ImageFont
 from moca_avs.errors import MediaError
 from moca_avs.io.frames import Planes
 
-MASK_COLOUR = (0, 200, 255)
+MASK_COLOR = (0, 200, 255)
 _FILL, _EDGE = 96, 255  # opacity of a mask's inside and contour, of 256
 _HEAT_OPACITY = 0.55
 Box = tuple[slice, slice]
-"""Rows and columns of a picture."""
+"""Rows and columns of an image."""
 _INK, _PAPER, _GAP = (230, 230, 230), (24, 24, 27), 6
 
 
 @lru_cache(maxsize=1)
 def heat_table() -> np.ndarray:
-    """256 colours whose lightness rises evenly, from dark violet over red to pale yellow: uint8 [256, 3].
+    """256 colors whose lightness rises evenly, from dark violet over red to pale yellow: uint8 [256, 3].
 
     A straight rise of OKLab lightness (Ottosson 2020) along a turn of hue, so that equal steps of heat look
-    equal and the picture survives being printed in grey.
+    equal and the image survives being printed in gray.
     """
     heat = np.linspace(0, 1, 256)
     lightness = 0.14 + 0.84 * heat
@@ -62,10 +62,10 @@ class Stencil:
             return
         opacity = _opacity(mask, self._box, _reach(mask))[..., None]
         self._keep = 256 - opacity
-        self._paint = opacity * np.array(MASK_COLOUR, np.uint16)
+        self._paint = opacity * np.array(MASK_COLOR, np.uint16)
 
     def drawn(self, frame: np.ndarray) -> np.ndarray:
-        """A copy of uint8 [H, W, 3] with the mask coloured in; the frame itself where the mask is empty."""
+        """A copy of uint8 [H, W, 3] with the mask colored in; the frame itself where the mask is empty."""
         if self._box is None:
             return frame
         frame = frame.copy()
@@ -88,23 +88,23 @@ class PlaneStencil:
         opacity = _opacity(padded, twice, _reach(mask))
         average = opacity[::2, ::2] + opacity[::2, 1::2] + opacity[1::2, ::2] + opacity[1::2, 1::2]
         average = (average + 2) >> 2
-        luma, *chroma = _bt709(MASK_COLOUR)
+        luma, *chroma = _bt709(MASK_COLOR)
         for where, part, value in ((twice, opacity, luma), *(((rows, columns), average, c) for c in chroma)):
             paint = part * np.float32(value) + np.float32(128.5)  # half of 256, and to the nearest
             self._parts.append((where, 256 - part, paint.astype(np.uint16)))
 
     def paint(self, planes: Planes) -> None:
-        """Colour the mask in on planes of its size, made even; an empty mask changes nothing."""
+        """Color the mask in on planes of its size, made even; an empty mask changes nothing."""
         for plane, (where, keep, paint) in zip(planes, self._parts, strict=False):
             _mix(plane, where, keep, paint)
 
 
-def _mix(picture: np.ndarray, where: Box, keep: np.ndarray, paint: np.ndarray) -> None:
+def _mix(image: np.ndarray, where: Box, keep: np.ndarray, paint: np.ndarray) -> None:
     """Keep so many 256ths of a box of uint8 [H, W, ...] and add paint, in place; both uint16."""
-    mixed = picture[where] * keep
+    mixed = image[where] * keep
     mixed += paint
     mixed >>= 8
-    picture[where] = mixed
+    image[where] = mixed
 
 
 def _box(mask: np.ndarray) -> Box | None:
@@ -123,7 +123,7 @@ def _reach(mask: np.ndarray) -> int:
 def _opacity(mask: np.ndarray, box: Box, reach: int) -> np.ndarray:
     """Of 256, uint16 [h, w] of a box of bool [H, W]: of a mask's inside, of its contour, 0 elsewhere."""
     rows, columns = (slice(side.start, side.stop + 2 * reach) for side in box)
-    # The picture's own border is no contour: outside counts as inside.
+    # The image's own border is no contour: outside counts as inside.
     inside = np.pad(mask, reach, mode="edge")[rows, columns]
     for _ in range(2):  # the least of (2 reach + 1) x (2 reach + 1) pixels: along columns, then along rows
         length = len(inside) - 2 * reach
@@ -131,9 +131,9 @@ def _opacity(mask: np.ndarray, box: Box, reach: int) -> np.ndarray:
     return np.where(inside, np.uint16(_FILL), np.uint16(_EDGE)) * mask[box]
 
 
-def _bt709(colour: tuple[int, int, int]) -> tuple[float, float, float]:
-    """Y, U, V of limited range (ITU-R BT.709) of an RGB colour 0..255."""
-    red, green, blue = (value / 255 for value in colour)
+def _bt709(color: tuple[int, int, int]) -> tuple[float, float, float]:
+    """Y, U, V of limited range (ITU-R BT.709) of an RGB color 0..255."""
+    red, green, blue = (value / 255 for value in color)
     y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return 16 + 219 * y, 128 + 224 * (blue - y) / 1.8556, 128 + 224 * (red - y) / 1.5748
 
@@ -154,8 +154,8 @@ def overlay(frame: np.ndarray, mask: np.ndarray | None, heat: np.ndarray | None 
     """
     drawn = frame.copy()
     if heat is not None:
-        colours = heat_colors(resized(heat, *frame.shape[:2])).astype(np.float32)
-        drawn = np.round(frame + (colours - frame) * _HEAT_OPACITY).astype(np.uint8)
+        colors = heat_colors(resized(heat, *frame.shape[:2])).astype(np.float32)
+        drawn = np.round(frame + (colors - frame) * _HEAT_OPACITY).astype(np.uint8)
     if mask is None:
         return drawn
     if mask.shape != frame.shape[:2]:
@@ -166,19 +166,19 @@ def overlay(frame: np.ndarray, mask: np.ndarray | None, heat: np.ndarray | None 
 def contact_sheet(
     rows: Sequence[Sequence[tuple[np.ndarray, str]]], cell: int = 192, headings: Sequence[str] = ()
 ) -> np.ndarray:
-    """Rows of labelled pictures on one sheet: uint8 [H, W, 3].
+    """Rows of labeled images on one sheet: uint8 [H, W, 3].
 
     Args:
-        rows: rows of (picture uint8 [h, w, 3] or [h, w] or bool [h, w], caption); rows may differ in length.
-        cell: side of the square each picture is fitted into, in pixels.
+        rows: rows of (image uint8 [h, w, 3] or [h, w] or bool [h, w], caption); rows may differ in length.
+        cell: side of the square each image is fitted into, in pixels.
         headings: above the columns; none: no heading line.
     """
     if not rows or not any(rows):
-        raise MediaError("a contact sheet needs at least one picture")
+        raise MediaError("a contact sheet needs at least one image")
     font = ImageFont.load_default(size=max(10, cell // 14))
     line = int(font.getbbox("Ag")[3]) + 4
     columns = max(len(headings), *(len(row) for row in rows))
-    cells = [[(_thumbnail(picture, cell), caption) for picture, caption in row] for row in rows]
+    cells = [[(_thumbnail(image, cell), caption) for image, caption in row] for row in rows]
     heights = [max((tile.height for tile, _ in row), default=0) + line + _GAP for row in cells]
     top = (line if headings else 0) + _GAP
     sheet = Image.new("RGB", (columns * (cell + _GAP) + _GAP, top + sum(heights)), _PAPER)
@@ -194,10 +194,10 @@ def contact_sheet(
     return np.array(sheet)
 
 
-def _thumbnail(picture: np.ndarray, cell: int) -> Image.Image:
-    if picture.dtype == bool:
-        picture = picture * np.uint8(255)
-    tile = Image.fromarray(np.ascontiguousarray(picture)).convert("RGB")
+def _thumbnail(image: np.ndarray, cell: int) -> Image.Image:
+    if image.dtype == bool:
+        image = image * np.uint8(255)
+    tile = Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
     scale = cell / max(tile.size)
     size = (max(round(tile.width * scale), 1), max(round(tile.height * scale), 1))
     return tile.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)

@@ -1,4 +1,4 @@
-"""H.264 films in MP4 that every browser plays."""
+"""H.264 videos in MP4 that every browser plays."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from moca_avs.utils.files import atomic_write, unwritable_error
 
 _QUALITY = {"crf": "20", "preset": "veryfast"}
 # Of what makes veryfast small, looking ahead pays for its time; finer motion, more shapes of block and
-# arithmetic coding don't: without them a picture takes 0.42 to 0.56 of the time and 1.15 to 1.3 of the bytes.
+# arithmetic coding don't: without them an image takes 0.42 to 0.56 of the time and 1.15 to 1.3 of the bytes.
 _QUICK = _QUALITY | {"x264-params": "subme=0:me=dia:chroma-me=0:partitions=i4x4:8x8dct=0:cabac=0"}
-# Threads cost 5 % more time in all; two cores, which the models keep busy, write small pictures without.
+# Threads cost 5 % more time in all; two cores, which the models keep busy, write small images without.
 _SMALL, _FEW_CORES, _MOST_THREADS = 1280 * 720, 2, 8
 # Above this many pixels the encoder looks at one frame at a time: dozens of them would not fit in memory.
 _LARGE = 4096 * 2304
 _LARGE_QUALITY = {"crf": "20", "preset": "ultrafast", "tune": "zerolatency", "threads": "2"}
-_BT709 = 1  # the number of BT.709 in H.264's tables of colour spaces, primaries and transfer curves
+_BT709 = 1  # the number of BT.709 in H.264's tables of color spaces, primaries and transfer curves
 _FRAME_DURATION = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the last frame lasts as long as it says
 _FINE = Fraction(1, 90000)
 _LAST_FRAME = 0.04
@@ -53,15 +53,15 @@ def mp4(path: Path) -> Iterator[Any]:
 
 
 class VideoTrack:
-    """The picture track of an MP4: H.264 yuv420p; odd sizes get one more row or column (the last, repeated).
+    """The image track of an MP4: H.264 yuv420p; odd sizes get one more row or column (the last, repeated).
 
     Args:
         container: an MP4 opened for writing.
-        height: of the pictures.
-        width: of the pictures.
+        height: of the images.
+        width: of the images.
         rate: usual frames per second; frames come with their own times all the same.
         time_base: unit of the time stamps in seconds, best the source's own, so that they stay exact.
-        quick: spend little time on each picture, for somewhat more bytes.
+        quick: spend little time on each image, for somewhat more bytes.
     """
 
     def __init__(
@@ -96,20 +96,20 @@ class VideoTrack:
         context.color_range = ColorRange.MPEG
         self.stream = stream
 
-    def add(self, picture: np.ndarray, time: float, duration: float) -> None:
+    def add(self, image: np.ndarray, time: float, duration: float) -> None:
         """Write uint8 [H, W, 3], shown from `time` on for `duration` (seconds)."""
-        if picture.shape != self._shape or picture.dtype != np.uint8:
+        if image.shape != self._shape or image.dtype != np.uint8:
             raise MediaError(
-                f"frames must all be uint8 {list(self._shape)}, found {picture.dtype} {list(picture.shape)}"
+                f"frames must all be uint8 {list(self._shape)}, found {image.dtype} {list(image.shape)}"
             )
-        padded = np.pad(picture, self._pad, mode="edge") if any(map(sum, self._pad)) else picture
+        padded = np.pad(image, self._pad, mode="edge") if any(map(sum, self._pad)) else image
         rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
         self._encode(to_bt709(self._reformatter, rgb, rgb.width, rgb.height), time, duration)
 
     def add_planes(
         self, planes: Planes, time: float, duration: float, paint: Callable[[Planes], None] | None = None
     ) -> None:
-        """Write a picture that is yuv420p already; `paint` draws on a copy of it, padded."""
+        """Write an image that is yuv420p already; `paint` draws on a copy of it, padded."""
         if planes[0].shape != self._shape[:2]:
             raise MediaError(
                 f"frames must all have the size {list(self._shape[:2])}, found {list(planes[0].shape)}"
@@ -158,7 +158,7 @@ def write_video(
 
     Args:
         path: an ``.mp4``; replaced whole or not at all.
-        frames: T pictures uint8 [H, W, 3] of one size, at least one.
+        frames: T images uint8 [H, W, 3] of one size, at least one.
         times: float64 [T] seconds, increasing. The last frame lasts as long as the one before it.
         sound: float32 [N] mono or [C, N]; None or no samples: no sound track.
         rate: of `sound`, in Hz.
@@ -168,20 +168,20 @@ def write_video(
     """
     times = np.asarray(times, np.float64)
     if times.ndim != 1 or len(times) == 0 or (np.diff(times) <= 0).any() or times[0] < 0:
-        raise MediaError(f"a film needs increasing times [T >= 1] from 0 s on, found {times[:5]} ...")
+        raise MediaError(f"a video needs increasing times [T >= 1] from 0 s on, found {times[:5]} ...")
     lengths = np.append(np.diff(times), times[-1] - times[-2] if len(times) > 1 else _LAST_FRAME)
     with mp4(Path(path)) as container:
         track, heard = None, None
         count = 0
-        for count, picture in enumerate(frames, start=1):
+        for count, image in enumerate(frames, start=1):
             if count > len(times):
                 break
             time, length = float(times[count - 1]), float(lengths[count - 1])
             if track is None:
                 usual = usual_rate(float(np.median(lengths)))
-                track = VideoTrack(container, picture.shape[0], picture.shape[1], usual, _FINE)
+                track = VideoTrack(container, image.shape[0], image.shape[1], usual, _FINE)
                 heard = _given_sound(container, sound, rate)
-            track.add(picture, time, length)
+            track.add(image, time, length)
             if heard is not None:
                 heard.feed(time)
         if track is None or count != len(times):

@@ -56,5 +56,5 @@ def load(
     from moca_avs.hub.huggingface import ModelSources
     from moca_avs.methods.factory import load_method
 
-    places = ModelSources(None if weights is None else Path(weights), dict(models or {}))
-    return load_method(name, method, device, settings, places)
+    sources = ModelSources(None if weights is None else Path(weights), dict(models or {}))
+    return load_method(name, method, device, settings, sources)

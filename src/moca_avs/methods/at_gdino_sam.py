@@ -28,7 +28,7 @@ class AtGdinoSam:
         segmenter: boxes to masks.
         config: ``tag_threshold`` (the paper's tau_AT) and ``tag_score``.
         grid: positions per side of the heat maps.
-        labeller: says what the masks are; None: `Segmentation.labels` stays None.
+        classifier: says what the masks are; None: `Segmentation.labels` stays None.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class AtGdinoSam:
         segmenter: BoxSegmenter,
         config: BaselineConfig | None = None,
         grid: int = 16,
-        labeller: MaskClassifier | None = None,
+        classifier: MaskClassifier | None = None,
     ) -> None:
         self.config = config or BaselineConfig()
         self.tagger, self.grounder, self.segmenter = tagger, grounder, segmenter
-        self.grid, self.labeller = grid, labeller
+        self.grid, self.classifier = grid, classifier
         self.settings: dict[str, Any] = {
             "method": "at-gdino-sam",
             **self.config.to_dict(),
@@ -50,7 +50,7 @@ class AtGdinoSam:
             "grounder": grounder.settings,
             "segmenter": segmenter.settings,
             "grid": grid,
-            "labels": None if labeller is None else labeller.settings,
+            "labels": None if classifier is None else classifier.settings,
             "versions": versions(),
         }
 
@@ -63,7 +63,12 @@ class AtGdinoSam:
             above the threshold), "no box" (nothing in the frame goes by such a name), "no mask".
         """
         return predict_clip(
-            clip, self.config, self.grid, self.settings, lambda rows: self._answers(clip, rows), self.labeller
+            clip,
+            self.config,
+            self.grid,
+            self.settings,
+            lambda rows: self._answers(clip, rows),
+            self.classifier,
         )
 
     def _answers(self, clip: Clip, rows: list[int]) -> Iterator[FramePrediction]:

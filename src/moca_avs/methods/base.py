@@ -47,11 +47,11 @@ class BatchedMethod(Method, Protocol):
         """Where it computes."""
         ...
 
-    def many(self, clips: Sequence[Clip]) -> list[Segmentation]:
+    def predict_batch(self, clips: Sequence[Clip]) -> list[Segmentation]:
         """A result per clip, as from asking about each alone up to the rounding of batched arithmetic.
 
         Args:
-            clips: with pictures of any sizes and sounds of any sample rates; pieces of one film may be among
+            clips: with images of any sizes and sounds of any sample rates; pieces of one video may be among
                 them.
         """
         ...
@@ -107,7 +107,7 @@ def predict_clip(
     grid: int,
     settings: dict[str, Any],
     answer: Callable[[list[int]], Iterable[FramePrediction]],
-    labeller: MaskClassifier | None = None,
+    classifier: MaskClassifier | None = None,
 ) -> Segmentation:
     """Ask for every frame where something is heard, a batch at a time.
 
@@ -117,7 +117,7 @@ def predict_clip(
         grid: positions per side of the heat maps.
         settings: of the method.
         answer: frame indices -> an answer for each, in their order.
-        labeller: asked about each mask; None leaves `Segmentation.labels` at None.
+        classifier: asked about each mask; None leaves `Segmentation.labels` at None.
 
     Returns:
         Masks at source size; the reasons "no sound" and "silent" come from here, heat is 0 there.
@@ -126,7 +126,7 @@ def predict_clip(
     def of_rows(rows: list[FrameIndex]) -> Iterable[FramePrediction]:
         return answer([index for _, index in rows])
 
-    return predict_clips([clip], config, grid, settings, of_rows, labeller)[0]
+    return predict_clips([clip], config, grid, settings, of_rows, classifier)[0]
 
 
 def predict_clips(
@@ -135,15 +135,15 @@ def predict_clips(
     grid: int,
     settings: dict[str, Any],
     answer: Callable[[list[FrameIndex]], Iterable[FramePrediction]],
-    labeller: MaskClassifier | None = None,
+    classifier: MaskClassifier | None = None,
 ) -> list[Segmentation]:
     """`predict_clip` for several clips: a batch holds frames of as many as it takes to fill it."""
-    sheets = [_ClipPredictions(clip, config, grid, labeller) for clip in clips]
+    sheets = [_ClipPredictions(clip, config, grid, classifier) for clip in clips]
     heard = [(sheet, index) for sheet in sheets for index in sheet.heard]
     for start in range(0, len(heard), config.batch):
-        places = heard[start : start + config.batch]
-        rows = [(sheet.clip, index) for sheet, index in places]
-        for (sheet, index), found in zip(places, answer(rows), strict=True):
+        sources = heard[start : start + config.batch]
+        rows = [(sheet.clip, index) for sheet, index in sources]
+        for (sheet, index), found in zip(sources, answer(rows), strict=True):
             sheet.enter(index, found)
     return [sheet.result(settings) for sheet in sheets]
 
@@ -151,25 +151,27 @@ def predict_clips(
 class _ClipPredictions:
     """A clip's answers as they come."""
 
-    def __init__(self, clip: Clip, config: MethodConfig, grid: int, labeller: MaskClassifier | None) -> None:
-        self.clip, self._config, self._labeller = clip, config, labeller
+    def __init__(
+        self, clip: Clip, config: MethodConfig, grid: int, classifier: MaskClassifier | None
+    ) -> None:
+        self.clip, self._config, self._classifier = clip, config, classifier
         self._size = clip.frames.shape[1:3]
         self._reasons = silence_reasons(clip, config)
         self.heard = [index for index, reason in enumerate(self._reasons) if not reason]
         self._masks = np.zeros((len(clip), *self._size), bool)
         self._heatmaps = np.zeros((len(clip), grid, grid), np.float16)
         self._scores = np.zeros(len(clip), np.float32)
-        self._labels = None if labeller is None else np.zeros((len(clip), *self._size), np.uint8)
+        self._labels = None if classifier is None else np.zeros((len(clip), *self._size), np.uint8)
 
     def enter(self, index: int, found: FramePrediction) -> None:
         """What one frame got."""
         self._masks[index], self._heatmaps[index] = resize_mask(found.mask, self._size), found.heat
         self._scores[index], self._reasons[index] = found.score, found.reason
-        if self._labels is not None and self._labeller is not None and found.mask.any():
+        if self._labels is not None and self._classifier is not None and found.mask.any():
             window = self.clip.window(index, self._config.window)
             frame = downscale(self.clip.frames[index], self._config.working_side)
             with record("naming"):
-                classes = self._labeller(frame, found.parts_or_mask, window, self.clip.sample_rate)
+                classes = self._classifier(frame, found.parts_or_mask, window, self.clip.sample_rate)
             self._labels[index] = resize_labels(classes, self._size) * self._masks[index]
 
     def result(self, settings: dict[str, Any]) -> Segmentation:
@@ -205,8 +207,8 @@ def encode_windows(encoder: AudioVisualEncoder, windows: Sequence[tuple[np.ndarr
     place = {key: index for index, key in reversed(list(enumerate(keys)))}
     distinct = sorted(place.values())
     with record("sound encoder"):
-        prepared = torch.stack([encoder.prepare_sound(*windows[index]) for index in distinct])
-        states = encoder.encode_sound(prepared)
+        prepared = torch.stack([encoder.prepare_audio(*windows[index]) for index in distinct])
+        states = encoder.encode_audio(prepared)
     picked = [distinct.index(place[key]) for key in keys]
     return states.index(torch.tensor(picked, device=states.embedding.device))
 

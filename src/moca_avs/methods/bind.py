@@ -34,7 +34,7 @@ from moca_avs.utils.profiler import record
 
 
 def embed_crops(encoder: AudioVisualEncoder, crops: Iterable[np.ndarray], batch: int) -> Tensor:
-    """Unit vectors of pictures in the joint space.
+    """Unit vectors of images in the joint space.
 
     Args:
         encoder: squashes each crop to its own input size.
@@ -76,9 +76,9 @@ def box_crops(frame: np.ndarray, boxes: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def mask_crops(frame: np.ndarray, masks: np.ndarray) -> Iterator[np.ndarray]:
-    """Each mask's (bool [P, H, W], not empty) bounding box, all else in it painted in the crop's mean colour.
+    """Each mask's (bool [P, H, W], not empty) bounding box, all else in it painted in the crop's mean color.
 
-    The mean is over the masked pixels, so that the ground adds no colour of its own.
+    The mean is over the masked pixels, so that the ground adds no color of its own.
     """
     for mask, (left, top, right, bottom) in zip(masks, bounding_boxes(masks).astype(int), strict=True):
         crop, inside = frame[top:bottom, left:right], mask[top:bottom, left:right]
@@ -129,7 +129,7 @@ class OwodBind:
         detector: finds boxes and how much each looks like an object.
         segmenter: boxes to masks.
         config: ``objectness`` (the paper's tau_BB), ``bind_threshold`` (tau_BIND) and ``score``.
-        labeller: says what the masks are; None: `Segmentation.labels` stays None.
+        classifier: says what the masks are; None: `Segmentation.labels` stays None.
     """
 
     def __init__(
@@ -138,11 +138,11 @@ class OwodBind:
         detector: BoxDetector,
         segmenter: BoxSegmenter,
         config: BaselineConfig | None = None,
-        labeller: MaskClassifier | None = None,
+        classifier: MaskClassifier | None = None,
     ) -> None:
         self.config = config or BaselineConfig()
         self.encoder, self.detector, self.segmenter = encoder, detector, segmenter
-        self.labeller = labeller
+        self.classifier = classifier
         self._seen: FrameCache[tuple[np.ndarray, Tensor]] = FrameCache()
         self.settings: dict[str, Any] = {
             "method": "owod-bind",
@@ -150,7 +150,7 @@ class OwodBind:
             "encoder": encoder_settings(encoder),
             "detector": detector.settings,
             "segmenter": segmenter.settings,
-            "labels": None if labeller is None else labeller.settings,
+            "labels": None if classifier is None else classifier.settings,
             "versions": versions(),
         }
 
@@ -169,7 +169,7 @@ class OwodBind:
             self.encoder.grid,
             self.settings,
             lambda rows: starmap(self._answer, frames_and_embeddings(self.encoder, clip, rows, self.config)),
-            self.labeller,
+            self.classifier,
         )
 
     def _answer(self, frame: np.ndarray, sound: Tensor) -> FramePrediction:
@@ -200,7 +200,7 @@ class SamBind:
         encoder: frozen; holds crops and sounds in one space.
         proposer: finds masks (SAM under a grid of points, filtered by quality and overlap).
         config: ``bind_threshold`` and ``score``; the paper names no threshold of its own for this baseline.
-        labeller: says what the masks are; None: `Segmentation.labels` stays None.
+        classifier: says what the masks are; None: `Segmentation.labels` stays None.
     """
 
     def __init__(
@@ -208,17 +208,17 @@ class SamBind:
         encoder: AudioVisualEncoder,
         proposer: Proposer,
         config: BaselineConfig | None = None,
-        labeller: MaskClassifier | None = None,
+        classifier: MaskClassifier | None = None,
     ) -> None:
         self.config = config or BaselineConfig()
-        self.encoder, self.proposer, self.labeller = encoder, cached_proposer(proposer), labeller
+        self.encoder, self.proposer, self.classifier = encoder, cached_proposer(proposer), classifier
         self._seen: FrameCache[Tensor] = FrameCache()
         self.settings: dict[str, Any] = {
             "method": "sam-bind",
             **self.config.to_dict(),
             "encoder": encoder_settings(encoder),
             "proposer": proposer.settings,
-            "labels": None if labeller is None else labeller.settings,
+            "labels": None if classifier is None else classifier.settings,
             "versions": versions(),
         }
 
@@ -237,7 +237,7 @@ class SamBind:
             self.encoder.grid,
             self.settings,
             lambda rows: starmap(self._answer, frames_and_embeddings(self.encoder, clip, rows, self.config)),
-            self.labeller,
+            self.classifier,
         )
 
     def _answer(self, frame: np.ndarray, sound: Tensor) -> FramePrediction:

@@ -22,9 +22,9 @@ class MethodConfig:
     """
 
     window: float = 2.0
-    """Seconds of sound, centred on the frame, that the encoder hears."""
+    """Seconds of sound, centered on the frame, that the encoder hears."""
     gate_window: float = 1.0
-    """Seconds of sound, centred on the frame, that decide whether it is silent."""
+    """Seconds of sound, centered on the frame, that decide whether it is silent."""
     silence_level: float = -60.0
     """dBFS; a gate window whose loudest 50 ms are below is silent."""
     silence_margin: float = SilenceConfig.margin
@@ -95,7 +95,7 @@ class MocaConfig(MethodConfig):
     """Mean cosine with the sound inside the mask, below which a frame is left empty; -1 lets all pass."""
 
     masks: Literal["clusters", "heat"] = "clusters"
-    """Coarse mask: the sounding cluster (the paper), or the hottest share of the picture."""
+    """Coarse mask: the sounding cluster (the paper), or the hottest share of the image."""
     clusters: int = 8
     """K of k-means (the paper does not give it)."""
     cluster_space: Literal["joint", "trunk"] = "joint"
@@ -111,7 +111,7 @@ class MocaConfig(MethodConfig):
     sounding_threshold: float = 0.2
     """Mean cosine with the sound."""
     heat_share: float = 0.10
-    """Share of the picture that `masks="heat"` takes."""
+    """Share of the image that `masks="heat"` takes."""
 
     refine: Literal["mpm", "best", "heat", "none"] = "mpm"
     """The paper's proposal matching; the one proposal nearest the mask; the one with the most heat; none."""
@@ -129,7 +129,7 @@ class MocaConfig(MethodConfig):
     source_share: float = 0.25
     """With `max_sources` above 1: least share of the coarse mask's area that makes a part count."""
     area_power: float = 0.5
-    """`refine="heat"`: power of a proposal's share of the picture that multiplies its contrast."""
+    """`refine="heat"`: power of a proposal's share of the image that multiplies its contrast."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

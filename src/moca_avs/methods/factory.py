@@ -49,20 +49,20 @@ class MethodParts:
         device: to compute on.
         options: the encoder's own.
         adapters: file of trained adapters; None where there are none.
-        places: where foundation models come from.
+        sources: where foundation models come from.
     """
 
     encoder_name: str
     device: str = "cpu"
     options: dict[str, Any] = field(default_factory=dict)
     adapters: Path | None = None
-    places: ModelSources = field(default_factory=ModelSources)
+    sources: ModelSources = field(default_factory=ModelSources)
     _proposers: dict[str, Proposer] = field(default_factory=dict)
 
     @cached_property
     def encoder(self) -> AudioVisualEncoder:
         """The audio-visual encoder."""
-        return build_encoder(self.encoder_name, self.device, self.places, **self.options)
+        return build_encoder(self.encoder_name, self.device, self.sources, **self.options)
 
     @cached_property
     def lite(self) -> LiteEncoder:
@@ -74,7 +74,7 @@ class MethodParts:
     def proposer(self, name: str) -> Proposer:
         """Mask proposals by name; they remember the last frames, so that several parts can share one."""
         if name not in self._proposers:
-            self._proposers[name] = CachedProposer(build_proposer(name, self.places, self.device))
+            self._proposers[name] = CachedProposer(build_proposer(name, self.sources, self.device))
         return self._proposers[name]
 
 
@@ -100,7 +100,7 @@ def build_method(method: str, config: MethodConfig, parts: MethodParts) -> Metho
     from moca_avs.model.adapter import load_adapters
 
     adapters = load_adapters(parts.adapters, parts.encoder).to(parts.device)
-    return Moca(parts.encoder, adapters, proposer, config, labeller=_mask_classifier(config, parts))
+    return Moca(parts.encoder, adapters, proposer, config, classifier=_mask_classifier(config, parts))
 
 
 # --- the baselines --------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def _soundnet(parts: MethodParts) -> Tagger:
 def _ast(parts: MethodParts) -> Tagger:
     from moca_avs.encoders.audio_tagging import AstTagger
 
-    return AstTagger(parts.places, parts.device)
+    return AstTagger(parts.sources, parts.device)
 
 
 def _class_maps(parts: MethodParts) -> Grounder:
@@ -161,7 +161,7 @@ def _class_maps(parts: MethodParts) -> Grounder:
 def _grounding_dino(parts: MethodParts) -> Grounder:
     from moca_avs.proposals.grounding_dino import GroundingDino
 
-    return GroundingDino(parts.places, parts.device)
+    return GroundingDino(parts.sources, parts.device)
 
 
 def _proposal_boxes(parts: MethodParts) -> BoxDetector:
@@ -176,13 +176,13 @@ def _openworld(parts: MethodParts) -> BoxDetector:
     from moca_avs.proposals.open_world import OpenWorldText
 
     # The method's own threshold decides; the grounder's must not be stricter.
-    return OpenWorldText(GroundingDino(parts.places, parts.device, box_threshold=0.1))
+    return OpenWorldText(GroundingDino(parts.sources, parts.device, box_threshold=0.1))
 
 
 def _owlv2(parts: MethodParts) -> BoxDetector:
     from moca_avs.proposals.open_world import OwlObjectness
 
-    return OwlObjectness(parts.places, parts.device)
+    return OwlObjectness(parts.sources, parts.device)
 
 
 def _proposal_segmenter(parts: MethodParts) -> BoxSegmenter:
@@ -194,7 +194,7 @@ def _proposal_segmenter(parts: MethodParts) -> BoxSegmenter:
 def _sam(parts: MethodParts) -> BoxSegmenter:
     from moca_avs.proposals.sam import SamSegmenter
 
-    return SamSegmenter(parts.places, parts.device)
+    return SamSegmenter(parts.sources, parts.device)
 
 
 OFFLINE = "saliency+superpixels"
@@ -254,7 +254,7 @@ class MethodSource:
 
 
 def load_method(
-    name: str, method: str, device: str, settings: dict[str, Any], places: ModelSources
+    name: str, method: str, device: str, settings: dict[str, Any], sources: ModelSources
 ) -> Method:
     """See `moca_avs.methods.load`."""
     if method not in METHODS:
@@ -270,7 +270,9 @@ def load_method(
     logger.info("device %s: %s", chosen, why)
     if method == "moca":
         logger.info("adapters from %s", source.adapters)
-    return build_method(method, config, MethodParts(source.encoder, chosen, options, source.adapters, places))
+    return build_method(
+        method, config, MethodParts(source.encoder, chosen, options, source.adapters, sources)
+    )
 
 
 def find_source(name: str) -> MethodSource:

@@ -21,7 +21,7 @@ class Frozen:
         encoder: frozen.
         proposer: gives the masks that refine; None where ``config.refine`` is "none".
         config: every choice.
-        labeller: says what the masks are; None: `Segmentation.labels` stays None.
+        classifier: says what the masks are; None: `Segmentation.labels` stays None.
 
     Raises:
         UsageError: if the config wants proposals and there is no proposer.
@@ -32,18 +32,18 @@ class Frozen:
         encoder: AudioVisualEncoder,
         proposer: Proposer | None,
         config: MocaConfig | None = None,
-        labeller: MaskClassifier | None = None,
+        classifier: MaskClassifier | None = None,
     ) -> None:
-        self._moca = Moca(encoder, None, proposer, config, "frozen", labeller)
+        self._moca = Moca(encoder, None, proposer, config, "frozen", classifier)
         self.settings = self._moca.settings
 
     def __call__(self, clip: Clip) -> Segmentation:
         """Segment every frame of a clip; see `Moca`."""
         return self._moca(clip)
 
-    def many(self, clips: Sequence[Clip]) -> list[Segmentation]:
-        """Segment several clips, their frames in common batches; see `moca_avs.methods.base.BatchedMethod`."""
-        return self._moca.many(clips)
+    def predict_batch(self, clips: Sequence[Clip]) -> list[Segmentation]:
+        """Segment several clips, their frames in common batches; see `BatchedMethod`."""
+        return self._moca.predict_batch(clips)
 
     @property
     def device(self) -> torch.device:

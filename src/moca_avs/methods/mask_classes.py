@@ -38,7 +38,7 @@ class TagClassifier:
 
     Args:
         tagger: names sounds.
-        grounder: finds tags in a picture; takes the tagger's own labels.
+        grounder: finds tags in an image; takes the tagger's own labels.
         classes: class name -> index, 1..255; the background (0) may be among them.
         candidates: likeliest tags that are looked for, among those that stand for a class.
         separate_iou: parts that overlap at least as much are one object.

@@ -47,7 +47,7 @@ class Moca:
         proposer: gives the masks that refine; None where ``config.refine`` is "none".
         config: every choice.
         method: name told in `settings`.
-        labeller: says what the masks are; None: `Segmentation.labels` stays None.
+        classifier: says what the masks are; None: `Segmentation.labels` stays None.
 
     Raises:
         UsageError: if the config wants proposals and there is no proposer.
@@ -60,13 +60,13 @@ class Moca:
         proposer: Proposer | None,
         config: MocaConfig | None = None,
         method: str = "moca",
-        labeller: MaskClassifier | None = None,
+        classifier: MaskClassifier | None = None,
     ) -> None:
         self.config = config or MocaConfig()
         if self.config.refine != "none" and proposer is None:
             raise UsageError(f"refine={self.config.refine!r} needs a proposer; give one, or refine='none'")
         self.encoder = encoder
-        self.labeller = labeller
+        self.classifier = classifier
         self.adapters = None if adapters is None else adapters.requires_grad_(False)
         self.proposer = (
             None if self.config.refine == "none" or proposer is None else cached_proposer(proposer)
@@ -78,7 +78,7 @@ class Moca:
             "encoder": encoder_settings(encoder),
             "adapters": None if adapters is None else {**adapters.config, "weights": adapters.weights_hash()},
             "proposer": None if self.proposer is None else self.proposer.settings,
-            "labels": None if labeller is None else labeller.settings,
+            "labels": None if classifier is None else classifier.settings,
             "versions": versions(),
         }
 
@@ -104,8 +104,8 @@ class Moca:
         return self._answered([clip], adapter_clip)[0]
 
     @torch.inference_mode()
-    def many(self, clips: Sequence[Clip]) -> list[Segmentation]:
-        """Segment several clips, their frames in common batches; see `moca_avs.methods.base.BatchedMethod`."""
+    def predict_batch(self, clips: Sequence[Clip]) -> list[Segmentation]:
+        """Segment several clips, their frames in common batches; see `BatchedMethod`."""
         return self._answered(clips)
 
     @property
@@ -120,7 +120,7 @@ class Moca:
             self.encoder.grid,
             self.settings,
             lambda rows: self._segment(rows, adapter_clip),
-            self.labeller,
+            self.classifier,
         )
 
     def _segment(self, rows: list[FrameIndex], adapter_clip: Clip | None) -> Iterator[FramePrediction]:
@@ -130,15 +130,15 @@ class Moca:
             sounds = self._sounds(rows, adapter_clip)
             with record("image encoder"):
                 state = self._state(frames, sounds)
-                joint = self.encoder.joint_map(state)
+                joint = self.encoder.joint_features(state)
             cosine = cosine_heatmap(joint, sounds.embedding)
             heat = ((1 + cosine) / 2).half().cpu().numpy()
-            fine = _upsample(cosine, [picture.shape[:2] for picture in working])
+            fine = _upsample(cosine, [image.shape[:2] for image in working])
             coarse = self._coarse(state, joint, sounds.embedding, fine)
-            for index, picture in enumerate(working):
+            for index, image in enumerate(working):
                 with record("waiting for proposals"):
                     found = next(proposals)
-                yield self._decide(picture, found, heat[index], fine[index], coarse[index])
+                yield self._decide(image, found, heat[index], fine[index], coarse[index])
 
     @contextmanager
     def _proposing(self, working: list[np.ndarray]) -> Iterator[Iterator[np.ndarray | None]]:
@@ -156,7 +156,7 @@ class Moca:
 
     def _decide(
         self,
-        picture: np.ndarray,
+        image: np.ndarray,
         proposals: np.ndarray | None,
         heat: np.ndarray,
         cosine: np.ndarray,
@@ -165,7 +165,7 @@ class Moca:
         if not coarse.any():
             return FramePrediction(coarse, heat, 0.0, "below threshold")
         if proposals is None and self.proposer is not None:
-            proposals = self.proposer(picture)
+            proposals = self.proposer(image)
         with record("matching"):
             parts = self._refined(proposals, cosine, coarse)
         mask: np.ndarray = np.any(parts, axis=0)
@@ -199,7 +199,7 @@ class Moca:
         if config.masks == "heat":
             return [top_share(cosine, config.heat_share) for cosine in fine]
         grid = (joint.shape[2] * config.upsample, joint.shape[3] * config.upsample)
-        features = joint if config.cluster_space == "joint" else self.encoder.trunk_map(state)
+        features = joint if config.cluster_space == "joint" else self.encoder.backbone_features(state)
         with record("clustering"):
             found = spherical_kmeans(
                 features, config.clusters, size=grid, seed=config.seed, starts=config.starts
@@ -253,7 +253,7 @@ def _upsample(cosine: Tensor, sizes: list[tuple[int, ...]]) -> list[np.ndarray]:
 
 
 def top_share(heat: np.ndarray, share: float) -> np.ndarray:
-    """The hottest `share` of a picture: float [H, W] -> bool [H, W], at least one position."""
+    """The hottest `share` of an image: float [H, W] -> bool [H, W], at least one position."""
     count = min(heat.size, max(1, round(share * heat.size)))
     return heat >= np.partition(heat, heat.size - count, axis=None)[heat.size - count]
 

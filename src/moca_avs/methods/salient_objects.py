@@ -1,4 +1,4 @@
-"""What stands out in the picture, whatever is heard (U2-Netp; Qin et al. 2020): the paper's saliency rows.
+"""What stands out in the image, whatever is heard (U2-Netp; Qin et al. 2020): the paper's saliency rows.
 
 The paper's saliency systems (iGAN, LGVT) see no sound either; this one is smaller and can be had offline.
 """
@@ -26,7 +26,7 @@ class Saliency:
 
     Args:
         network: gives the map; None takes the pinned U2-Netp.
-        threshold: of the map, scaled to 0..1 over the picture; strictly above counts.
+        threshold: of the map, scaled to 0..1 over the image; strictly above counts.
 
     Raises:
         UsageError: if the threshold is not in 0..1.

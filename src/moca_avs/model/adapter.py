@@ -57,10 +57,10 @@ class AdaAV(nn.Module):
         self.up = nn.Linear(bottleneck, widths.image_out)
         # The gate alone is zero: were `up` zero as well, neither would ever get a gradient.
         self.gate = nn.Parameter(torch.zeros(()))
-        self._initialise(generator)
+        self._initialize(generator)
 
     @torch.no_grad()
-    def _initialise(self, generator: torch.Generator | None) -> None:
+    def _initialize(self, generator: torch.Generator | None) -> None:
         self.latents.normal_(0, _LATENT_SCALE, generator=generator)
         for layer in (self.audio_down, self.image_down, self.up):
             layer.weight.normal_(0, 1 / math.sqrt(layer.in_features), generator=generator)
@@ -125,10 +125,10 @@ class AdapterSet(nn.Module):
         }
         self._names: dict[int, dict[str, str]] = {}
         for block, layer in self.pairs:
-            names = {s: f"block{block:02d}" + ("" if share_sites else f"_{s}") for s in encoder.sites}
+            names = {s: f"block{block:02d}" + ("" if share_sites else f"_{s}") for s in encoder.hook_points}
             self._names[block] = names
             for name in dict.fromkeys(names.values()):
-                widths = encoder.site_widths(block, layer)
+                widths = encoder.hook_widths(block, layer)
                 self.add_module(name, AdaAV(widths, latents, bottleneck, generator))
 
     @property

@@ -52,7 +52,7 @@ def spherical_kmeans(
     in the batch nor on its company.
 
     Args:
-        features: [B, d, h, w], not normalised.
+        features: [B, d, h, w], not normalized.
         clusters: K.
         size: (H, W) to upsample to bilinearly before clustering; None keeps the grid.
         seed: of the starts.
@@ -67,16 +67,16 @@ def spherical_kmeans(
             f"clusters, starts and iterations must be at least 1, found {clusters}, {starts}, {iterations}"
         )
     points = GridPositions(features)
-    labels, centres = _lloyd(points, _plus_plus(points, clusters, starts, seed), iterations)
+    labels, centers = _lloyd(points, _plus_plus(points, clusters, starts, seed), iterations)
     frames = torch.arange(len(labels), device=labels.device)
-    best = _similarity(points, labels, centres).argmax(1)
-    labels, centres = labels[frames, best, None], centres[frames, best, None]
+    best = _similarity(points, labels, centers).argmax(1)
+    labels, centers = labels[frames, best, None], centers[frames, best, None]
     if size is not None and tuple(size) != points.size:
         points = points.upsampled(size)
-        labels, centres = _lloyd(points, centres, iterations)
-    similarity = _similarity(points, labels, centres)[:, 0]
-    labels, centres = _renumbered(labels[:, 0], centres[:, 0])
-    return Clusters(labels, points.vectors(centres), similarity)
+        labels, centers = _lloyd(points, centers, iterations)
+    similarity = _similarity(points, labels, centers)[:, 0]
+    labels, centers = _renumbered(labels[:, 0], centers[:, 0])
+    return Clusters(labels, points.vectors(centers), similarity)
 
 
 def sounding_clusters(labels: Tensor, cosine: Tensor, rule: str = "best", threshold: float = 0.0) -> Tensor:
@@ -130,7 +130,7 @@ class GridPositions:
         self.norms = squared.clamp(min=0).sqrt().clamp(min=1e-12)  # [B, H, W]
 
     def upsampled(self, size: tuple[int, int]) -> GridPositions:
-        """The same vectors, interpolated bilinearly to another size and normalised there."""
+        """The same vectors, interpolated bilinearly to another size and normalized there."""
         other = copy(self)
         other._resize(size)
         return other
@@ -149,16 +149,16 @@ class GridPositions:
         """Weights per position [B, R, K, H, W] -> coefficients of the weighted sums [B, R, K, h, w]."""
         return self.rows.T @ (chosen / self.norms[:, None, None]) @ self.columns
 
-    def cosines(self, centres: Tensor) -> Tensor:
-        """Cosine of every position with every centre: [B, R, K, H, W]."""
-        flat = centres.flatten(3).flatten(1, 2)  # [B, R*K, n]
+    def cosines(self, centers: Tensor) -> Tensor:
+        """Cosine of every position with every center: [B, R, K, H, W]."""
+        flat = centers.flatten(3).flatten(1, 2)  # [B, R*K, n]
         products = flat @ self.gram
         lengths = (products * flat).sum(-1, keepdim=True).clamp(min=0).sqrt().clamp(min=1e-12)
-        return self.spread((products / lengths).view_as(centres))
+        return self.spread((products / lengths).view_as(centers))
 
-    def vectors(self, centres: Tensor) -> Tensor:
+    def vectors(self, centers: Tensor) -> Tensor:
         """Coefficients [B, K, h, w] -> unit vectors [B, K, d]."""
-        return F.normalize(centres.flatten(2) @ self.features.transpose(1, 2), dim=-1)
+        return F.normalize(centers.flatten(2) @ self.features.transpose(1, 2), dim=-1)
 
 
 def _bilinear(source: int, target: int, device: torch.device) -> Tensor:
@@ -168,22 +168,22 @@ def _bilinear(source: int, target: int, device: torch.device) -> Tensor:
 
 
 def _plus_plus(points: GridPositions, clusters: int, starts: int, seed: int) -> Tensor:
-    """Greedy k-means++: each next centre is the best of a few, drawn in proportion to 1 - nearest cosine."""
+    """Greedy k-means++: each next center is the best of a few, drawn in proportion to 1 - nearest cosine."""
     candidates = 2 + int(math.log(clusters))
     generator = torch.Generator().manual_seed(seed)
     draws = torch.rand(clusters, starts, candidates, generator=generator).to(points.gram.device)
     distance = torch.ones(len(points.gram), starts, 1, *points.size, device=points.gram.device)
-    centres = []
+    centers = []
     for draw in draws:
         cumulative = distance.flatten(2).cumsum(-1)[:, :, None]  # [B, R, 1, N]
         wanted = (draw * cumulative[:, :, 0, -1:])[..., None]  # [B, R, L, 1]
         place = (cumulative <= wanted).sum(-1).clamp(max=cumulative.shape[-1] - 1)
-        centre = points.sums(_one_position(place, points.size))
-        left = torch.minimum(distance, (1 - points.cosines(centre)).clamp(min=0))  # [B, R, L, H, W]
+        center = points.sums(_one_position(place, points.size))
+        left = torch.minimum(distance, (1 - points.cosines(center)).clamp(min=0))  # [B, R, L, H, W]
         best = left.sum((3, 4)).argmin(2)[..., None, None, None]
         distance = left.take_along_dim(best, 2)
-        centres.append(centre.take_along_dim(best, 2))
-    return torch.cat(centres, 2)
+        centers.append(center.take_along_dim(best, 2))
+    return torch.cat(centers, 2)
 
 
 def _one_position(place: Tensor, size: tuple[int, int]) -> Tensor:
@@ -191,17 +191,17 @@ def _one_position(place: Tensor, size: tuple[int, int]) -> Tensor:
     return F.one_hot(place, size[0] * size[1]).unflatten(-1, size).float()
 
 
-def _lloyd(points: GridPositions, centres: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+def _lloyd(points: GridPositions, centers: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
     """Assign and update until nothing changes; frames that are done leave the batch.
 
-    Returns labels int64 [B, R, H, W] and the centres [B, R, K, h, w] they were assigned by.
+    Returns labels int64 [B, R, H, W] and the centers [B, R, K, h, w] they were assigned by.
     """
-    batch, starts = centres.shape[:2]
-    labels = torch.full((batch, starts, *points.size), -1, device=centres.device)
-    centres, running = centres.clone(), torch.arange(batch, device=centres.device)
+    batch, starts = centers.shape[:2]
+    labels = torch.full((batch, starts, *points.size), -1, device=centers.device)
+    centers, running = centers.clone(), torch.arange(batch, device=centers.device)
     active = points
     for _ in range(iterations):
-        cosines = active.cosines(centres[running])
+        cosines = active.cosines(centers[running])
         new = _nearest(cosines)
         moved = (new != labels[running]).flatten(1).any(1)
         labels[running] = new
@@ -210,8 +210,8 @@ def _lloyd(points: GridPositions, centres: Tensor, iterations: int) -> tuple[Ten
             active = points.frames(running)
         if not len(running):
             break
-        centres[running] = _update(active, new, cosines)
-    return labels, centres
+        centers[running] = _update(active, new, cosines)
+    return labels, centers
 
 
 def _nearest(cosines: Tensor) -> Tensor:
@@ -227,13 +227,13 @@ def _nearest(cosines: Tensor) -> Tensor:
     return labels.long()
 
 
-def _similarity(points: GridPositions, labels: Tensor, centres: Tensor) -> Tensor:
-    """Mean cosine of the positions with their own centre: [B, R]."""
-    return points.cosines(centres).gather(2, labels[:, :, None])[:, :, 0].mean((2, 3))
+def _similarity(points: GridPositions, labels: Tensor, centers: Tensor) -> Tensor:
+    """Mean cosine of the positions with their own center: [B, R]."""
+    return points.cosines(centers).gather(2, labels[:, :, None])[:, :, 0].mean((2, 3))
 
 
 def _update(points: GridPositions, labels: Tensor, cosines: Tensor) -> Tensor:
-    """Each centre moves to the sum of its members; an empty one to a position nobody explains well."""
+    """Each center moves to the sum of its members; an empty one to a position nobody explains well."""
     numbers = torch.arange(cosines.shape[2], device=labels.device)
     members = (labels[:, :, None] == numbers[:, None, None]).float()  # [B, R, K, H, W]
     empty = members.sum((3, 4)) == 0  # [B, R, K]
@@ -246,11 +246,11 @@ def _update(points: GridPositions, labels: Tensor, cosines: Tensor) -> Tensor:
     return points.sums(members)
 
 
-def _renumbered(labels: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+def _renumbered(labels: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     """Number clusters by first appearance in reading order: [B, H, W] and [B, K, h, w]."""
     flat = labels.flatten(1)
-    there = F.one_hot(flat, centres.shape[1]).bool()  # [B, N, K]
+    there = F.one_hot(flat, centers.shape[1]).bool()  # [B, N, K]
     first = torch.where(there.any(1), there.int().argmax(1), flat.shape[1])  # empty ones come last
     order = first.argsort(dim=1, stable=True)
     renumbered = order.argsort(1).gather(1, flat).view_as(labels)
-    return renumbered, centres.gather(1, order[..., None, None].expand_as(centres))
+    return renumbered, centers.gather(1, order[..., None, None].expand_as(centers))

@@ -32,7 +32,7 @@ def enhanced_features(
         space: "joint" (comparable with ``sounds.embedding``) or "trunk" (raw tokens of the last block).
 
     Returns:
-        [B, C, h, w], not normalised.
+        [B, C, h, w], not normalized.
 
     Raises:
         UsageError: if `space` does not exist.
@@ -78,7 +78,7 @@ def from_prefix(
     if space not in SPACES:
         raise UsageError(f"feature space must be one of {', '.join(SPACES)}, found {space!r}")
     state = last_state(encoder, adapters, state, sounds, from_block, checkpoint)
-    return encoder.joint_map(state) if space == "joint" else encoder.trunk_map(state)
+    return encoder.joint_features(state) if space == "joint" else encoder.backbone_features(state)
 
 
 def last_state(
@@ -116,7 +116,7 @@ def cosine_heatmap(features: Tensor, embedding: Tensor, size: tuple[int, int] | 
     """Cosine of each (bilinearly upsampled) position with a vector: the supplement's heat map.
 
     Args:
-        features: [B, d, h, w], not normalised.
+        features: [B, d, h, w], not normalized.
         embedding: [B, d].
         size: (H, W); None keeps the grid.
 

@@ -3,16 +3,19 @@
 Paper section 3.1, equations 1-3. Each pixel of ``f`` is compared, inside a small window, with every pixel of
 the same row of ``g``; the cheapest disparity counts. Where the paper is silent:
 
-- equation 1 adds a cost (SSD) and a similarity (NCC) and minimises both; here NCC enters as ``1 - NCC``
+- equation 1 adds a cost (SSD) and a similarity (NCC) and minimizes both; here NCC enters as ``1 - NCC``
   (``ncc="literal"`` is the text as printed);
 - a plain sum of squares over a thousand channels dwarfs the margin; here every image is first divided by one
-  number, the root mean square of its pixels' norms (``normalise="none"`` is the text as printed);
+  number, the root mean square of its pixels' norms (``normalize="none"`` is the text as printed);
 - a window position counts only where it lies inside both maps.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,9 +24,26 @@ from torch.nn import functional as F
 from moca_avs.errors import UsageError
 
 NCC_FORMS = ("one_minus", "literal")
-NORMALISATIONS = ("image_rms", "none")
+NORMALIZATIONS = ("image_rms", "none")
 
 
+Cost = TypeVar("Cost", bound=Callable[..., Tensor])
+
+
+def _old_keyword(function: Cost) -> Cost:
+    """Accepts ``normalise=``, the keyword up to 0.1, for one release."""
+
+    @wraps(function)
+    def renamed(*args: Any, **keywords: Any) -> Tensor:
+        if "normalise" in keywords:
+            warnings.warn("normalise= is now normalize=", DeprecationWarning, stacklevel=2)
+            keywords["normalize"] = keywords.pop("normalise")
+        return function(*args, **keywords)
+
+    return renamed  # type: ignore[return-value]
+
+
+@_old_keyword
 def matching_cost(
     f: Tensor,
     g: Tensor,
@@ -33,7 +53,7 @@ def matching_cost(
     ssd_weight: float = 1.0,
     ncc_weight: float = 1.0,
     ncc: str = "one_minus",
-    normalise: str = "image_rms",
+    normalize: str = "image_rms",
     weights: Tensor | None = None,
 ) -> Tensor:
     """Mean over the pixels of `f` of the cheapest match in the same row of `g` (paper equation 1).
@@ -46,7 +66,7 @@ def matching_cost(
         ssd_weight: lambda_ssd.
         ncc_weight: lambda_ncc.
         ncc: "one_minus" (a cost) or "literal" (the paper's equation 3 added as it stands).
-        normalise: "image_rms" or "none".
+        normalize: "image_rms" or "none".
         weights: [B, h, w], not negative, of the pixels of `f`; their scale does not matter. None: uniform.
 
     Returns:
@@ -63,7 +83,7 @@ def matching_cost(
         ssd_weight=ssd_weight,
         ncc_weight=ncc_weight,
         ncc=ncc,
-        normalise=normalise,
+        normalize=normalize,
     )
     if weights is None:
         return cost.mean((1, 2))
@@ -73,6 +93,7 @@ def matching_cost(
     return (weights * cost).sum((1, 2)) / weights.sum((1, 2))
 
 
+@_old_keyword
 def matching_map(
     f: Tensor,
     g: Tensor,
@@ -82,19 +103,20 @@ def matching_map(
     ssd_weight: float = 1.0,
     ncc_weight: float = 1.0,
     ncc: str = "one_minus",
-    normalise: str = "image_rms",
+    normalize: str = "image_rms",
 ) -> Tensor:
     """Cheapest cost of every pixel of `f`: [B, h, w]; arguments as in `matching_cost`."""
-    _check(f, g, window, max_disparity, ncc, normalise)
+    _check(f, g, window, max_disparity, ncc, normalize)
     with torch.autocast(f.device.type, enabled=False):  # SSD is a difference of large sums: never in half
         f, g = _at_least_float32(f), _at_least_float32(g)
-        cost = _cost_volume(f, g, window, ssd_weight, ncc_weight, ncc, normalise)
+        cost = _cost_volume(f, g, window, ssd_weight, ncc_weight, ncc, normalize)
         if max_disparity is not None:
             place = torch.arange(f.shape[-1], device=f.device)
             cost = cost.masked_fill((place[:, None] - place).abs() > max_disparity, torch.inf)
         return cost.amin(-1)
 
 
+@_old_keyword
 def pool_cost(
     f: Tensor,
     g: Tensor,
@@ -102,16 +124,16 @@ def pool_cost(
     ssd_weight: float = 1.0,
     ncc_weight: float = 1.0,
     ncc: str = "one_minus",
-    normalise: str = "image_rms",
+    normalize: str = "image_rms",
 ) -> Tensor:
     """The ablation without PMA: pool both maps over their positions, then compare two vectors. [B]."""
-    _check(f, g, 1, None, ncc, normalise)
+    _check(f, g, 1, None, ncc, normalize)
     f, g = _at_least_float32(f), _at_least_float32(g)
-    if normalise == "image_rms":
+    if normalize == "image_rms":
         f, g = (maps * _image_scale(maps.square().sum(1))[:, None] for maps in (f, g))
     pooled = [maps.mean((2, 3), keepdim=True) for maps in (f, g)]
     return matching_cost(
-        *pooled, window=1, ssd_weight=ssd_weight, ncc_weight=ncc_weight, ncc=ncc, normalise="none"
+        *pooled, window=1, ssd_weight=ssd_weight, ncc_weight=ncc_weight, ncc=ncc, normalize="none"
     )
 
 
@@ -131,7 +153,7 @@ def audio_weights(f: Tensor, embedding: Tensor, temperature: float = 0.1) -> Ten
 
 
 def _cost_volume(
-    f: Tensor, g: Tensor, window: int, ssd_weight: float, ncc_weight: float, ncc: str, normalise: str
+    f: Tensor, g: Tensor, window: int, ssd_weight: float, ncc_weight: float, ncc: str, normalize: str
 ) -> Tensor:
     """Cost of matching pixel (i, j) of f with pixel (i, k) of g: [B, h, w, w].
 
@@ -141,7 +163,7 @@ def _cost_volume(
     rows_f, rows_g = (maps.permute(0, 2, 3, 1).contiguous() for maps in (f, g))  # [B, h, w, C]
     product = rows_f @ rows_g.transpose(2, 3)  # [B, h, w, w]
     energy_f, energy_g = _Energy.apply(rows_f), _Energy.apply(rows_g)  # [B, h, w]
-    if normalise == "image_rms":
+    if normalize == "image_rms":
         scale_f, scale_g = _image_scale(energy_f), _image_scale(energy_g)
         product = product * (scale_f * scale_g)[..., None]
         energy_f, energy_g = energy_f * scale_f.square(), energy_g * scale_g.square()
@@ -193,7 +215,7 @@ def _at_least_float32(maps: Tensor) -> Tensor:
     return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
 
 
-def _check(f: Tensor, g: Tensor, window: int, max_disparity: int | None, ncc: str, normalise: str) -> None:
+def _check(f: Tensor, g: Tensor, window: int, max_disparity: int | None, ncc: str, normalize: str) -> None:
     if f.ndim != 4 or f.shape != g.shape or 0 in f.shape[1:]:
         raise UsageError(
             f"PMA compares two maps of one shape [B, C, h, w], found {list(f.shape)} and {list(g.shape)}"
@@ -204,5 +226,5 @@ def _check(f: Tensor, g: Tensor, window: int, max_disparity: int | None, ncc: st
         raise UsageError(f"max_disparity must not be negative, found {max_disparity}")
     if ncc not in NCC_FORMS:
         raise UsageError(f"ncc must be one of {', '.join(NCC_FORMS)}, found {ncc!r}")
-    if normalise not in NORMALISATIONS:
-        raise UsageError(f"normalise must be one of {', '.join(NORMALISATIONS)}, found {normalise!r}")
+    if normalize not in NORMALIZATIONS:
+        raise UsageError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, found {normalize!r}")

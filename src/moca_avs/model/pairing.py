@@ -218,7 +218,7 @@ def neighbour_table(
     two themselves.
 
     Args:
-        features: [N, F], not normalised.
+        features: [N, F], not normalized.
         clip_ids: N names; equal ones mark frames of one clip.
         neighbours: K (the paper does not give it).
         same_clip: let a clip's own frames be neighbours (and negatives, where they are not).
@@ -249,7 +249,7 @@ def nearest_rows(
 ) -> Tensor:
     """The neighbours of some images among all, nearest first: one process's share of a table.
 
-    With several processes, each searches its share (`moca_avs.training.distributed.DistributedContext.share`); the results
+    With several processes, each searches its shard (`DistributedContext.shard`); the results
     concatenated in the order of the ranks are what one process finds, and go into `table_of_rows`.
 
     The exact engine's cosine of two images is the inner product, without any rounding, of their unit vectors
@@ -258,7 +258,7 @@ def nearest_rows(
     and of ``chunk * 8192`` cosines.
 
     Args:
-        features: [N, F], not normalised.
+        features: [N, F], not normalized.
         clip_ids: N names; equal ones mark frames of one clip.
         rows: consecutive images to search for; None: all.
         neighbours: K.

@@ -72,21 +72,21 @@ def connected_parts(mask: np.ndarray, max_parts: int = 1, min_share: float = 0.0
 
 
 def heat_contrast(proposals: np.ndarray, heat: np.ndarray, area_power: float = 0.5) -> np.ndarray:
-    """How much hotter each proposal is than the rest of the picture, times its share of it to a power.
+    """How much hotter each proposal is than the rest of the image, times its share of it to a power.
 
     Args:
         proposals: bool [P, H, W].
         heat: float [H, W], cosine with the sound.
-        area_power: 0 looks at the contrast only; 0.5 favours larger things moderately.
+        area_power: 0 looks at the contrast only; 0.5 favors larger things moderately.
 
     Returns:
-        float64 [P]; 0 for an empty proposal and for one that fills the picture.
+        float64 [P]; 0 for an empty proposal and for one that fills the image.
     """
     pixels = heat.size
     flat = proposals.reshape(len(proposals), pixels).astype(np.float32)
     area = flat.sum(1, dtype=np.float64)
-    centred = heat.astype(np.float64) - heat.mean(dtype=np.float64)
-    inside = (flat @ centred.astype(np.float32).ravel()).astype(np.float64)
+    centered = heat.astype(np.float64) - heat.mean(dtype=np.float64)
+    inside = (flat @ centered.astype(np.float32).ravel()).astype(np.float64)
     # With the mean removed the rest sums to minus the inside: one product gives both means.
     contrast = inside / np.maximum(area, 1) + inside / np.maximum(pixels - area, 1)
     return np.where(area < pixels, contrast * (area / pixels) ** area_power, 0.0)

@@ -12,39 +12,39 @@ if TYPE_CHECKING:
     from moca_avs.proposals.base import Proposer
 
 
-def _saliency(places: ModelSources, device: str) -> Proposer:
+def _saliency(sources: ModelSources, device: str) -> Proposer:
     from moca_avs.proposals.saliency import SaliencyProposer
 
     return SaliencyProposer()
 
 
-def _superpixels(places: ModelSources, device: str) -> Proposer:
+def _superpixels(sources: ModelSources, device: str) -> Proposer:
     from moca_avs.proposals.superpixels import SuperpixelProposer
 
     return SuperpixelProposer()
 
 
-def _openworld_sam(places: ModelSources, device: str) -> Proposer:
+def _openworld_sam(sources: ModelSources, device: str) -> Proposer:
     from moca_avs.proposals.grounding_dino import GroundingDino
     from moca_avs.proposals.open_world import MIN_SCORE, BoxProposals, OpenWorldText
     from moca_avs.proposals.sam import SamSegmenter
 
     # The detector's own threshold must not be stricter than the cascade's.
-    grounder = GroundingDino(places, device, box_threshold=MIN_SCORE)
-    return BoxProposals(OpenWorldText(grounder), SamSegmenter(places, device))
+    grounder = GroundingDino(sources, device, box_threshold=MIN_SCORE)
+    return BoxProposals(OpenWorldText(grounder), SamSegmenter(sources, device))
 
 
-def _owl_sam(places: ModelSources, device: str) -> Proposer:
+def _owl_sam(sources: ModelSources, device: str) -> Proposer:
     from moca_avs.proposals.open_world import BoxProposals, OwlObjectness
     from moca_avs.proposals.sam import SamSegmenter
 
-    return BoxProposals(OwlObjectness(places, device), SamSegmenter(places, device))
+    return BoxProposals(OwlObjectness(sources, device), SamSegmenter(sources, device))
 
 
-def _sam_grid(places: ModelSources, device: str) -> Proposer:
+def _sam_grid(sources: ModelSources, device: str) -> Proposer:
     from moca_avs.proposals.sam import SamPointGrid
 
-    return SamPointGrid(places, device)
+    return SamPointGrid(sources, device)
 
 
 PROPOSERS: dict[str, Callable[[ModelSources, str], Proposer]] = {
@@ -73,12 +73,12 @@ def check_proposer(name: str) -> list[str]:
     return parts
 
 
-def build_proposer(name: str, places: ModelSources | None = None, device: str = "cpu") -> Proposer:
+def build_proposer(name: str, sources: ModelSources | None = None, device: str = "cpu") -> Proposer:
     """Build a proposer by name, or several as one ("saliency+superpixels").
 
     Args:
         name: of `PROPOSERS`, or several joined with "+".
-        places: where foundation models come from.
+        sources: where foundation models come from.
         device: where they compute.
 
     Raises:
@@ -88,6 +88,6 @@ def build_proposer(name: str, places: ModelSources | None = None, device: str = 
     from moca_avs.hub.huggingface import ModelSources
     from moca_avs.proposals.base import JoinedProposer
 
-    places = places or ModelSources()
-    built = [PROPOSERS[part](places, device) for part in check_proposer(name)]
+    sources = sources or ModelSources()
+    built = [PROPOSERS[part](sources, device) for part in check_proposer(name)]
     return built[0] if len(built) == 1 else JoinedProposer(built)

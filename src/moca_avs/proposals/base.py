@@ -1,4 +1,4 @@
-"""Class-agnostic mask proposals: what stands in a picture, whatever it is."""
+"""Class-agnostic mask proposals: what stands in an image, whatever it is."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class JoinedProposer:
 
 
 class CachedProposer:
-    """Keeps the last frames' proposals: the same picture meets several sounds, and films stand still.
+    """Keeps the last frames' proposals: the same image meets several sounds, and videos stand still.
 
     Args:
         proposer: asked where a frame is new.

@@ -1,4 +1,4 @@
-"""Finds what a phrase names in a picture.
+"""Finds what a phrase names in an image.
 
 GroundingDINO (Liu et al. 2023): boxes around what phrases name. Weights and processor: transformers.
 """
@@ -42,7 +42,7 @@ class GroundingDino:
     boxes of all are given, best first.
 
     Args:
-        places: where the weights come from.
+        sources: where the weights come from.
         device: to compute on.
         box_threshold: probability (of its best word) above which a box counts.
         text_threshold: a box counts only if a word of a phrase, not a full stop, is above it.
@@ -53,7 +53,7 @@ class GroundingDino:
 
     def __init__(
         self,
-        places: ModelSources | None = None,
+        sources: ModelSources | None = None,
         device: str = "cpu",
         *,
         box_threshold: float = BOX_THRESHOLD,
@@ -66,21 +66,21 @@ class GroundingDino:
             GroundingDinoProcessor,
         )
 
-        places = places or ModelSources()
+        sources = sources or ModelSources()
         name = "grounding-dino"
         self.device = device
         self.box_threshold = box_threshold
         self.text_threshold = text_threshold
-        self._model = pretrained(GroundingDinoForObjectDetection, name, places).to(device)
-        pictures = pretrained(GroundingDinoImageProcessorPil, name, places)
-        self._tokenizer = pretrained(BertTokenizer, name, places)
-        self._processor = GroundingDinoProcessor(pictures, self._tokenizer)
+        self._model = pretrained(GroundingDinoForObjectDetection, name, sources).to(device)
+        images = pretrained(GroundingDinoImageProcessorPil, name, sources)
+        self._tokenizer = pretrained(BertTokenizer, name, sources)
+        self._processor = GroundingDinoProcessor(images, self._tokenizer)
         self._longest = int(self._model.config.max_text_len)
         self.settings: dict[str, Any] = {
             "name": name,
             "box_threshold": box_threshold,
             "text_threshold": text_threshold,
-            "weights": origin(name, places),
+            "weights": origin(name, sources),
         }
 
     def __call__(self, frame: np.ndarray, phrases: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

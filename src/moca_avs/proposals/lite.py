@@ -91,7 +91,7 @@ class ClassMapGrounder:
     A class's map is its logit at every position, less the mean over all classes there (which follows how much
     of anything is there). A box goes around every
     connected part (8 neighbours) above half of the map's highest value; its score is the logistic function of
-    its highest value in units of the standard deviation over all classes and positions of the picture, less
+    its highest value in units of the standard deviation over all classes and positions of the image, less
     `offset`.
 
     Args:
@@ -133,7 +133,7 @@ class ClassMapGrounder:
 
     @torch.inference_mode()
     def _look(self, frame: np.ndarray) -> np.ndarray:
-        """Standardised class maps, float32 [1000, h, w]."""
+        """Standardized class maps, float32 [1000, h, w]."""
         state = self.encoder.image_stem(self.encoder.prepare_images(frame[None]))
         for index in range(self.encoder.image_blocks):
             state = self.encoder.image_block(index, state)

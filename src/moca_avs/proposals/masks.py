@@ -69,8 +69,8 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A mask bool [h, w] at another size, bool [H, W]: bilinear with the border at one half."""
     if mask.shape == tuple(size):
         return mask
-    picture = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)) > 127
+    image = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR)) > 127
 
 
 def resize_masks(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -188,7 +188,7 @@ def drop_duplicates(masks: np.ndarray, max_iou: float = 0.9) -> np.ndarray:
 
 
 def downscale(frame: np.ndarray, side: int = WORKING_SIDE) -> np.ndarray:
-    """uint8 [H, W, 3] -> the same picture with a longer side of at most `side`; itself if small enough."""
+    """uint8 [H, W, 3] -> the same image with a longer side of at most `side`; itself if small enough."""
     height, width = frame.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:

@@ -62,7 +62,7 @@ class OwlObjectness:
     """Boxes that OWLv2's objectness head takes for things (a `BoxDetector`).
 
     Args:
-        places: where the weights come from.
+        sources: where the weights come from.
         device: to compute on.
         nms_iou: of two boxes that overlap more, the one with the lower score goes.
 
@@ -71,19 +71,19 @@ class OwlObjectness:
     """
 
     def __init__(
-        self, places: ModelSources | None = None, device: str = "cpu", *, nms_iou: float = NMS_IOU
+        self, sources: ModelSources | None = None, device: str = "cpu", *, nms_iou: float = NMS_IOU
     ) -> None:
         from transformers import Owlv2ForObjectDetection, Owlv2ImageProcessorPil
 
-        places = places or ModelSources()
+        sources = sources or ModelSources()
         self.device = device
         self.nms_iou = nms_iou
-        self._model = pretrained(Owlv2ForObjectDetection, "owlv2", places).to(device)
-        self._processor = pretrained(Owlv2ImageProcessorPil, "owlv2", places)
+        self._model = pretrained(Owlv2ForObjectDetection, "owlv2", sources).to(device)
+        self._processor = pretrained(Owlv2ImageProcessorPil, "owlv2", sources)
         self.settings: dict[str, Any] = {
             "name": "owl-objectness",
             "nms_iou": nms_iou,
-            "weights": origin("owlv2", places),
+            "weights": origin("owlv2", sources),
         }
 
     @torch.no_grad()
@@ -93,9 +93,9 @@ class OwlObjectness:
         grid, _ = self._model.image_embedder(pixels)
         tokens = grid.flatten(1, 2)
         scores = self._model.objectness_predictor(tokens)[0].sigmoid().numpy(force=True)
-        centre, extent = self._model.box_predictor(tokens, grid)[0].split(2, dim=1)
+        center, extent = self._model.box_predictor(tokens, grid)[0].split(2, dim=1)
         # The processor pads the frame to a square, below and to the right.
-        corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=1) * max(frame.shape[:2])
+        corners = torch.cat([center - extent / 2, center + extent / 2], dim=1) * max(frame.shape[:2])
         boxes, scores = inside_frame(corners.numpy(force=True), scores, (frame.shape[0], frame.shape[1]))
         kept = box_nms(boxes, scores, self.nms_iou)
         return boxes[kept], scores[kept]

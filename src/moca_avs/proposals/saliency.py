@@ -27,8 +27,8 @@ class SaliencyProposer:
 
     Args:
         weights: the ONNX file; None fetches the pinned one.
-        thresholds: of the map, scaled to 0..1 over the picture.
-        min_share: smallest part kept, as a share of the picture.
+        thresholds: of the map, scaled to 0..1 over the image.
+        min_share: smallest part kept, as a share of the image.
         threads: of onnxruntime; None: as many as torch uses, fewer where several frames are looked at side by
             side (`moca_avs.utils.prefetch.available_threads`).
 
@@ -62,7 +62,7 @@ class SaliencyProposer:
         return propose_downscaled(frame, self._propose)
 
     def saliency(self, frame: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3] -> float32 [320, 320] in 0..1 over the picture; all 0 where nothing stands out."""
+        """uint8 [H, W, 3] -> float32 [320, 320] in 0..1 over the image; all 0 where nothing stands out."""
         size = (INPUT_SIDE, INPUT_SIDE)
         small = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS), np.float32)
         scaled = (small / max(float(small.max()), 1.0) - _MEAN) / _STD
@@ -77,8 +77,8 @@ class SaliencyProposer:
 
     def _propose(self, frame: np.ndarray) -> np.ndarray:
         height, width = frame.shape[:2]
-        picture = Image.fromarray(self.saliency(frame)).resize((width, height), Image.Resampling.BILINEAR)
-        return components(np.asarray(picture), self.thresholds, self.min_share)
+        image = Image.fromarray(self.saliency(frame)).resize((width, height), Image.Resampling.BILINEAR)
+        return components(np.asarray(image), self.thresholds, self.min_share)
 
 
 def components(salient: np.ndarray, thresholds: tuple[float, ...], min_share: float) -> np.ndarray:
@@ -87,7 +87,7 @@ def components(salient: np.ndarray, thresholds: tuple[float, ...], min_share: fl
     Args:
         salient: float [H, W].
         thresholds: strictly above counts.
-        min_share: smallest part kept, as a share of the picture.
+        min_share: smallest part kept, as a share of the image.
 
     Returns:
         bool [P, H, W], distinct, largest first.

@@ -26,7 +26,7 @@ STABILITY = 0.95
 STABILITY_OFFSET = 1.0
 """Of the public mask generator, as the two above."""
 MIN_AREA = 0.0005
-"""Share of the picture: 17 x 17 pixels of 1024 x 576."""
+"""Share of the image: 17 x 17 pixels of 1024 x 576."""
 CHUNK = 64
 PIXELS = 2**26
 """Pixels of upsampled masks that are in memory at once, as float32."""
@@ -55,7 +55,7 @@ class Sam:
     """The model and its front end; `SamSegmenter` and `SamPointGrid` ask it.
 
     Args:
-        places: where the weights come from.
+        sources: where the weights come from.
         device: to compute on.
         chunk: prompts that go through the decoder at once.
 
@@ -63,16 +63,16 @@ class Sam:
         WeightsError: if they are missing, damaged, or no SAM.
     """
 
-    def __init__(self, places: ModelSources | None = None, device: str = "cpu", chunk: int = CHUNK) -> None:
+    def __init__(self, sources: ModelSources | None = None, device: str = "cpu", chunk: int = CHUNK) -> None:
         from transformers import SamImageProcessorPil, SamModel
 
-        places = places or ModelSources()
+        sources = sources or ModelSources()
         self.device = device
         self.chunk = chunk
-        self._model = pretrained(SamModel, "sam", places).to(device)
-        self._processor = pretrained(SamImageProcessorPil, "sam", places)
+        self._model = pretrained(SamModel, "sam", sources).to(device)
+        self._processor = pretrained(SamImageProcessorPil, "sam", sources)
         self.side = int(self._model.config.vision_config.image_size)
-        self.settings: dict[str, Any] = origin("sam", places)
+        self.settings: dict[str, Any] = origin("sam", sources)
         self._encoded: FrameCache[EncodedFrame] = FrameCache(ENCODED)
 
     def encode(self, frame: np.ndarray) -> EncodedFrame:
@@ -118,7 +118,7 @@ class Sam:
         return logits.split(max(1, PIXELS // pixels))
 
     def unpadded(self, frame: EncodedFrame, logits: Tensor) -> Tensor:
-        """The part of the decoder's logits [P, h, w] that lies on the picture."""
+        """The part of the decoder's logits [P, h, w] that lies on the image."""
         rows, columns = (math.ceil(length * logits.shape[-1] / self.side) for length in frame.inner)
         return logits[..., :rows, :columns]
 
@@ -132,13 +132,13 @@ class SamSegmenter:
     """Boxes -> masks (a `BoxSegmenter`).
 
     Args:
-        places: where the weights come from.
+        sources: where the weights come from.
         device: to compute on.
         chunk: boxes that go through the decoder at once.
     """
 
-    def __init__(self, places: ModelSources | None = None, device: str = "cpu", chunk: int = CHUNK) -> None:
-        self._sam = Sam(places, device, chunk)
+    def __init__(self, sources: ModelSources | None = None, device: str = "cpu", chunk: int = CHUNK) -> None:
+        self._sam = Sam(sources, device, chunk)
         self.settings: dict[str, Any] = {"name": "sam-boxes", "weights": self._sam.settings}
 
     def __call__(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -166,7 +166,7 @@ class SamPointGrid:
     so that memory does not grow with the frame.
 
     Args:
-        places: where the weights come from.
+        sources: where the weights come from.
         device: to compute on.
         points_per_side: n of the n x n grid.
         predicted_iou: masks that the decoder itself gives at most this IoU go.
@@ -174,13 +174,13 @@ class SamPointGrid:
             logits +`stability_offset` and -`stability_offset`.
         stability_offset: in logits.
         nms_iou: of two masks that overlap more, the one with the lower predicted IoU goes.
-        min_area: smaller ones go; share of the picture.
+        min_area: smaller ones go; share of the image.
         chunk: points that go through the decoder at once.
     """
 
     def __init__(
         self,
-        places: ModelSources | None = None,
+        sources: ModelSources | None = None,
         device: str = "cpu",
         *,
         points_per_side: int = POINTS_PER_SIDE,
@@ -193,7 +193,7 @@ class SamPointGrid:
     ) -> None:
         if points_per_side < 1:
             raise UsageError(f"points_per_side must be at least 1, found {points_per_side}")
-        self._sam = Sam(places, device, chunk)
+        self._sam = Sam(sources, device, chunk)
         self._choices: dict[str, Any] = {
             "points_per_side": points_per_side,
             "predicted_iou": predicted_iou,
@@ -230,7 +230,7 @@ class SamPointGrid:
 
 
 def grid_points(per_side: int, size: tuple[int, int]) -> Tensor:
-    """Centres of a grid of per_side x per_side cells over (height, width): float32 [n * n, 2] as (x, y)."""
+    """Centers of a grid of per_side x per_side cells over (height, width): float32 [n * n, 2] as (x, y)."""
     steps = (torch.arange(per_side) + 0.5) / per_side
     y, x = torch.meshgrid(steps * size[0], steps * size[1], indexing="ij")
     return torch.stack([x, y], dim=-1).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Regions of like colour: Felzenszwalb superpixels at a few scales, merged step by step into larger ones."""
+"""Regions of like color: Felzenszwalb superpixels at a few scales, merged step by step into larger ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SuperpixelProposer:
 
     Args:
         scales: of `skimage.segmentation.felzenszwalb`; larger gives larger regions.
-        min_share: smallest region kept, as a share of the picture.
+        min_share: smallest region kept, as a share of the image.
         max_share: largest region kept.
         limit: most proposals per frame.
     """
@@ -73,7 +73,7 @@ class SuperpixelProposer:
 
 
 def _atoms(labelings: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The parts that no labelling (int [H, W], from 0) divides: int [H, W], 0..A-1; a pixel of each, int [A].
+    """The parts that no labeling (int [H, W], from 0) divides: int [H, W], 0..A-1; a pixel of each, int [A].
 
     Every region is a set of them, so areas and overlaps of regions are sums over few atoms, not many pixels.
     """
@@ -106,7 +106,7 @@ def _distinct(shared: np.ndarray, max_iou: float = 0.9) -> np.ndarray:
 def merge_hierarchy(labels: np.ndarray, frame: np.ndarray) -> np.ndarray:
     """Merge the two most alike neighbouring regions until one is left; every region on the way counts.
 
-    Alike: small distance of mean colours (CIELAB), weighed by the smaller region's size (Ward's rule on
+    Alike: small distance of mean colors (CIELAB), weighed by the smaller region's size (Ward's rule on
     sqrt-areas), so that crumbs go first.
 
     Args:
@@ -114,13 +114,13 @@ def merge_hierarchy(labels: np.ndarray, frame: np.ndarray) -> np.ndarray:
         frame: uint8 [H, W, 3].
 
     Returns:
-        bool [R, S]: the superpixels of each region, R = 2S - 1 where the picture is connected.
+        bool [R, S]: the superpixels of each region, R = 2S - 1 where the image is connected.
     """
     return _merged(labels, rgb2lab(frame))
 
 
 def _merged(labels: np.ndarray, lab: np.ndarray) -> np.ndarray:
-    """`merge_hierarchy` of a picture that is in CIELAB already, float [H, W, 3]."""
+    """`merge_hierarchy` of an image that is in CIELAB already, float [H, W, 3]."""
     count = int(labels.max()) + 1
     area = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
     sums = np.stack([np.bincount(labels.ravel(), lab[..., c].ravel(), count) for c in range(3)], 1)

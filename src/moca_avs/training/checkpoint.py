@@ -4,7 +4,7 @@
     RUN/log.jsonl                            one line per logged step
     RUN/pairs.safetensors                    the neighbour table
     RUN/steps/000500/adapters.safetensors    weights after 500 steps
-    RUN/steps/000500/state.pt                optimiser and step, tied to those weights
+    RUN/steps/000500/state.pt                optimizer and step, tied to those weights
     RUN/adapters.safetensors                 the last weights, written when the run is done
 
 Randomness needs no state: every step seeds its own generator from (seed, step).
@@ -108,7 +108,7 @@ class RunFolder:
                 )
 
     def save(
-        self, step: int, adapters: AdapterSet, optimiser: torch.optim.Optimizer, scaler: dict[str, Any]
+        self, step: int, adapters: AdapterSet, optimizer: torch.optim.Optimizer, scaler: dict[str, Any]
     ) -> None:
         """Write the checkpoint after `step` steps beside its place, then rename it there.
 
@@ -117,7 +117,7 @@ class RunFolder:
         target = self._checkpoint(step)
         if target.exists():
             return
-        kept, buffer = optimiser.state_dict(), io.BytesIO()
+        kept, buffer = optimizer.state_dict(), io.BytesIO()
         state = {"step": step, "optimiser": kept, "digest": _digest(adapters, kept)}
         torch.save(state | ({"scaler": scaler} if scaler else {}), buffer)
         partial = target.with_name(f".{target.name}{_PARTIAL}")
@@ -136,7 +136,7 @@ class RunFolder:
     def restore(
         self, encoder: AudioVisualEncoder, dtype: torch.dtype = torch.float32
     ) -> tuple[int, AdapterSet, dict[str, Any], dict[str, Any]] | None:
-        """Step, adapters (on the CPU, as `dtype`), optimiser's and scaler's state of the last checkpoint.
+        """Step, adapters (on the CPU, as `dtype`), optimizer's and scaler's state of the last checkpoint.
 
         None where there is no checkpoint.
 
@@ -149,9 +149,9 @@ class RunFolder:
         try:
             adapters = load_adapters(folder / ADAPTERS, encoder, dtype)
             state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
-            step, optimiser, digest = state["step"], state["optimiser"], state["digest"]
+            step, optimizer, digest = state["step"], state["optimiser"], state["digest"]
             scaler = dict(state.get("scaler", {}))
-            intact = digest == _digest(adapters, optimiser)
+            intact = digest == _digest(adapters, optimizer)
         except (WeightsError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             raise _damaged(folder, (str(error) or repr(error)).splitlines()[0]) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -162,7 +162,7 @@ class RunFolder:
             raise _damaged(
                 folder, f"{ADAPTERS} and {_STATE} are not, byte for byte, what was written together"
             )
-        return step, adapters, optimiser, scaler
+        return step, adapters, optimizer, scaler
 
     def log(self, entry: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""
@@ -195,11 +195,11 @@ def latest_checkpoint(run: Path) -> Path | None:
     return max(whole, key=lambda entry: int(entry.name), default=None)
 
 
-def _digest(adapters: AdapterSet, optimiser: dict[str, Any]) -> str:
-    """SHA-256 over the adapters' weights and everything the optimiser keeps."""
+def _digest(adapters: AdapterSet, optimizer: dict[str, Any]) -> str:
+    """SHA-256 over the adapters' weights and everything the optimizer keeps."""
     digest = hashlib.sha256(adapters.weights_hash().encode())
-    digest.update(json.dumps(optimiser["param_groups"], sort_keys=True).encode())
-    for index, values in sorted(optimiser["state"].items()):
+    digest.update(json.dumps(optimizer["param_groups"], sort_keys=True).encode())
+    for index, values in sorted(optimizer["state"].items()):
         for name, value in sorted(values.items()):
             digest.update(f"{index} {name} {value.dtype} {list(value.shape)}".encode())
             digest.update(value.contiguous().numpy(force=True).tobytes())

@@ -18,6 +18,9 @@ from moca_avs.utils.device import PrecisionName
 CACHE_LIMIT = 8 * 10**9
 """Bytes; most that the cache of constant states takes if nothing else is said."""
 
+_IN_FILE = {"triplet": "paper", "audio_swap_triplet": "mismatched", "infonce": "listening"}
+_FROM_FILE = {stored: name for name, stored in _IN_FILE.items()}
+
 
 @dataclass(frozen=True)
 class RuntimeConfig:
@@ -42,12 +45,15 @@ class TrainConfig:
         UsageError: on a value outside its range or of another type.
     """
 
-    objective: Literal["paper", "mismatched", "listening"] = "paper"
-    """Name in `moca_avs.training.objectives.OBJECTIVES`."""
+    objective: Literal["triplet", "audio_swap_triplet", "infonce", "paper", "mismatched", "listening"] = (
+        "triplet"
+    )
+    """The paper's triplet loss; the same image with another sound as the negative; InfoNCE over the batch.
+    The last three are the names up to 0.1: still accepted, and what files hold."""
     lr: float = 1e-4
     """Adam's learning rate at step 0; it follows a cosine down to 0 at the last step."""
     steps: int = 10_000
-    """Optimiser steps."""
+    """Optimizer steps."""
     batch: int = 8
     """Anchors per step (each brings its own positive and negative)."""
     margin: float = 0.3
@@ -58,7 +64,7 @@ class TrainConfig:
     ssd: float = 1.0
     """Weight of the squared differences in the matching cost."""
     ncc: float = 1.0
-    """Weight of the normalised correlation in the matching cost."""
+    """Weight of the normalized correlation in the matching cost."""
     ncc_form: Literal["one_minus", "literal"] = "one_minus"
     """How NCC enters the cost: as 1 - NCC, or as it stands (the paper's equation as printed)."""
     max_disparity: int | None = None
@@ -86,10 +92,10 @@ class TrainConfig:
     allow_same_clip: bool = False
     """Whether another frame of the anchor's own clip may be its positive."""
     pairing: str = "auto"
-    """Space of the pictures' neighbours: "encoder" (its own image feature), "dino" (the paper), or the Hub id
+    """Space of the images' neighbours: "encoder" (its own image feature), "dino" (the paper), or the Hub id
     or folder of another ViT of DINO's family; "auto" is "dino" for imagebind, "encoder" for lite."""
     neighbour_search: Literal["exact", "faiss"] = "exact"
-    """How neighbours are found; both are exact, faiss (an extra) may be quicker past a million pictures."""
+    """How neighbours are found; both are exact, faiss (an extra) may be quicker past a million images."""
     seed: int = 0
     """Draws the adapters' start, the anchors and their partners; >= 0."""
     image_size: int | None = None
@@ -105,11 +111,12 @@ class TrainConfig:
     """Use only kernels that give equal bits for equal input (slower on a GPU)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "objective", _FROM_FILE.get(self.objective, self.objective))
         self._check_choices()
         self._check_ranges()
-        if self.objective == "listening" and self.feature_space != "joint":
+        if self.objective == "infonce" and self.feature_space != "joint":
             raise UsageError(
-                'objective="listening" compares positions with the sound: it needs feature_space="joint", '
+                'objective="infonce" compares positions with the sound: it needs feature_space="joint", '
                 f"found {self.feature_space!r}"
             )
         if self.weighting == "audio" and (self.feature_space, self.aggregation) != ("joint", "matching"):
@@ -140,7 +147,7 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 self._at_least(name, 0 if name == "max_disparity" else 1)
         if self.window % 2 == 0:
-            raise UsageError(f"window must be odd, so that it has a centre; found {self.window}")
+            raise UsageError(f"window must be odd, so that it has a center; found {self.window}")
         if self.ssd == 0 and self.ncc == 0:
             raise UsageError("ssd and ncc are both 0: the matching cost would always be 0; give one a weight")
 
@@ -153,8 +160,8 @@ class TrainConfig:
             raise UsageError(f"{name} must be a {kind} of at least {lowest}, found {value!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field as plain JSON data."""
-        return asdict(self)
+        """Every field as plain JSON data; the objective by the name that run folders and caches know."""
+        return asdict(self) | {"objective": _IN_FILE[self.objective]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:

@@ -39,20 +39,20 @@ class DistributedContext:
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes and speaks for all."""
         return self.rank == 0
 
-    def share(self, rows: int) -> range:
+    def shard(self, rows: int) -> range:
         """This process's contiguous part of so many rows; parts differ by one row at most."""
         return range(rows * self.rank // self.size, rows * (self.rank + 1) // self.size)
 
-    def on_first(self, work: Callable[[], Result]) -> Result:
+    def on_main(self, work: Callable[[], Result]) -> Result:
         """Let the first process do it; all get its result (a picklable one) or its `MocaError`."""
         if self.size == 1:
             return work()
         told: list[Any] = [None]
-        if self.first:
+        if self.is_main:
             try:
                 told = [(True, work())]
             except MocaError as error:
@@ -64,7 +64,7 @@ class DistributedContext:
             raise value
         return value
 
-    def together(self, value: Result) -> list[Result]:
+    def all_gather_object(self, value: Result) -> list[Result]:
         """Every process's value, in order."""
         if self.size == 1:
             return [value]
@@ -75,16 +75,16 @@ class DistributedContext:
 
     def wait(self) -> None:
         """Until all are here."""
-        self.together(None)
+        self.all_gather_object(None)
 
-    def summed(self, flat: Tensor) -> Tensor:
+    def all_reduce(self, flat: Tensor) -> Tensor:
         """[n] -> [n], in place: the sum over processes, with the same bits in all of them."""
         if self.size > 1:
             with _peer_errors():
                 dist.all_reduce(flat)
         return flat
 
-    def gathered(self, mine: Tensor, rows: int) -> Tensor:
+    def all_gather(self, mine: Tensor, rows: int) -> Tensor:
         """Parts as `share` makes them, put together: CPU [len(share(rows)), ...] -> [rows, ...]."""
         if self.size == 1:
             return mine
@@ -94,7 +94,7 @@ class DistributedContext:
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         with _peer_errors():
             dist.all_gather(parts, padded)
-        lengths = [len(DistributedContext(rank, self.size).share(rows)) for rank in range(self.size)]
+        lengths = [len(DistributedContext(rank, self.size).shard(rows)) for rank in range(self.size)]
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
 

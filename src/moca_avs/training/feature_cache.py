@@ -38,13 +38,13 @@ class CachedFeatures:
     def __init__(
         self,
         folder: Path,
-        sites: tuple[HookPoint, ...],
+        hook_points: tuple[HookPoint, ...],
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Map the arrays of a whole cache folder; states are handed out in `dtype`, on `device`."""
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        self._sites = sites
+        self._sites = hook_points
         self._device = device
         self._dtype = dtype
         self._rows: int = index["key"]["frames"]
@@ -74,46 +74,48 @@ class CachedFeatures:
         return torch.from_numpy(np.asarray(taken)).to(self._device).to(self._dtype)
 
 
-def open_features(maker: FeatureExtractor, folder: Path, limit: int) -> PrecomputedFeatures:
+def open_features(extractor: FeatureExtractor, folder: Path, limit: int) -> PrecomputedFeatures:
     """The cache of these states under `folder`, made if missing; the maker itself where it won't fit.
 
-    Several processes (`FeatureExtractor.world`) fill one cache, a part each.
+    Several processes (`FeatureExtractor.context`) fill one cache, a part each.
 
     Args:
-        maker: computes what is missing.
+        extractor: computes what is missing.
         folder: holds one sub-folder per cache; made if missing.
         limit: most bytes a cache may take; 0 turns caching off.
 
     Returns:
         `CachedFeatures`, or `maker`: the values are equal, only the time differs.
     """
-    key, world = maker.key(), maker.world
+    key, context = extractor.key(), extractor.context
     target = folder / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
 
     def there() -> bool:
-        return world.on_first(lambda: _whole(target, key))
+        return context.on_main(lambda: _whole(target, key))
 
     if not there():
         if limit <= 0:
-            return maker
-        rows = maker.rows(bar(world.share(len(maker)), "states that never change", maker.progress))
+            return extractor
+        rows = extractor.rows(
+            bar(context.shard(len(extractor)), "states that never change", extractor.progress)
+        )
         first = next(rows)
-        if not world.on_first(lambda: _fits(maker, first, folder, limit)):
-            return maker
-        problem = _write(maker, key, target, first, rows)
+        if not context.on_main(lambda: _fits(extractor, first, folder, limit)):
+            return extractor
+        problem = _write(extractor, key, target, first, rows)
         if problem and not there():  # it may be that another run was first
-            if world.first:
+            if context.is_main:
                 log.warning("the state cache could not be written (%s): %s", problem, _SLOWER)
-            return maker
-    return CachedFeatures(target, maker.sites, maker.device, maker.how.wide)
+            return extractor
+    return CachedFeatures(target, extractor.hook_points, extractor.device, extractor.precision.wide)
 
 
 _SLOWER = "states are computed at every step, which is slower"
 
 
-def _fits(maker: FeatureExtractor, first: FeatureRow, folder: Path, limit: int) -> bool:
+def _fits(extractor: FeatureExtractor, first: FeatureRow, folder: Path, limit: int) -> bool:
     """Say what a cache would take, and whether that is allowed and there."""
-    size = len(maker) * sum(array.nbytes for array in first.values())
+    size = len(extractor) * sum(array.nbytes for array in first.values())
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free - _KEPT_FREE
     room = max(min(limit, free), 0)
@@ -125,9 +127,9 @@ def _fits(maker: FeatureExtractor, first: FeatureRow, folder: Path, limit: int) 
         )  # fmt: skip
         return False
     print_line(
-        f"state cache: {size / 1e9:.3f} GB for {len(maker)} frames in {maker.dtype}; it may take "
+        f"state cache: {size / 1e9:.3f} GB for {len(extractor)} frames in {extractor.dtype}; it may take "
         f"{room / 1e9:.1f} GB ({bound})",
-        maker.progress,
+        extractor.progress,
     )
     return True
 
@@ -149,33 +151,37 @@ def _whole(folder: Path, key: dict[str, Any]) -> bool:
 
 
 def _write(
-    maker: FeatureExtractor, key: dict[str, Any], target: Path, first: FeatureRow, rows: Iterator[FeatureRow]
+    extractor: FeatureExtractor,
+    key: dict[str, Any],
+    target: Path,
+    first: FeatureRow,
+    rows: Iterator[FeatureRow],
 ) -> str:
     """Write beside `target`, then rename: whoever finds `target` finds all of it. Returns what went wrong."""
-    world = maker.world
-    partial = target.with_name(f"{target.name}.partial-{world.on_first(os.getpid)}")
+    context = extractor.context
+    partial = target.with_name(f"{target.name}.partial-{context.on_main(os.getpid)}")
 
     def prepare() -> None:
-        if world.first:
+        if context.is_main:
             _remove_abandoned(target)
             partial.mkdir(parents=True)
             for name, array in first.items():
                 with (partial / f"{name}.bin").open("wb") as file:
-                    file.truncate(len(maker) * array.nbytes)
+                    file.truncate(len(extractor) * array.nbytes)
 
     def finish() -> None:
-        if world.first:
+        if context.is_main:
             arrays = {name: [array.dtype.name, list(array.shape)] for name, array in first.items()}
             (partial / "index.json").write_text(json.dumps({"key": key, "arrays": arrays}), encoding="utf-8")
             partial.replace(target)
 
     def fill() -> None:
-        _fill(partial, world.share(len(maker)).start, first, rows)
+        _fill(partial, context.shard(len(extractor)).start, first, rows)
 
     try:
-        return _agreed(world, prepare) or _agreed(world, fill) or _agreed(world, finish)
+        return _agreed(context, prepare) or _agreed(context, fill) or _agreed(context, finish)
     finally:
-        if world.first:
+        if context.is_main:
             shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -192,14 +198,14 @@ def _fill(folder: Path, start: int, first: FeatureRow, rows: Iterator[FeatureRow
                 files[name].write(array.tobytes())
 
 
-def _agreed(world: DistributedContext, work: Callable[[], None]) -> str:
+def _agreed(context: DistributedContext, work: Callable[[], None]) -> str:
     """Let all do it: "", or what the disk said to any of them."""
     problem = ""
     try:
         work()
     except OSError as error:
         problem = str(error)
-    return next(filter(None, world.together(problem)), "")
+    return next(filter(None, context.all_gather_object(problem)), "")
 
 
 def _remove_abandoned(target: Path) -> None:

@@ -62,27 +62,27 @@ class FeatureExtractor:
         progress: whether `features` shows a bar.
         keep_features: whether a cache keeps them as well: a whole pass through the image trunk per row, for
             nothing where another network finds the neighbours.
-        how: the arithmetic of the networks.
-        world: the processes that share the work.
+        precision: the arithmetic of the networks.
+        context: the processes that share the work.
     """
 
     encoder: AudioVisualEncoder
     data: TrainingSet
     until_block: int
-    sites: tuple[HookPoint, ...]
+    hook_points: tuple[HookPoint, ...]
     dtype: str = "float32"
     device: str = "cpu"
     progress: bool = False
     keep_features: bool = True
-    how: Precision = field(default_factory=Precision)
-    world: DistributedContext = field(default_factory=DistributedContext)
+    precision: Precision = field(default_factory=Precision)
+    context: DistributedContext = field(default_factory=DistributedContext)
 
     def __len__(self) -> int:
         return len(self.data)
 
     @torch.no_grad()
     def rows(self, indices: Iterable[int]) -> Iterator[dict[str, np.ndarray]]:
-        """`row` of several; what equals the row before (frames of a still picture) is not computed again."""
+        """`row` of several; what equals the row before (frames of a still image) is not computed again."""
         frame = sound = None
         image: dict[str, np.ndarray] = {}
         heard: dict[str, np.ndarray] = {}
@@ -101,7 +101,7 @@ class FeatureExtractor:
 
     def _image_row(self, frame: np.ndarray) -> dict[str, np.ndarray]:
         model_input = self._model_input(frame)
-        with self.how.autocast():
+        with self.precision.autocast():
             prefix = image_prefix(self.encoder, model_input, self.until_block)
             kept = {"image": _array(prefix, self.dtype)}
             if self.keep_features:
@@ -110,27 +110,29 @@ class FeatureExtractor:
 
     def _sound_row(self, sound: tuple[np.ndarray, int]) -> dict[str, np.ndarray]:
         states = self._sound(sound)
-        kept = {token_name(site): _array(states.tokens[site], self.dtype) for site in self.sites}
+        kept = {token_name(site): _array(states.tokens[site], self.dtype) for site in self.hook_points}
         return kept | {"embedding": _array(states.embedding, "float32")}
 
     @torch.no_grad()
     def _image(self, frame: np.ndarray) -> Tensor:
-        with self.how.autocast():
+        with self.precision.autocast():
             return self._rounded(image_prefix(self.encoder, self._model_input(frame), self.until_block))
 
     @torch.no_grad()
     def _sound(self, sound: tuple[np.ndarray, int]) -> AudioFeatures:
-        prepared = self.encoder.prepare_sound(*sound)[None].to(self.device, self.how.wide)
-        with self.how.autocast():
-            states = self.encoder.encode_sound(prepared)
-        embedding = states.embedding.float().to(self.how.wide)
-        return AudioFeatures(embedding, {site: self._rounded(states.tokens[site]) for site in self.sites})
+        prepared = self.encoder.prepare_audio(*sound)[None].to(self.device, self.precision.wide)
+        with self.precision.autocast():
+            states = self.encoder.encode_audio(prepared)
+        embedding = states.embedding.float().to(self.precision.wide)
+        return AudioFeatures(
+            embedding, {site: self._rounded(states.tokens[site]) for site in self.hook_points}
+        )
 
     def _rounded(self, state: Tensor) -> Tensor:
-        return _narrowed(state, self.dtype).to(self.how.wide)
+        return _narrowed(state, self.dtype).to(self.precision.wide)
 
     def _model_input(self, frame: np.ndarray) -> Tensor:
-        return self.encoder.prepare_images(frame[None]).to(self.device, self.how.wide)
+        return self.encoder.prepare_images(frame[None]).to(self.device, self.precision.wide)
 
     def _feature(self, model_input: Tensor, prefix: Tensor) -> Tensor:
         """The encoder's `image_feature`; one that can end what `image_prefix` began saves half a pass."""
@@ -148,21 +150,21 @@ class FeatureExtractor:
     def sounds(self, rows: Tensor) -> AudioFeatures:
         """See `PrecomputedFeatures`."""
         states = [self._sound(self.data.sound(row)) for row in rows.tolist()]
-        tokens = {site: torch.cat([state.tokens[site] for state in states]) for site in self.sites}
+        tokens = {site: torch.cat([state.tokens[site] for state in states]) for site in self.hook_points}
         return AudioFeatures(torch.cat([state.embedding for state in states]), tokens)
 
     @torch.no_grad()
     def features(self) -> Tensor:
         """See `PrecomputedFeatures`; several processes compute a part each."""
-        rows = bar(self.world.share(len(self)), "image features", self.progress)
-        with self.how.autocast():
+        rows = bar(self.context.shard(len(self)), "image features", self.progress)
+        with self.precision.autocast():
             inputs = (self._model_input(self.data.frame(row)) for row in rows)
             mine = torch.cat([self.encoder.image_feature(image).float().cpu() for image in inputs])
-        return self.world.gathered(mine, len(self))
+        return self.context.all_gather(mine, len(self))
 
     def key(self) -> dict[str, Any]:
         """All that decides the bytes of a cache, JSON-able."""
-        narrow = {} if self.how.dtype == torch.float32 else {"precision": self.how.name}
+        narrow = {} if self.precision.dtype == torch.float32 else {"precision": self.precision.name}
         return narrow | {
             "format": FORMAT,
             "data": self.data.fingerprint(),
@@ -172,7 +174,7 @@ class FeatureExtractor:
             "image_size": self.encoder.image_size,
             "grid": self.encoder.grid,
             "until_block": self.until_block,
-            "sites": [list(site) for site in self.sites],
+            "sites": [list(site) for site in self.hook_points],
             "dtype": self.dtype,
             "features": self.keep_features,
         }

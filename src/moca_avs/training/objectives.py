@@ -1,8 +1,8 @@
-"""What the adapters are asked to learn: one short function per objective, found by name in `OBJECTIVES`.
+"""The training objectives: one short function each, found by name in `OBJECTIVES`.
 
-An objective sees a `Batch`: rows of the training set, and the verbs `fuse` (pictures with sounds), `cost` (of
-matching two feature maps) and `hearing` (how well a picture answers to a sound). It returns the loss and what
-to log of it.
+An objective gets a `Batch`: rows of the training set, and the methods `enhanced_features` (of images with
+sounds), `cost` (of matching two feature maps) and `audio_similarity` (of feature maps with sounds).
+It returns the loss and what to log.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Batch:
         positives: int64 [B], a visual neighbour of each anchor.
         negatives: int64 [B], a row far from each anchor.
         generator: for whatever else the objective draws; seeded by (seed, step).
-        how: the arithmetic of the blocks and adapters; costs and losses never sink below float32.
+        precision: the arithmetic of the blocks and adapters; costs and losses never sink below float32.
     """
 
     encoder: AudioVisualEncoder
@@ -49,13 +49,13 @@ class Batch:
     positives: Tensor
     negatives: Tensor
     generator: torch.Generator
-    how: Precision = field(default_factory=Precision)
+    precision: Precision = field(default_factory=Precision)
 
-    def fuse(self, images: Tensor, sounds: Tensor) -> Tensor:
-        """Features of pictures as sounds change them; one pass is cheaper than several.
+    def enhanced_features(self, images: Tensor, sounds: Tensor) -> Tensor:
+        """Features of images as sounds change them; one pass is cheaper than several.
 
         Args:
-            images: int64 [R], whose prefixes.
+            images: int64 [R], whose images.
             sounds: int64 [R], whose sounds (of any rows).
 
         Returns:
@@ -68,17 +68,17 @@ class Batch:
         if prefixes.ndim == 4:  # a convolutional state: a step in this layout takes 2/3 of the time
             prefixes = prefixes.contiguous(memory_format=torch.channels_last)
         heard = self.states.sounds(sound_rows)
-        with self.how.autocast():
-            fused = self.how.ready(from_prefix)(
+        with self.precision.autocast():
+            fused = self.precision.ready(from_prefix)(
                 self.encoder,
                 self.adapters,
                 prefixes,
                 heard.index(sound_places.to(heard.embedding.device)),
                 self.adapters.first_block,
                 self.config.feature_space,
-                self.how.checkpoint,
+                self.precision.checkpoint,
             )
-        return fused.to(self.how.wide)
+        return fused.to(self.precision.wide)
 
     def cost(self, f: Tensor, g: Tensor, sounds: Tensor) -> Tensor:
         """Matching cost of two maps [B, C, h, w], as the run's settings say: [B].
@@ -92,7 +92,7 @@ class Batch:
         if c.aggregation == "pool":
             return pool_cost(f, g, ssd_weight=c.ssd, ncc_weight=c.ncc, ncc=c.ncc_form)
         heard = self.states.sounds(sounds).embedding if c.weighting == "audio" else None
-        return self.how.ready(matching_cost)(
+        return self.precision.ready(matching_cost)(
             f,
             g,
             window=c.window,
@@ -103,7 +103,7 @@ class Batch:
             weights=None if heard is None else audio_weights(f, heard),
         )
 
-    def hearing(self, f: Tensor, sounds: Tensor) -> Tensor:
+    def audio_similarity(self, f: Tensor, sounds: Tensor) -> Tensor:
         """Soft maximum over positions of the cosine with the sound's embedding: [R], in [-1, 1].
 
         Args:
@@ -123,51 +123,56 @@ Objective = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 POOLING_TEMPERATURE = 0.07
 """Of the soft maximum over positions, in units of a cosine."""
 TEMPERATURE = 0.07
-"""Of the contrast between pictures, and between sounds."""
+"""Of the contrast between images, and between sounds."""
 
 
 def triplet(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """C(f(x, s), f(x+, s)) below C(f(x, s), f(x-, s)): the anchor's sound goes to all three pictures.
+    """C(f(x, s), f(x+, s)) below C(f(x, s), f(x-, s)): the anchor's sound goes to all three images.
 
-    Equation 4 of the paper. Nothing in it rewards using the sound, since all three pictures get the same one.
+    Equation 4 of the paper. Nothing in it rewards using the sound, since all three images get the same one.
     """
-    pictures = torch.cat([batch.anchors, batch.positives, batch.negatives])
-    anchor, positive, negative = batch.fuse(pictures, batch.anchors.repeat(3)).chunk(3)
+    images = torch.cat([batch.anchors, batch.positives, batch.negatives])
+    anchor, positive, negative = batch.enhanced_features(images, batch.anchors.repeat(3)).chunk(3)
     return triplet_loss(
         batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, negative, batch.anchors), batch
     )
 
 
 def audio_swap_triplet(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """C(f(x, s), f(x+, s)) below C(f(x, s), f(x, s')): the same picture with a mismatched sound.
+    """C(f(x, s), f(x+, s)) below C(f(x, s), f(x, s')): the same image with a mismatched sound.
 
-    The other sound s' is the negative's own: its picture is none of the anchor's neighbours, so neither is
+    The other sound s' is the negative's own: its image is none of the anchor's neighbours, so neither is
     its clip.
     """
-    pictures = torch.cat([batch.anchors, batch.positives, batch.anchors])
+    images = torch.cat([batch.anchors, batch.positives, batch.anchors])
     sounds = torch.cat([batch.anchors, batch.anchors, batch.negatives])
-    anchor, positive, other = batch.fuse(pictures, sounds).chunk(3)
+    anchor, positive, other = batch.enhanced_features(images, sounds).chunk(3)
     return triplet_loss(
         batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, other, batch.anchors), batch
     )
 
 
 def infonce(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Every sound finds its own picture, and every picture its own sound, among those of the batch.
+    """Every sound finds its own image, and every image its own sound, among those of the batch.
 
-    Beyond the paper: InfoNCE, both ways, over ``hearing(f(x_j, s_i), s_i)`` for all pairs of the batch, so
-    each picture is also seen with mismatched sounds, by the adapters and by the question asked.
+    Beyond the paper: InfoNCE, both ways, over ``similarity(f(x_j, s_i), s_i)`` for all pairs of the batch, so
+    each image is also seen with mismatched sounds, by the adapters and by the question asked.
     """
     size = len(batch.anchors)
-    pictures, sounds = batch.anchors.repeat(size), batch.anchors.repeat_interleave(size)
-    score = batch.hearing(batch.fuse(pictures, sounds), sounds).view(size, size) / TEMPERATURE
+    images, sounds = batch.anchors.repeat(size), batch.anchors.repeat_interleave(size)
+    features = batch.enhanced_features(images, sounds)
+    score = batch.audio_similarity(features, sounds).view(size, size) / TEMPERATURE
     own = torch.arange(size, device=score.device)
     loss = (functional.cross_entropy(score, own) + functional.cross_entropy(score.T, own)) / 2
     return loss, {"right": (score.argmax(1) == own).float().mean()}
 
 
-OBJECTIVES: dict[str, Objective] = {"paper": triplet, "mismatched": audio_swap_triplet, "listening": infonce}
-COUPLED = frozenset({"listening"})
+OBJECTIVES: dict[str, Objective] = {
+    "triplet": triplet,
+    "audio_swap_triplet": audio_swap_triplet,
+    "infonce": infonce,
+}
+COUPLED = frozenset({"infonce"})
 """Objectives that compare anchors with each other: processes that see a part of the batch can't."""
 
 

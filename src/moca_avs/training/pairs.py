@@ -1,4 +1,4 @@
-"""A run's neighbour table: which pictures are alike, in which space, read from the run or built for it."""
+"""A run's neighbour table: which images are alike, in which space, read from the run or built for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 AUTO, ENCODER, DINO = "auto", "encoder", "dino"
 OWN_PAIRING: Mapping[str, str] = {"imagebind": DINO, "languagebind": DINO}
 """Encoder -> what "auto" means for it; `ENCODER` for the others."""
-BATCH = 16  # pictures in memory at once
+BATCH = 16  # images in memory at once
 
 
 def with_pairing(config: TrainConfig, encoder_name: str) -> TrainConfig:
@@ -37,8 +37,8 @@ def with_pairing(config: TrainConfig, encoder_name: str) -> TrainConfig:
     return replace(config, pairing=OWN_PAIRING.get(encoder_name, ENCODER))
 
 
-def pairing_features(config: TrainConfig, places: ModelSources, device: str) -> DinoFeatures | None:
-    """What embeds pictures for pairing; None where the encoder's own feature does.
+def pairing_features(config: TrainConfig, sources: ModelSources, device: str) -> DinoFeatures | None:
+    """What embeds images for pairing; None where the encoder's own feature does.
 
     Raises:
         WeightsError: if its weights are missing, damaged, or no ViT.
@@ -48,8 +48,8 @@ def pairing_features(config: TrainConfig, places: ModelSources, device: str) -> 
     from moca_avs.encoders.dino import DinoFeatures
 
     if config.pairing != DINO:
-        places = replace(places, models={**places.models, DINO: config.pairing})
-    return DinoFeatures(places, device)
+        sources = replace(sources, models={**sources.models, DINO: config.pairing})
+    return DinoFeatures(sources, device)
 
 
 def run_table(
@@ -59,7 +59,7 @@ def run_table(
     states: PrecomputedFeatures,
     features: DinoFeatures | None,
     progress: bool,
-    world: DistributedContext,
+    context: DistributedContext,
 ) -> NeighbourTable:
     """Read the run's table, or build it and store it there; every process finds some rows' neighbours.
 
@@ -68,11 +68,11 @@ def run_table(
     """
     fingerprint = _fingerprint(run.identity, config, features)
     path = run.path / "pairs.safetensors"
-    if world.on_first(path.exists):
-        return world.on_first(lambda: NeighbourTable.load(path, fingerprint))
+    if context.on_main(path.exists):
+        return context.on_main(lambda: NeighbourTable.load(path, fingerprint))
     clips = [data.clip_id(row) for row in range(len(data))]
-    own = world.share(len(data))
-    vectors = states.features() if features is None else embed_rows(features, data, own, progress, world)
+    own = context.shard(len(data))
+    vectors = states.features() if features is None else embed_rows(features, data, own, progress, context)
     found = nearest_rows(
         vectors,
         clips,
@@ -82,13 +82,13 @@ def run_table(
         engine=config.neighbour_search,
     )
     table = table_of_rows(
-        world.gathered(found, len(data)),
+        context.all_gather(found, len(data)),
         clips,
         neighbours=config.neighbours,
         same_clip=config.allow_same_clip,
         fingerprint=fingerprint,
     )
-    world.on_first(lambda: _save(table, path))
+    context.on_main(lambda: _save(table, path))
     return table
 
 
@@ -98,16 +98,16 @@ def _save(table: NeighbourTable, path: Path) -> None:
 
 
 def embed_rows(
-    features: DinoFeatures, data: TrainingSet, rows: range, progress: bool, world: DistributedContext
+    features: DinoFeatures, data: TrainingSet, rows: range, progress: bool, context: DistributedContext
 ) -> Tensor:
-    """float32 [N, F] of all frames of a training set, on the CPU; a few pictures are in memory at once.
+    """float32 [N, F] of all frames of a training set, on the CPU; a few images are in memory at once.
 
     `rows` are this process's part of them.
     """
     starts = range(rows.start, rows.stop, BATCH)
     bar = tqdm(starts, desc="features for pairing", disable=None if progress else True, leave=False)
     mine = [features([data.frame(row) for row in range(low, min(low + BATCH, rows.stop))]) for low in bar]
-    return world.gathered(torch.cat(mine), len(data))
+    return context.all_gather(torch.cat(mine), len(data))
 
 
 def _fingerprint(identity: dict[str, Any], config: TrainConfig, features: DinoFeatures | None) -> str:

@@ -1,4 +1,4 @@
-"""Trains the adapters of a frozen encoder on unlabelled frames and their sounds (paper section 3.1)."""
+"""Trains the adapters of a frozen encoder on unlabeled frames and their sounds (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def train(
     progress: bool = True,
     *,
     device: str = "cpu",
-    places: ModelSources | None = None,
+    sources: ModelSources | None = None,
     cache: str | Path | None = None,
     cache_limit: int = CACHE_LIMIT,
     speed: RuntimeConfig | None = None,
@@ -63,7 +63,7 @@ def train(
         resume: go on from the last checkpoint, or start where there is none; a finished run is left alone.
         progress: show bars on stderr.
         device: "cpu", "cuda", ...
-        places: where the weights of ``config.pairing`` come from; None is the Hub.
+        sources: where the weights of ``config.pairing`` come from; None is the Hub.
         cache: where the constant states are kept for this and later runs; None keeps them in the run folder
             until it is done.
         cache_limit: most bytes they may take; beyond it they are computed at every step.
@@ -86,27 +86,29 @@ def train(
     config, device = with_pairing(config, encoder.name), own_device(device)
     chosen = speed or RuntimeConfig()
     dtype, why = choose_precision(chosen.precision, device)
-    how = Precision.of(chosen, dtype, device)
-    with distributed_context(device) as here:
-        check_processes(here, config, data)
-        progress = progress and here.first
-        run = RunFolder(Path(out), _identity(encoder, data, config, how, here))
-        here.on_first(lambda: run.open(resume))
-        if here.on_first(lambda: run.finished):
+    precision = Precision.of(chosen, dtype, device)
+    with distributed_context(device) as context:
+        check_processes(context, config, data)
+        progress = progress and context.is_main
+        run = RunFolder(Path(out), _identity(encoder, data, config, precision, context))
+        context.on_main(lambda: run.open(resume))
+        if context.on_main(lambda: run.finished):
             print_line(f"{run.path} is finished: {config.steps} steps are done", progress)
             return run.path
-        print_line(f"precision: {how.name} ({why})", progress)
+        print_line(f"precision: {precision.name} ({why})", progress)
         encoder.to(device)
         with deterministic(config.deterministic):
             features = pairing_features(
-                config, places or ModelSources(), device
+                config, sources or ModelSources(), device
             )  # may be missing: find out first
-            trainer = _Trainer(encoder, config, run, how, here)
-            with how.widened(encoder):
+            trainer = _Trainer(encoder, config, run, precision, context)
+            with precision.widened(encoder):
                 folder = run.path / "cache" if cache is None else Path(cache)
                 states = open_features(_extractor(trainer, data, progress), folder, cache_limit)
-                trainer.fit(states, run_table(run, data, config, states, features, progress, here), progress)
-        here.on_first(lambda: _finish(run, trainer.adapters))
+                trainer.fit(
+                    states, run_table(run, data, config, states, features, progress, context), progress
+                )
+        context.on_main(lambda: _finish(run, trainer.adapters))
     return run.path
 
 
@@ -115,57 +117,57 @@ def _finish(run: RunFolder, adapters: AdapterSet) -> None:
     shutil.rmtree(run.path / "cache", ignore_errors=True)
 
 
-def check_processes(here: DistributedContext, config: TrainConfig, data: TrainingSet) -> None:
+def check_processes(context: DistributedContext, config: TrainConfig, data: TrainingSet) -> None:
     """See that so many processes can share a batch.
 
     Raises:
         UsageError: if the objective compares the batch's anchors with each other, or a process gets none.
     """
-    if here.size == 1:
+    if context.size == 1:
         return
     if config.objective in COUPLED:
         raise UsageError(
-            f"objective={config.objective!r} compares all anchors of a batch with each other, so {here.size} "
-            "processes can't share it; train it in one process, without torchrun"
+            f"objective={config.objective!r} compares all anchors of a batch with each other, so "
+            f"{context.size} processes can't share it; train it in one process, without torchrun"
         )
-    if min(config.batch, len(data)) < here.size:
+    if min(config.batch, len(data)) < context.size:
         raise UsageError(
-            f"each of {here.size} processes needs at least one of the batch's rows: batch is {config.batch}, "
-            f"the data has {len(data)} frames; start fewer processes or raise batch"
+            f"each of {context.size} processes needs at least one of the batch's rows: batch is "
+            f"{config.batch}, the data has {len(data)} frames; start fewer processes or raise batch"
         )
 
 
 class _Trainer:
-    """Adapters, their optimiser, and the steps between two checkpoints."""
+    """Adapters, their optimizer, and the steps between two checkpoints."""
 
     def __init__(
         self,
         encoder: AudioVisualEncoder,
         config: TrainConfig,
         run: RunFolder,
-        how: Precision,
-        here: DistributedContext,
+        precision: Precision,
+        context: DistributedContext,
     ) -> None:
         self.encoder = encoder
         self.config = config
         self.run = run
-        self.how = how
-        self.world = here
-        found = here.on_first(lambda: run.restore(encoder, how.wide))
+        self.precision = precision
+        self.context = context
+        found = context.on_main(lambda: run.restore(encoder, precision.wide))
         self.step, adapters, state, scaler = found or (0, _new_adapters(encoder, config), None, {})
-        self.adapters = adapters.to(how.device, how.wide)
+        self.adapters = adapters.to(precision.device, precision.wide)
         self._learning = list(self.adapters.parameters())
-        self.optimiser = torch.optim.Adam(self._learning, lr=config.lr)
-        self.scaler = how.scaler()
+        self.optimizer = torch.optim.Adam(self._learning, lr=config.lr)
+        self.scaler = precision.scaler()
         if state is not None:
-            self.optimiser.load_state_dict(state)
+            self.optimizer.load_state_dict(state)
         if scaler:
             self.scaler.load_state_dict(scaler)
 
     def fit(self, states: PrecomputedFeatures, table: NeighbourTable, progress: bool) -> None:
         """Run the remaining steps; checkpoints and log lines on the way."""
         config, run = self.config, self.run
-        self.world.on_first(lambda: run.cut_log(self.step))
+        self.context.on_main(lambda: run.cut_log(self.step))
         bar = tqdm(
             desc="training",
             total=config.steps,
@@ -179,9 +181,9 @@ class _Trainer:
                 bar.update()
                 bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
                 last = self.step == config.steps
-                if self.world.first and (last or self.step % config.log_every == 0):
+                if self.context.is_main and (last or self.step % config.log_every == 0):
                     run.log(entry)
-                stop = stop or (self.world.size == 1 and interrupted())
+                stop = stop or (self.context.size == 1 and interrupted())
                 if stop or last or self.step % config.checkpoint_every == 0:
                     self._save()
                 if stop and not last:
@@ -189,26 +191,26 @@ class _Trainer:
 
     def _save(self) -> None:
         kept = self.scaler.state_dict()
-        self.world.on_first(lambda: self.run.save(self.step, self.adapters, self.optimiser, kept))
+        self.context.on_main(lambda: self.run.save(self.step, self.adapters, self.optimizer, kept))
 
     def _advance(
         self, states: PrecomputedFeatures, table: NeighbourTable, stop: bool
     ) -> tuple[dict[str, Any], bool]:
-        """One optimiser step; returns its line for the log, and whether any process was asked to stop."""
+        """One optimizer step; returns its line for the log, and whether any process was asked to stop."""
         start = time.perf_counter()
         rate = self.config.lr * (1 + math.cos(math.pi * self.step / self.config.steps)) / 2
-        self.optimiser.param_groups[0]["lr"] = rate
+        self.optimizer.param_groups[0]["lr"] = rate
         batch, share = self._batch(states, table)
         loss, stats = training_loss(batch)
-        self.optimiser.zero_grad()
-        self.scaler.scale(loss if self.world.size == 1 else loss * share).backward()
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss if self.context.size == 1 else loss * share).backward()
         told = {"loss": float(loss.detach()), **stats}
-        if self.world.size > 1:
+        if self.context.size > 1:
             told, stop = self._meet(told, share, stop)
-        self.scaler.unscale_(self.optimiser)
+        self.scaler.unscale_(self.optimizer)
         gradient = float(torch.stack([g.norm() for g in self._gradients()]).norm())
         self._check_finite(told["loss"], gradient)
-        self.scaler.step(self.optimiser)
+        self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
         gates = torch.stack(
@@ -228,7 +230,7 @@ class _Trainer:
         """Sum gradients, the log's means and the wish to stop over all processes, in one message."""
         gradients = self._gradients()
         said = gradients[0].new_tensor([*(share * value for value in told.values()), float(stop)])
-        flat = self.world.summed(torch.cat([*(g.flatten() for g in gradients), said]))
+        flat = self.context.all_reduce(torch.cat([*(g.flatten() for g in gradients), said]))
         sizes = [g.numel() for g in gradients]
         *parts, said = flat.split([*sizes, len(said)])
         for gradient, part in zip(gradients, parts, strict=True):
@@ -254,7 +256,7 @@ class _Trainer:
         anchors = torch.randperm(len(table), generator=generator)[: self.config.batch]
         positives, negatives = sample_pairs(table, anchors, generator)
         total = len(anchors)
-        rows = self.world.share(total)
+        rows = self.context.shard(total)
         anchors, positives, negatives = (
             part[rows.start : rows.stop] for part in (anchors, positives, negatives)
         )
@@ -267,7 +269,7 @@ class _Trainer:
             positives,
             negatives,
             generator,
-            self.how,
+            self.precision,
         )
         return batch, len(rows) / total
 
@@ -290,13 +292,13 @@ def _extractor(trainer: _Trainer, data: TrainingSet, progress: bool) -> FeatureE
         encoder=trainer.encoder,
         data=data,
         until_block=trainer.adapters.first_block,
-        sites=tuple((layer, site) for layer in layers for site in trainer.encoder.sites),
+        hook_points=tuple((layer, site) for layer in layers for site in trainer.encoder.hook_points),
         dtype=trainer.config.cache_dtype,
-        device=trainer.how.device,
+        device=trainer.precision.device,
         progress=progress,
         keep_features=trainer.config.pairing == ENCODER,
-        how=trainer.how,
-        world=trainer.world,
+        precision=trainer.precision,
+        context=trainer.context,
     )
 
 
@@ -304,8 +306,8 @@ def _identity(
     encoder: AudioVisualEncoder,
     data: TrainingSet,
     config: TrainConfig,
-    how: Precision,
-    here: DistributedContext,
+    precision: Precision,
+    context: DistributedContext,
 ) -> dict[str, Any]:
     if len(data) == 0:
         raise DataError("the training set is empty; give a folder with videos, or check its layout")
@@ -319,13 +321,13 @@ def _identity(
         },
         "data": {"fingerprint": data.fingerprint(), "frames": len(data)},
         "training": config.to_dict(),
-        "arithmetic": {"precision": how.name},
+        "arithmetic": {"precision": precision.name},
         "machine": {
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
-            "processes": here.size,
-            "checkpoint_activations": how.checkpoint,
-            "compile": how.compiled,
+            "processes": context.size,
+            "checkpoint_activations": precision.checkpoint,
+            "compile": precision.compiled,
             "platform": platform.platform(),
         },
     }

@@ -1,4 +1,4 @@
-"""Keeps what was found in the last frames: the same picture meets several sounds, and films stand still."""
+"""Keeps what was found in the last frames: the same image meets several sounds, and videos stand still."""
 
 from __future__ import annotations
 

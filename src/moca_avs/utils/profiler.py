@@ -33,7 +33,7 @@ class Profiler:
         self._adding, self._here = threading.Lock(), threading.local()
 
     @contextmanager
-    def gathering(self) -> Iterator[None]:
+    def activate(self) -> Iterator[None]:
         """While it lasts `record` counts here, also in threads that `moca_avs.utils.prefetch` starts."""
         token = _CURRENT.set(self)
         try:

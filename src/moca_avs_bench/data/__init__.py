@@ -22,7 +22,7 @@ def open_evaluation_set(
     Args:
         name: "s4", "ms3", "avss", "vggss", "vggsound-single" or "flickr".
         root: where the data lies; "stamps": the offline benchmark, built into the cache where it is missing.
-        split: "train", "val" or "test"; the localisation sets have only a test.
+        split: "train", "val" or "test"; the localization sets have only a test.
         tier: "A", "B" or "C" of the offline benchmark; None takes all.
 
     Raises:
@@ -44,7 +44,7 @@ def open_evaluation_set(
 
 
 def open_training_set(source: str | Path, root: str | Path | None = None, window: float = 2.0) -> TrainingSet:
-    """Unlabelled frames with their own sound.
+    """Unlabeled frames with their own sound.
 
     Args:
         source: a dataset's name ("s4", "ms3", "vggsound": its training split), or any folder of videos.

@@ -1,7 +1,7 @@
 """AVSBench-object: single-source (S4) and multi-source (MS3) clips in their official layout.
 
 Five frames of five seconds: frame i (from 1) is shown at (i - 1) + 0.9375 s, its mask stands for the sound of
-second i. Masks are read as grey and cut at 127. Where a ``manifest/<split>.jsonl`` lies beside the official
+second i. Masks are read as gray and cut at 127. Where a ``manifest/<split>.jsonl`` lies beside the official
 files (the offline benchmark "stamps"), samples also carry their objects, tier and swapped sound.
 """
 
@@ -225,13 +225,13 @@ class AVSBenchSet:
         )
 
     def _mask(self, path: str, shape: tuple[int, ...]) -> np.ndarray:
-        grey = self._read(read_image, path) @ np.array([0.299, 0.587, 0.114])
-        if grey.shape != shape:
+        gray = self._read(read_image, path) @ np.array([0.299, 0.587, 0.114])
+        if gray.shape != shape:
             raise DataError(
-                f"{self.base / path} is {grey.shape[1]}x{grey.shape[0]}, its frame {shape[1]}x{shape[0]}; "
+                f"{self.base / path} is {gray.shape[1]}x{gray.shape[0]}, its frame {shape[1]}x{shape[0]}; "
                 "a mask must have its frame's size: get both again"
             )
-        return grey > 127
+        return gray > 127
 
     def _read(self, reader: Callable[[Path], Any], path: str) -> Any:
         """A file of this set, or a DataError that names it."""

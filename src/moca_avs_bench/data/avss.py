@@ -2,7 +2,7 @@
 
 ``metadata.csv`` has a row per clip; ``<label>/<uid>/`` holds ``frames/0.jpg`` ... (from 0, original size),
 ``audio.wav`` and ``labels_semantic/0.png`` ... `label` is v1s (5 s), v1m (5 s) or v2 (10 s); of v1s training
-clips only the first frame is labelled. The real data are squashed to 224 x 224 (bilinear frames, nearest
+clips only the first frame is labeled. The real data are squashed to 224 x 224 (bilinear frames, nearest
 labels), as the public script evaluates them; the offline benchmark "stamps" keeps its size.
 """
 
@@ -45,7 +45,7 @@ class Entry:
 
     Attributes:
         id: `uid`, or ``<label>/<uid>`` where two rows of a split share it.
-        video: the film it was cut from.
+        video: the video it was cut from.
         uid: its folder's name.
         heard: names of what is heard, joined by "_" (as the names themselves may be).
         split: "train", "val" or "test".
@@ -70,7 +70,7 @@ class Entry:
         return range(SECONDS[self.label])
 
     @property
-    def labelled(self) -> range:
+    def labeled(self) -> range:
         """Numbers (from 0) of the frames that have labels."""
         return range(1) if self.label == "v1s" and self.split == "train" else self.frames
 
@@ -139,7 +139,7 @@ def expected_files(base: Path) -> Iterator[tuple[str, list[str]]]:
     """For each clip its group ("test v2") and all files it should have, relative to `base`."""
     for entry in read_entries(base):
         frames = [f"{entry.folder}/frames/{i}.jpg" for i in entry.frames]
-        labels = [f"{entry.folder}/labels_semantic/{i}.png" for i in entry.labelled]
+        labels = [f"{entry.folder}/labels_semantic/{i}.png" for i in entry.labeled]
         yield f"{entry.split} {entry.label}", [*frames, *labels, f"{entry.folder}/audio.wav"]
 
 
@@ -197,15 +197,15 @@ class AVSSSet:
         if sample_id not in self._entries:
             raise UsageError(f"avss {self.split} has no clip {sample_id!r}")
         entry = self._entries[sample_id]
-        frames, labels = zip(*(self._pair(entry, i) for i in entry.labelled), strict=True)
-        pictures, truth = self._stacked(entry, frames), np.stack(labels)
-        clip = self._clip(pictures, f"{entry.folder}/audio.wav")
+        frames, labels = zip(*(self._pair(entry, i) for i in entry.labeled), strict=True)
+        images, truth = self._stacked(entry, frames), np.stack(labels)
+        clip = self._clip(images, f"{entry.folder}/audio.wav")
         line = self._line(entry)
         common: dict[str, Any] = {"labels": truth, "classes": self.classes}
         if not line:
             return Sample(sample_id, clip, truth > 0, self._category(entry), entry.video, **common)
         objects = scene_objects(line, len(truth), lambda path: self._read(read_image, path))
-        swap = swapped(line, lambda path: self._clip(pictures, path), objects)
+        swap = swapped(line, lambda path: self._clip(images, path), objects)
         return Sample(
             sample_id,
             clip,

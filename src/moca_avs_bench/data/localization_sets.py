@@ -1,12 +1,12 @@
-"""Sound source localisation tests in their official layouts: VGG-SS, VGGSound-Single, Flickr-SoundNet.
+"""Sound source localization tests in their official layouts: VGG-SS, VGGSound-Single, Flickr-SoundNet.
 
 * VGG-SS and VGGSound-Single: ``vggss.json``, a list of ``{"file", "class", "bbox": [[x0, y0, x1, y1], ...]}``
-  with corners as shares of the picture; ``frames/<file>.jpg``, ``audio/<file>.wav``.
+  with corners as shares of the image; ``frames/<file>.jpg``, ``audio/<file>.wav``.
 * Flickr-SoundNet: ``Annotations/<id>.xml``, in each ``<bbox>`` an annotator's name and then xmin, ymin, xmax,
-  ymax in 1/256 of the picture's sides; ``frames/<id>.jpg``, ``audio/<id>.wav``.
+  ymax in 1/256 of the image's sides; ``frames/<id>.jpg``, ``audio/<id>.wav``.
 
-One picture belongs to the middle of its sound. Pictures are squashed to 224 x 224 (LVS crops them though its
-boxes refer to the whole picture); those of the offline benchmark "stamps" keep their size.
+One image belongs to the middle of its sound. Images are squashed to 224 x 224 (LVS crops them though its
+boxes refer to the whole image); those of the offline benchmark "stamps" keep their size.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from moca_avs_bench.stamps.manifest import read_manifest
 FOLDERS = {"vggss": "VGG-SS", "vggsound-single": "VGG-SS", "flickr": "Flickr-SoundNet"}
 TABLE, ANNOTATIONS = "vggss.json", "Annotations"
 OFFICIAL = {"vggss": 5158, "vggsound-single": 5158, "flickr": 250}
-"""Pictures of the official tests."""
+"""Images of the official tests."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture.
+    """One image.
 
     Attributes:
         id: unique within the set; its files' stem.
         category: class name; "" in Flickr-SoundNet, which has none.
-        boxes: xyxy as shares of the picture; () in Flickr-SoundNet, whose files are read when asked for.
+        boxes: xyxy as shares of the image; () in Flickr-SoundNet, whose files are read when asked for.
     """
 
     id: str
@@ -76,15 +76,15 @@ def find_root(name: str, root: str | Path) -> Path:
 
 
 def read_entries(name: str, base: Path) -> list[Entry]:
-    """All pictures of a set: in the table's order, or by the names of the XML files.
+    """All images of a set: in the table's order, or by the names of the XML files.
 
     Raises:
-        DataError: on a table that is damaged or has a picture twice, or a folder without XML files.
+        DataError: on a table that is damaged or has an image twice, or a folder without XML files.
     """
     if name == "flickr":
         entries = [Entry(path.stem) for path in sorted((base / ANNOTATIONS).glob("*.xml"))]
         if not entries:
-            raise DataError(f"{base / ANNOTATIONS} should hold an XML file per picture; it has none")
+            raise DataError(f"{base / ANNOTATIONS} should hold an XML file per image; it has none")
         return entries
     path = base / TABLE
     try:
@@ -98,7 +98,7 @@ def read_entries(name: str, base: Path) -> list[Entry]:
 
 
 def expected_files(name: str, base: Path) -> Iterator[tuple[str, list[str]]]:
-    """For each picture its group ("test") and the files it should have, relative to `base`."""
+    """For each image its group ("test") and the files it should have, relative to `base`."""
     for entry in read_entries(name, base):
         yield "test", entry.files
 
@@ -109,7 +109,7 @@ def is_composite(base: Path) -> bool:
 
 
 class LocalizationSet:
-    """A localisation test (an `EvaluationSet`); each sample is one picture with its sound.
+    """A localization test (an `EvaluationSet`); each sample is one image with its sound.
 
     Args:
         name: "vggss", "vggsound-single" or "flickr".
@@ -118,11 +118,11 @@ class LocalizationSet:
         tier: "A", "B" or "C" of the offline benchmark; None takes all.
 
     Attributes:
-        side: pixels per side that pictures are squashed to; None on the offline benchmark.
+        side: pixels per side that images are squashed to; None on the offline benchmark.
 
     Raises:
         UsageError: for another split.
-        DataError: where the boxes are missing or damaged, or there is no picture of this tier.
+        DataError: where the boxes are missing or damaged, or there is no image of this tier.
     """
 
     kind = "localization"
@@ -138,12 +138,12 @@ class LocalizationSet:
         if tier is not None:
             entries = [entry for entry in entries if self._known(entry.id, "tier") == tier]
             if not entries:
-                raise DataError(f"{self.base} has no picture of tier {tier}")
+                raise DataError(f"{self.base} has no image of tier {tier}")
         self._entries = {entry.id: entry for entry in entries}
 
     @property
     def ids(self) -> list[str]:
-        """The pictures, in the order of `read_entries`."""
+        """The images, in the order of `read_entries`."""
         return list(self._entries)
 
     def __len__(self) -> int:
@@ -154,14 +154,14 @@ class LocalizationSet:
         return {name: entry.category for name, entry in self._entries.items()}
 
     def load(self, sample_id: str) -> Sample:
-        """Read one picture, its sound and its ground-truth map.
+        """Read one image, its sound and its ground-truth map.
 
         Raises:
             UsageError: for a name that isn't in the set.
             DataError: naming a file that is missing or broken.
         """
         if sample_id not in self._entries:
-            raise UsageError(f"{self.name} has no picture {sample_id!r}")
+            raise UsageError(f"{self.name} has no image {sample_id!r}")
         entry = self._entries[sample_id]
         frame_path, sound_path = entry.files
         frame = self._read(read_image, frame_path)
@@ -198,7 +198,7 @@ class LocalizationSet:
 
 
 def read_annotation(path: Path) -> np.ndarray:
-    """Boxes of all annotators of a Flickr-SoundNet picture: int64 [P, 4], xyxy in 1/256 of its sides.
+    """Boxes of all annotators of a Flickr-SoundNet image: int64 [P, 4], xyxy in 1/256 of its sides.
 
     The first child of each ``<bbox>`` is the annotator and is skipped.
 

@@ -1,4 +1,4 @@
-"""Pictures of any size to the square at which the public scripts evaluate."""
+"""Images of any size to the square at which the public scripts evaluate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 SIDE = 224
-"""Pixels per side at which AVSS and the localisation sets are evaluated (aspect squashed)."""
+"""Pixels per side at which AVSS and the localization sets are evaluated (aspect squashed)."""
 
 
 def resize_square(frame: np.ndarray, side: int) -> np.ndarray:

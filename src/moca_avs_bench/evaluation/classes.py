@@ -23,11 +23,11 @@ LOADED = 10
 """Frames that the public loader makes of every clip; those that a clip doesn't have are its padding."""
 
 
-def score(answer: Prediction, sample: Sample, f_from: FSource) -> Record:
+def score(prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
     """What `regions.score` says of the masks; and, of labels, sums over the frames of each class found.
 
     Args:
-        answer: of one row.
+        prediction: of one row.
         sample: its truth, with `labels`.
         f_from: see `regions.score`.
 
@@ -38,15 +38,15 @@ def score(answer: Prediction, sample: Sample, f_from: FSource) -> Record:
     Raises:
         DataError: on labels of another shape, or with a class that the dataset doesn't have.
     """
-    record = regions.score(answer, sample, f_from)
-    if answer.labels is None or sample.labels is None:
+    record = regions.score(prediction, sample, f_from)
+    if prediction.labels is None or sample.labels is None:
         return record
-    if answer.labels.shape != sample.labels.shape or answer.labels.max() >= len(sample.classes):
+    if prediction.labels.shape != sample.labels.shape or prediction.labels.max() >= len(sample.classes):
         raise DataError(
             f"labels must be {list(sample.labels.shape)} with classes below {len(sample.classes)}, "
-            f"found {list(answer.labels.shape)} up to {answer.labels.max()}"
+            f"found {list(prediction.labels.shape)} up to {prediction.labels.max()}"
         )
-    totals = semantic.update(semantic.begin(len(sample.classes)), answer.labels, sample.labels)
+    totals = semantic.update(semantic.begin(len(sample.classes)), prediction.labels, sample.labels)
     index = np.flatnonzero(totals.seen)
     record["classes"] = {
         "index": index.tolist(),

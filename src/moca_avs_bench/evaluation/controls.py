@@ -79,7 +79,7 @@ def draw_partners(dataset: EvaluationSet, seed: int) -> dict[str, str]:
     return partners
 
 
-def with_sound_of(clip: Clip, other: Clip) -> Clip:
+def with_audio_of(clip: Clip, other: Clip) -> Clip:
     """The frames of `clip` with the sound of `other` from its start, repeated where it is too short.
 
     Raises:
@@ -165,20 +165,20 @@ def saved_prediction(folder: Path, sample: Sample) -> Prediction:
     from moca_avs.io.image import read_image, read_indices
 
     home = folder / sample.id
-    pictures = sorted((home / "masks").glob("*.png")) or sorted(home.glob("*.png"))
-    if len(pictures) != len(sample.masks):
-        raise DataError(f"{home} should hold {len(sample.masks)} PNG masks, found {len(pictures)}")
+    images = sorted((home / "masks").glob("*.png")) or sorted(home.glob("*.png"))
+    if len(images) != len(sample.masks):
+        raise DataError(f"{home} should hold {len(sample.masks)} PNG masks, found {len(images)}")
     semantic = sample.labels is not None
-    said = [read_indices(path) if semantic else read_image(path).mean(2) > 127 for path in pictures]
-    for picture, mask in zip(pictures, said, strict=True):
+    said = [read_indices(path) if semantic else read_image(path).mean(2) > 127 for path in images]
+    for image, mask in zip(images, said, strict=True):
         if mask.shape != sample.masks.shape[1:]:
             raise DataError(
-                f"{picture} should be {sample.masks.shape[1]} high and {sample.masks.shape[2]} wide, "
+                f"{image} should be {sample.masks.shape[1]} high and {sample.masks.shape[2]} wide, "
                 f"found {mask.shape[0]} by {mask.shape[1]}; resize it to the truth first"
             )
     stacked = np.stack(said)
-    answer = _audio_blind(sample, stacked > 0)
-    return replace(answer, labels=stacked if semantic else None)
+    prediction = _audio_blind(sample, stacked > 0)
+    return replace(prediction, labels=stacked if semantic else None)
 
 
 def _prediction(said: Segmentation, swapped: Segmentation | None = None) -> Prediction:

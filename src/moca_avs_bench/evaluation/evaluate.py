@@ -23,7 +23,7 @@ from moca_avs_bench.evaluation.controls import (
     draw_partners,
     method_predictions,
     saved_prediction,
-    with_sound_of,
+    with_audio_of,
 )
 from moca_avs_bench.evaluation.records import (
     FORMAT,
@@ -63,7 +63,7 @@ def evaluate(
         controls: "wrong_sound" feeds everything the sound of a clip of another class, "wrong_adapters" only
             the adapters (left out for methods that don't take ``adapter_clip``).
         foreground: proposer for the audio-blind foreground row, ``frame -> bool [P, H, W]``; None: no row.
-        protocol: one of the kind's (`scoring.SCORINGS`); None: "avsbench", AVSS "real", localisation "lvs".
+        protocol: one of the kind's (`scoring.SCORINGS`); None: "avsbench", AVSS "real", localization "lvs".
         f_from: whether F sweeps over the mask as {0, 1} or over the heat map.
         jsonl: where the per-sample lines go; None keeps no file.
         resume: go on with an existing file of the same evaluation.
@@ -82,14 +82,14 @@ def evaluate(
     if unknown:
         raise UsageError(f"no control named {', '.join(sorted(unknown))}; choose from {', '.join(CONTROLS)}")
 
-    def ask(sample: Sample, wrong: Clip | None) -> Iterator[tuple[str, Prediction]]:
+    def predict(sample: Sample, wrong: Clip | None) -> Iterator[tuple[str, Prediction]]:
         yield from method_predictions(method, sample, wrong, controls)
         yield from baseline_predictions(sample, foreground)
 
     header = _header(dataset, _settings(method), protocol, f_from, seed, shard)
     header |= {"controls": sorted(controls), "foreground": foreground is not None}
     partners = draw_partners(dataset, seed) if controls else None
-    return _evaluate_all(ask, dataset, partners, header, jsonl, resume, progress)
+    return _evaluate_all(predict, dataset, partners, header, jsonl, resume, progress)
 
 
 def evaluate_predictions(
@@ -117,17 +117,17 @@ def evaluate_predictions(
     if not home.is_dir():
         raise UsageError(f"{home} should be a folder of predicted masks, one folder per sample; it is none")
 
-    def ask(sample: Sample, wrong: Clip | None) -> Iterator[tuple[str, Prediction]]:
+    def predict(sample: Sample, wrong: Clip | None) -> Iterator[tuple[str, Prediction]]:
         yield "method", saved_prediction(home, sample)
         yield from baseline_predictions(sample, foreground)
 
     header = _header(dataset, {"method": "predictions", "folder": home.name}, protocol, "mask", seed, shard)
     header |= {"controls": [], "foreground": foreground is not None}
-    return _evaluate_all(ask, dataset, None, header, jsonl, resume, progress)
+    return _evaluate_all(predict, dataset, None, header, jsonl, resume, progress)
 
 
 def _evaluate_all(
-    ask: Predict,
+    predict: Predict,
     dataset: EvaluationSet,
     partners: dict[str, str] | None,
     header: Header,
@@ -141,14 +141,14 @@ def _evaluate_all(
         todo = [i for i in range(first - 1, header["size"], step) if i not in done]
         with path.open("a", encoding="utf-8") as lines:
             for index in _bar(todo, progress):
-                record = _record(ask, dataset, partners, index, header["f_from"])
+                record = _record(predict, dataset, partners, index, header["f_from"])
                 lines.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
                 lines.flush()
         return read_report([path])
 
 
 def _record(
-    ask: Predict,
+    predict: Predict,
     dataset: EvaluationSet,
     partners: dict[str, str] | None,
     index: int,
@@ -170,7 +170,9 @@ def _record(
         if sample.missing:
             record["missing"] = list(sample.missing)
         wrong = None if partners is None else _wrong_sound(dataset, sample, partners, record)
-        record["rows"] = {name: score(scoring, answer, sample, f_from) for name, answer in ask(sample, wrong)}
+        record["rows"] = {
+            name: score(scoring, prediction, sample, f_from) for name, prediction in predict(sample, wrong)
+        }
     except (DataError, MediaError) as error:
         return {"index": index, "id": sample_id, "failed": str(error)}
     return record
@@ -186,7 +188,7 @@ def _wrong_sound(
         return None
     record["partner"] = partner
     try:
-        return with_sound_of(sample.clip, dataset.load(partner).clip)
+        return with_audio_of(sample.clip, dataset.load(partner).clip)
     except (DataError, MediaError) as error:
         record["no_partner"] = str(error)
         return None
@@ -225,7 +227,7 @@ def _header(
 def _settings(method: SegmentFunction) -> dict[str, Any]:
     """What the method tells of itself, without the folder of AVSS's list of classes.
 
-    Its content is told by the labeller's settings; shards of machines with other folders must merge.
+    Its content is told by the classifier's settings; shards of machines with other folders must merge.
     """
     default = {"method": getattr(method, "__name__", type(method).__name__)}
     settings = getattr(method, "settings", None) or default

@@ -1,4 +1,4 @@
-"""Scoring localisation (VGG-SS, VGGSound-Single, Flickr-SoundNet) by the rules of `metrics.localization`."""
+"""Scoring localization (VGG-SS, VGGSound-Single, Flickr-SoundNet) by the rules of `metrics.localization`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PROTOCOLS = localization.PROTOCOLS
 METRICS = ("ciou", "auc", "mean_ciou")
 
 
-def score(answer: Prediction, sample: Sample, f_from: FSource) -> Record:
-    """The cIoU of one picture by every protocol.
+def score(prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
+    """The cIoU of one image by every protocol.
 
     Args:
-        answer: of one row.
+        prediction: of one row.
         sample: its truth, with `consensus`.
         f_from: has no meaning here.
 
@@ -29,11 +29,11 @@ def score(answer: Prediction, sample: Sample, f_from: FSource) -> Record:
         DataError: where the sample has no ground-truth map.
     """
     if sample.consensus is None:
-        raise DataError(f"sample {sample.id} has no ground-truth map; localisation sets have one")
-    heat = answer.heat.astype(np.float32)
+        raise DataError(f"sample {sample.id} has no ground-truth map; localization sets have one")
+    heat = prediction.heat.astype(np.float32)
     found = {
         protocol: localization.ciou(
-            localization.predicted(protocol, heat, answer.masks), sample.consensus[None]
+            localization.predicted(protocol, heat, prediction.masks), sample.consensus[None]
         ).item()
         for protocol in PROTOCOLS
     }
@@ -41,7 +41,7 @@ def score(answer: Prediction, sample: Sample, f_from: FSource) -> Record:
 
 
 def columns(record: Record, row: str, protocol: str) -> dict[str, np.ndarray]:
-    """What one picture adds to each score of a row: metric -> float64 [2], the last number a count.
+    """What one image adds to each score of a row: metric -> float64 [2], the last number a count.
 
     Args:
         record: of one sample.

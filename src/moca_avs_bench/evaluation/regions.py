@@ -24,11 +24,11 @@ METRICS = (
 )
 
 
-def score(answer: Prediction, sample: Sample, f_from: FSource) -> Record:
+def score(prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
     """Everything that any protocol needs of one row of one sample.
 
     Args:
-        answer: of one row.
+        prediction: of one row.
         sample: its truth.
         f_from: what F sweeps its thresholds over: the mask as {0, 1}, or the heat map upsampled.
 
@@ -38,14 +38,14 @@ def score(answer: Prediction, sample: Sample, f_from: FSource) -> Record:
         numbers from a heat map, 2 from a mask (threshold 0 and all others).
     """
     truth = sample.masks
-    curves = _curves(answer, truth, f_from)
+    curves = _curves(prediction, truth, f_from)
     record: Record = {
-        "iou": region.frame_iou(answer.masks, truth).tolist(),
+        "iou": region.frame_iou(prediction.masks, truth).tolist(),
         "f": curves.max(1).tolist(),
         "curve": curves[region.nonempty(truth)].sum(0).tolist(),
-        "blank": (~region.nonempty(answer.masks)).astype(int).tolist(),
+        "blank": (~region.nonempty(prediction.masks)).astype(int).tolist(),
     }
-    return record | _hearing(answer, sample)
+    return record | _object_scores(prediction, sample)
 
 
 def columns(record: Record, row: str, protocol: str) -> dict[str, np.ndarray]:
@@ -75,23 +75,25 @@ def columns(record: Record, row: str, protocol: str) -> dict[str, np.ndarray]:
     return found
 
 
-def _curves(answer: Prediction, truth: np.ndarray, f_from: FSource) -> np.ndarray:
+def _curves(prediction: Prediction, truth: np.ndarray, f_from: FSource) -> np.ndarray:
     """F curves [T, 255] of a heat map, or their two different columns [T, 2] of a mask."""
     if f_from == "mask":
-        return region.f_curves(answer.masks, truth)[:, :2]
-    heat = objects.upsample(answer.heat, *truth.shape[1:])
+        return region.f_curves(prediction.masks, truth)[:, :2]
+    heat = objects.upsample(prediction.heat, *truth.shape[1:])
     return region.f_curves(np.clip(heat, 0, 1), truth)  # interpolation may round past 1
 
 
-def _hearing(answer: Prediction, sample: Sample) -> Record:
+def _object_scores(prediction: Prediction, sample: Sample) -> Record:
     """Object and swap accuracy per frame, where the sample has objects."""
     if not sample.objects:
         return {}
     masks = np.stack([thing.mask for thing in sample.objects])
     sounding = np.stack([thing.sounding for thing in sample.objects])
-    found = {"object": _nullable(objects.object_accuracy(answer.heat, masks, sounding))}
-    if sample.swapped and answer.swapped_heat is not None:
-        right = objects.swap_accuracy(answer.heat, answer.swapped_heat, masks, sounding, sample.swapped[1])
+    found = {"object": _nullable(objects.object_accuracy(prediction.heat, masks, sounding))}
+    if sample.swapped and prediction.swapped_heat is not None:
+        right = objects.swap_accuracy(
+            prediction.heat, prediction.swapped_heat, masks, sounding, sample.swapped[1]
+        )
         found["swap"] = _nullable(right)
     return found
 

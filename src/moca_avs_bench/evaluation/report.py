@@ -37,8 +37,8 @@ ROWS = {
     "wrong_sound": "control: wrong sound to everything",
     "wrong_adapters": "control: wrong sound to the adapters",
     "empty": "null: empty",
-    "full": "null: whole picture",
-    "disk": "null: centred disk of half the area",
+    "full": "null: whole image",
+    "disk": "null: centered disk of half the area",
     "foreground": "null: salient foreground",
     "all_objects": "null: every object, perfectly",
 }
@@ -46,7 +46,7 @@ ROWS = {
 NOTES = {
     "semantic": "Scores over classes are of class maps, the others of what is heard against background "
     "(protocol avsbench). The nulls are told each clip's largest class.",
-    "localization": "lvs and ez-vsl take half of every picture for predicted: compare with the centred disk.",
+    "localization": "lvs and ez-vsl take half of every image for predicted: compare with the centered disk.",
 }
 """What a reader must know of a kind of dataset."""
 

@@ -70,15 +70,16 @@ def scorer_of(dataset: EvaluationSet) -> Scorer:
     return SCORERS[getattr(dataset, "kind", "region")]
 
 
-def score(scoring: Scorer, answer: Prediction, sample: Sample, f_from: FSource) -> Record:
+def score(scoring: Scorer, prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
     """One row of a sample's record.
 
     Raises:
         DataError: on an answer that doesn't fit the sample.
     """
-    if answer.masks.shape != sample.masks.shape:
+    if prediction.masks.shape != sample.masks.shape:
         raise DataError(
-            f"masks must have the truth's shape {list(sample.masks.shape)}, found {list(answer.masks.shape)}"
+            f"masks must have the truth's shape {list(sample.masks.shape)}, "
+            f"found {list(prediction.masks.shape)}"
         )
-    record = scoring.score(answer, sample, f_from)
-    return record | {"reasons": list(answer.reasons)} if answer.reasons else record
+    record = scoring.score(prediction, sample, f_from)
+    return record | {"reasons": list(prediction.reasons)} if prediction.reasons else record

@@ -1,14 +1,14 @@
-"""Sound source localisation (VGG-SS, VGGSound-Single, Flickr-SoundNet): cIoU and AUC at 224 x 224.
+"""Sound source localization (VGG-SS, VGGSound-Single, Flickr-SoundNet): cIoU and AUC at 224 x 224.
 
 A heat map counts as predicted above its own median, so that half of the pixels always do. Three protocols:
 
-* ``lvs`` (hche11/Localizing-Visual-Sounds-the-Hard-Way 8fe8cbbf810e): upsampled with half-pixel centres,
+* ``lvs`` (hche11/Localizing-Visual-Sounds-the-Hard-Way 8fe8cbbf810e): upsampled with half-pixel centers,
   predicted where strictly above the median;
 * ``ez-vsl`` (stoneMo/EZ-VSL 95ff5bff3019): upsampled with aligned corners, predicted where at the median or
   above it;
 * ``mask``: a binary mask is scored as it is, nobody's median applied.
 
-The median rules flatter: a centred disk that has seen nothing scores high (`disk_heat`), so it stands in
+The median rules flatter: a centered disk that has seen nothing scores high (`disk_heat`), so it stands in
 every report.
 """
 
@@ -26,7 +26,7 @@ SIDE = 224
 
 PROTOCOLS = ("lvs", "ez-vsl", "mask")
 SUCCESS = 0.5
-"""A sample is localised where its cIoU is at least this."""
+"""A sample is localized where its cIoU is at least this."""
 
 AUC_THRESHOLDS = 0.05 * np.arange(21)
 """float64 [21]: 0, .05, ..., 1, as products: .15 is 0.15000000000000002 here as in the public scripts."""
@@ -39,7 +39,7 @@ def boxes_map(boxes: np.ndarray) -> np.ndarray:
     """Ground truth of VGG-SS and VGGSound-Single: the union of boxes.
 
     Args:
-        boxes: float [P, 4], xyxy as shares of the picture; what lies outside [0, 1] is clipped.
+        boxes: float [P, 4], xyxy as shares of the image; what lies outside [0, 1] is clipped.
 
     Returns:
         float32 [224, 224], 0 or 1; a box without area adds nothing.
@@ -55,7 +55,7 @@ def consensus_map(boxes: np.ndarray) -> np.ndarray:
     """Ground truth of Flickr-SoundNet: half the number of annotators' boxes over a pixel, at most 1.
 
     Args:
-        boxes: integer [P, 4], xyxy in 1/256 of the picture's sides.
+        boxes: integer [P, 4], xyxy in 1/256 of the image's sides.
 
     Returns:
         float32 [224, 224] in {0, 0.5, 1}.
@@ -171,16 +171,16 @@ def nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def disk_heat() -> np.ndarray:
-    """The null that every localisation report shows: float32 [224, 224] in [0, 1], highest in the middle.
+    """The null that every localization report shows: float32 [224, 224] in [0, 1], highest in the middle.
 
-    Its upper half by value is a centred disk of half the picture's area.
+    Its upper half by value is a centered disk of half the image's area.
     """
     across = (np.arange(SIDE) + 0.5) / SIDE - 0.5
     return (1 - np.hypot(across[:, None], across[None, :]) / np.hypot(0.5, 0.5)).astype(np.float32)
 
 
 def disk_mask(height: int, width: int) -> np.ndarray:
-    """The centred disk of half the area in the squashed picture: bool [height, width]."""
+    """The centered disk of half the area in the squashed image: bool [height, width]."""
     rows, columns = ((np.arange(size) + 0.5) / size - 0.5 for size in (height, width))
     return rows[:, None] ** 2 + columns[None, :] ** 2 < 0.5 / np.pi
 

@@ -15,7 +15,7 @@ def upsample(maps: np.ndarray, height: int, width: int, align_corners: bool = Fa
         maps: float [T, h, w].
         height: rows of the result.
         width: columns of the result.
-        align_corners: whether the outermost pixels' centres coincide; else half-pixel centres.
+        align_corners: whether the outermost pixels' centers coincide; else half-pixel centers.
 
     Returns:
         float32 [T, height, width].
@@ -62,7 +62,7 @@ def swap_accuracy(
     sounding: np.ndarray,
     swapped_masks: np.ndarray,
 ) -> np.ndarray:
-    """Share of pairs ranked rightly under both sounds of one picture.
+    """Share of pairs ranked rightly under both sounds of one image.
 
     A pair is a sounding object and the object that the swapped sound belongs to: the first must have more
     heat under the clip's own sound, the second under the swapped sound. A tie is wrong, so everything that
@@ -149,12 +149,12 @@ def _means(maps: np.ndarray, mask: np.ndarray) -> list[float]:
 def _weights(size: int, target: int, align_corners: bool) -> np.ndarray:
     """Interpolation matrix float32 [target, size]: each row holds two weights that add up to 1."""
     if align_corners:
-        centre = np.arange(target) * ((size - 1) / max(target - 1, 1))
+        center = np.arange(target) * ((size - 1) / max(target - 1, 1))
     else:
-        centre = np.clip((np.arange(target) + 0.5) * size / target - 0.5, 0, size - 1)
-    low = np.minimum(centre.astype(int), size - 1)
+        center = np.clip((np.arange(target) + 0.5) * size / target - 0.5, 0, size - 1)
+    low = np.minimum(center.astype(int), size - 1)
     high = np.minimum(low + 1, size - 1)
     weights = np.zeros((target, size))
-    np.add.at(weights, (np.arange(target), low), 1 - (centre - low))
-    np.add.at(weights, (np.arange(target), high), centre - low)
+    np.add.at(weights, (np.arange(target), low), 1 - (center - low))
+    np.add.at(weights, (np.arange(target), high), center - low)
     return weights.astype(np.float32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 COMPARATORS: dict[str, str] = {
     "ez-vsl": "EZ-VSL (Mo & Morgado 2022): contrast of the best position with the sound",
-    "lvs": "LVS (Chen et al. 2021): contrast with hard negatives out of the same picture",
-    "mix-and-localize": "Mix-and-Localize (Hu et al. 2022): random walk from a mixture's sounds to pictures",
+    "lvs": "LVS (Chen et al. 2021): contrast with hard negatives out of the same image",
+    "mix-and-localize": "Mix-and-Localize (Hu et al. 2022): random walk from a mixture's sounds to images",
 }
 """Name -> what it is."""

@@ -1,11 +1,11 @@
-"""What the comparators see and hear: ImageNet-normalised pictures and log spectrograms.
+"""What the comparators see and hear: ImageNet-normalized images and log spectrograms.
 
 ResNet-18 (He et al. 2016) without its classifier, its tensors named as torchvision names them.
 
-EZ-VSL's object map: where a picture network answers strongly, whatever is heard.
+EZ-VSL's object map: where an image network answers strongly, whatever is heard.
 
 The authors take the mean absolute feature of an ImageNet ResNet-18. Its weights can't be had offline; the
-picture network of `lite` (EfficientNet-Lite0, ImageNet too) stands in for it.
+image network of `lite` (EfficientNet-Lite0, ImageNet too) stands in for it.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _TAPER = 0.25
 
 
 def pixels(frames: list[np.ndarray], side: int) -> Tensor:
-    """uint8 [H, W, 3] each, of any sizes -> float32 [B, 3, side, side], squashed, ImageNet-normalised."""
+    """uint8 [H, W, 3] each, of any sizes -> float32 [B, 3, side, side], squashed, ImageNet-normalized."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (_MEAN, _STD))
     return torch.stack([(_squashed(frame, side) / 255 - mean) / std for frame in frames])
 
 
 def _squashed(frame: np.ndarray, side: int) -> Tensor:
     writable = np.require(frame, requirements=["C", "W"])  # torch warns about read-only arrays
-    picture = torch.from_numpy(writable).permute(2, 0, 1)[None]
-    if picture.shape[-2:] != (side, side):
-        picture = F.interpolate(picture, (side, side), mode="bilinear", antialias=True)
-    return picture[0].float()
+    image = torch.from_numpy(writable).permute(2, 0, 1)[None]
+    if image.shape[-2:] != (side, side):
+        image = F.interpolate(image, (side, side), mode="bilinear", antialias=True)
+    return image[0].float()
 
 
 def wave(sound: np.ndarray, sample_rate: int, seconds: float) -> Tensor:
@@ -112,7 +112,7 @@ class Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """The trunk: pictures or spectrograms in, a map of 512 channels out.
+    """The trunk: images or spectrograms in, a map of 512 channels out.
 
     Args:
         channels: of the input.
@@ -200,7 +200,7 @@ def resnet_objects(path: str | Path, side: int, device: str = "cpu") -> ObjectMa
 
 
 def lite_objects(side: int, device: str = "cpu") -> ObjectMap:
-    """Mean absolute feature of `lite`'s picture network: `side` / 32 positions per side.
+    """Mean absolute feature of `lite`'s image network: `side` / 32 positions per side.
 
     Raises:
         WeightsError: if its weights can't be fetched or are damaged.
@@ -208,9 +208,9 @@ def lite_objects(side: int, device: str = "cpu") -> ObjectMap:
     network = EfficientNetLite0(load_asset("efficientnet-lite0")).to(device).eval()
 
     def find(frame: np.ndarray) -> Tensor:
-        picture = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None]
-        picture = F.interpolate(picture, (side, side), mode="bilinear", antialias=True).float() / 255
-        state = network.stem((picture.to(device) - IMAGE_MEAN) / IMAGE_STD)
+        image = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None]
+        image = F.interpolate(image, (side, side), mode="bilinear", antialias=True).float() / 255
+        state = network.stem((image.to(device) - IMAGE_MEAN) / IMAGE_STD)
         for block in network.blocks:
             state = block(state)
         return network.head(state).abs().mean(1)[0]

@@ -11,7 +11,7 @@ from moca_avs.methods.config import MethodConfig
 from moca_avs.proposals import check_proposer
 
 STRIDE = 32
-"""Pixels: pictures have a multiple of it per side."""
+"""Pixels: images have a multiple of it per side."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ComparatorConfig:
     """
 
     steps: int = 10_000
-    """Optimiser steps."""
+    """Optimizer steps."""
     batch: int | None = None
     """Clips per step, at most as many as there are; None is the system's own (128)."""
     lr: float | None = None
@@ -34,11 +34,11 @@ class ComparatorConfig:
     """Of sound; shorter ones are repeated. The authors' 3 s (EZ-VSL) and more don't fit the windows of 2 s
     that every method here hears."""
     augment: bool = True
-    """Random crops out of pictures a tenth larger, and random mirroring (the public training scripts')."""
+    """Random crops out of images a tenth larger, and random mirroring (the public training scripts')."""
     seed: int = 0
     """Draws the start and the batches; >= 0."""
     backbone: str | None = None
-    """A torchvision ResNet-18 state dict that the picture network starts from; None starts at random."""
+    """A torchvision ResNet-18 state dict that the image network starts from; None starts at random."""
     checkpoint_every: int = 500
     """Steps between states that `resume` goes on from."""
     log_every: int = 1
@@ -86,10 +86,10 @@ class HeatConfig(MethodConfig):
     """
 
     masks: Literal["half", "share"] = "half"
-    """The coarse mask: where the heat, stretched to 0..1 over the picture, is above one half; or the hottest
-    `heat_share` of the picture."""
+    """The coarse mask: where the heat, stretched to 0..1 over the image, is above one half; or the hottest
+    `heat_share` of the image."""
     heat_share: float = 0.10
-    """Share of the picture that `masks="share"` takes."""
+    """Share of the image that `masks="share"` takes."""
     refine: Literal["none", "mpm"] = "none"
     """None, or the paper's proposal matching (Table 3: "+ MPM")."""
     proposals: str = "saliency"
@@ -99,8 +99,8 @@ class HeatConfig(MethodConfig):
     when_unmatched: Literal["cluster", "empty"] = "cluster"
     """`refine="mpm"` without a match: keep the coarse mask, or leave the frame empty."""
     object_map: Literal["none", "lite", "resnet18"] = "none"
-    """EZ-VSL only: what is mixed into its heat at test (the authors' object-guided localisation): nothing;
-    lite's picture network; or the ResNet-18 of `object_weights`. Such a map hears nothing."""
+    """EZ-VSL only: what is mixed into its heat at test (the authors' object-guided localization): nothing;
+    lite's image network; or the ResNet-18 of `object_weights`. Such a map hears nothing."""
     object_weights: str | None = None
     """`object_map="resnet18"`: a torchvision ResNet-18 state dict (the authors' is ImageNet's)."""
     object_share: float = 0.6

@@ -25,8 +25,8 @@ class Batch:
     """One step's material, one row a clip.
 
     Attributes:
-        images: float32 [B, 3, S, S], normalised.
-        sounds: float32 [B, N] at 16 kHz, the pictures' own.
+        images: float32 [B, 3, S, S], normalized.
+        sounds: float32 [B, N] at 16 kHz, the images' own.
         others: float32 [B, N], sounds of other moments of the same clips (where a clip has only one, that);
             None for systems that mix nothing.
     """
@@ -37,7 +37,7 @@ class Batch:
 
 
 class Comparator(nn.Module, ABC):
-    """A sound source localiser of two ResNet-18 (picture, one-channel spectrogram)."""
+    """A sound source localizer of two ResNet-18 (image, one-channel spectrogram)."""
 
     name: ClassVar[str]
     lr: ClassVar[float]
@@ -97,9 +97,9 @@ LVS_TEMPERATURE = 0.07
 
 
 class Lvs(Comparator):
-    """Positions unlike the sound are negatives out of the same picture: 14 x 14 positions of 512 numbers.
+    """Positions unlike the sound are negatives out of the same image: 14 x 14 positions of 512 numbers.
 
-    The facts give no optimiser; Adam at 1e-4, as EZ-VSL.
+    The facts give no optimizer; Adam at 1e-4, as EZ-VSL.
     """
 
     name = "lvs"
@@ -120,7 +120,7 @@ class Lvs(Comparator):
 
 
 def lvs_loss(images: Tensor, sounds: Tensor) -> Tensor:
-    """Contrast of a picture's sounding positions with other sounds and with its own other positions.
+    """Contrast of an image's sounding positions with other sounds and with its own other positions.
 
     With the cosines A: positive weights sigmoid((A - .65) / .03), negative ones 1 - sigmoid((A - .4) / .03);
     every similarity is a mean of cosines under such weights. (The public code weakens the diagonal among the
@@ -133,7 +133,7 @@ def lvs_loss(images: Tensor, sounds: Tensor) -> Tensor:
     Returns:
         A scalar.
     """
-    cosine = torch.einsum("ichw,sc->ishw", images, sounds).flatten(2)  # [picture, sound, position]
+    cosine = torch.einsum("ichw,sc->ishw", images, sounds).flatten(2)  # [image, sound, position]
     sounding = _mean(cosine, torch.sigmoid((cosine - POSITIVE) / SOFTNESS))
     own = cosine.diagonal().T
     silent = _mean(own, torch.sigmoid((NEGATIVE - own) / SOFTNESS))
@@ -153,7 +153,7 @@ EZ_VSL_WIDTH = 512
 
 
 class EzVsl(Comparator):
-    """A picture answers to a sound as its best position does: 7 x 7 positions of 512 numbers."""
+    """An image answers to a sound as its best position does: 7 x 7 positions of 512 numbers."""
 
     name = "ez-vsl"
     lr = 1e-4
@@ -200,14 +200,14 @@ SOURCES = 2
 
 
 class MixAndLocalize(Comparator):
-    """Sounds told apart in a mixture walk to the pictures and must come back: 14 x 14 positions of 128.
+    """Sounds told apart in a mixture walk to the images and must come back: 14 x 14 positions of 128.
 
     Two clips' sounds are averaged. The walk starts at the sources heard in a mixture of other moments of the
-    two clips and ends at those of the mixture of the pictures' own moments. At test the sound is no mixture
+    two clips and ends at those of the mixture of the images' own moments. At test the sound is no mixture
     of ours: a position's heat is that of the nearer of the two sources.
 
-    The loss can't know which source belongs to which picture (`walk_loss` is the same for pictures in any
-    order), so a run from a random start may settle on the reverse, each sound at the *other* picture's
+    The loss can't know which source belongs to which image (`walk_loss` is the same for images in any
+    order), so a run from a random start may settle on the reverse, each sound at the *other* image's
     object, and then scores below chance. The authors start from ImageNet (``ComparatorConfig.backbone``).
     """
 
@@ -251,13 +251,13 @@ class MixAndLocalize(Comparator):
 
 
 def walk_loss(images: Tensor, first: Tensor, last: Tensor, temperature: float = WALK_TEMPERATURE) -> Tensor:
-    """Minus the log probability that a walk sound -> picture -> sound ends at the source it began with.
+    """Minus the log probability that a walk sound -> image -> sound ends at the source it began with.
 
-    A step's probabilities are a softmax over the highest cosine of a picture's positions with a sound. Which
+    A step's probabilities are a softmax over the highest cosine of an image's positions with a sound. Which
     source is whose is left open: only the diagonal of the whole walk counts.
 
     Args:
-        images: unit vectors [G, k, C, h, w], the pictures of k clips mixed.
+        images: unit vectors [G, k, C, h, w], the images of k clips mixed.
         first: unit vectors [G, k, C], the k sources told apart in a mixture of them.
         last: the same of another mixture.
         temperature: divides the cosines.
@@ -267,6 +267,6 @@ def walk_loss(images: Tensor, first: Tensor, last: Tensor, temperature: float = 
     """
     there = torch.einsum("gsc,gichw->gsihw", first, images).amax((3, 4)) / temperature
     back = torch.einsum("gichw,gsc->gishw", images, last).amax((3, 4)) / temperature
-    # log of sum over pictures i of p(i | s) p(s | i), without leaving logarithms
+    # log of sum over images i of p(i | s) p(s | i), without leaving logarithms
     steps = there.log_softmax(2) + back.log_softmax(2).transpose(1, 2)
     return -steps.logsumexp(2).mean()

@@ -205,12 +205,12 @@ class ComparatorMethod:
         features = self.system.image_map(pixels([frame], self.trained.config.image_size).to(self.device))
         return features, None if self.objects is None else min_max_normalize(self.objects(frame))
 
-    def _decide(self, picture: np.ndarray, cosine: Tensor, objects: Tensor | None) -> FramePrediction:
+    def _decide(self, image: np.ndarray, cosine: Tensor, objects: Tensor | None) -> FramePrediction:
         heat = (1 + cosine) / 2
         if objects is not None:
             share = self.config.object_share
             heat = min_max_normalize((1 - share) * min_max_normalize(cosine) + share * objects)
-        fine = F.interpolate(heat[None, None], picture.shape[:2], mode="bilinear", align_corners=False)[0, 0]
+        fine = F.interpolate(heat[None, None], image.shape[:2], mode="bilinear", align_corners=False)[0, 0]
         coarse = self._coarse(fine)
         small, score = heat.half().cpu().numpy(), float(cosine.max())
         if not coarse.any():
@@ -218,7 +218,7 @@ class ComparatorMethod:
         if self.proposer is None:
             return FramePrediction(coarse, small, score, "")
         config = self.config
-        parts = match_proposals(self.proposer(picture), coarse, config.match_iou, config.when_unmatched)
+        parts = match_proposals(self.proposer(image), coarse, config.match_iou, config.when_unmatched)
         mask: np.ndarray = np.any(parts, axis=0)
         return FramePrediction(mask, small, score, "" if mask.any() else "no proposal", parts)
 
@@ -234,7 +234,7 @@ def load_comparator(
     device: str = "cpu",
     *,
     system: str | None = None,
-    places: ModelSources | None = None,
+    sources: ModelSources | None = None,
     **settings: Any,
 ) -> ComparatorMethod:
     """Build a trained comparator, ready to be called with a clip.
@@ -243,7 +243,7 @@ def load_comparator(
         path: the folder that `train_comparator` returned, or its ``comparator.safetensors``.
         device: to compute on.
         system: name of the system it must be; None takes any.
-        places: where foundation models of proposals come from; None is the Hub.
+        sources: where foundation models of proposals come from; None is the Hub.
         settings: fields of `moca_avs_bench.ssl.config.HeatConfig`, like ``refine="mpm"``.
 
     Raises:
@@ -254,7 +254,7 @@ def load_comparator(
     trained = read_system(Path(path), system)
     proposer = None
     if config.refine == "mpm":
-        proposer = build_proposer(config.proposals, places or ModelSources(), device)
+        proposer = build_proposer(config.proposals, sources or ModelSources(), device)
     return ComparatorMethod(trained, config, proposer, _objects(config, trained, device), device)
 
 

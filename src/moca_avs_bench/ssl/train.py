@@ -1,4 +1,4 @@
-"""Trains a comparator on unlabelled frames and their sounds: what MoCA trains on, and nothing else."""
+"""Trains a comparator on unlabeled frames and their sounds: what MoCA trains on, and nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from moca_avs_bench.ssl.losses import Batch, Comparator
 from moca_avs_bench.ssl.method import WEIGHTS, new_system, save_system, system_class
 
 _CONFIG, _LOG, _STATE = "config.json", "log.jsonl", "state.pt"
-_MARGIN = 1.1  # pictures are this much larger than the crops
+_MARGIN = 1.1  # images are this much larger than the crops
 
 
 def train_comparator(
@@ -125,7 +125,7 @@ class _Clips:
 
 
 class _Run:
-    """A system, its optimiser, and where they are kept."""
+    """A system, its optimizer, and where they are kept."""
 
     def __init__(self, name: str, config: ComparatorConfig, folder: Path, device: str) -> None:
         self.config, self.folder, self.device = config, folder, device
@@ -133,7 +133,7 @@ class _Run:
         if config.backbone is not None:
             load_backbone(self.system.image_net, config.backbone)
         self.system.to(device).train()
-        self.optimiser = torch.optim.Adam(self.system.parameters(), lr=config.lr or 0.0)
+        self.optimizer = torch.optim.Adam(self.system.parameters(), lr=config.lr or 0.0)
         self.step = 0
         if (folder / _STATE).exists():
             self._restore()
@@ -164,9 +164,9 @@ class _Run:
                 f"step {self.step + 1} of {self.system.name}: the loss must be finite, found {value}; try "
                 f"a lower lr than {self.config.lr}"
             )
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         self.step += 1
         return {"step": self.step, "loss": value, "seconds": round(time.perf_counter() - began, 4)}
 
@@ -175,7 +175,7 @@ class _Run:
         kept = {
             "step": self.step,
             "system": self.system.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimizer.state_dict(),
         }
         torch.save(kept, buffer)
         _replace(self.folder / _STATE, buffer.getvalue())
@@ -185,7 +185,7 @@ class _Run:
         try:
             kept = torch.load(path, map_location=self.device, weights_only=True)
             self.system.load_state_dict(kept["system"])
-            self.optimiser.load_state_dict(kept["optimiser"])
+            self.optimizer.load_state_dict(kept["optimiser"])
             self.step = int(kept["step"])
         except (
             OSError,

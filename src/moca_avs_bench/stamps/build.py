@@ -18,14 +18,14 @@ from moca_avs.errors import UsageError
 from moca_avs.hub.cache import cache_dir, lock
 from moca_avs.utils.files import unwritable_error
 from moca_avs_bench.stamps.clips import ClipData, Plan, draw_clip, plan_clips
-from moca_avs_bench.stamps.media import Catalogue, package_root
+from moca_avs_bench.stamps.media import Catalog, package_root
 from moca_avs_bench.stamps.scenes import TIERS, Pool
 from moca_avs_bench.stamps.writers import ROOTS, write_avss, write_ms3, write_s4, write_sheet, write_vggss
 
 FORMAT = 1
-"""Raised whenever the same seed and packages would give other pictures, sounds or files."""
+"""Raised whenever the same seed and packages would give other images, sounds or files."""
 
-PICTURE = 384  # pixels
+IMAGE = 384  # pixels
 
 Counts = dict[str, dict[str, int]]
 
@@ -75,16 +75,16 @@ def build_stamps(
         DataError: where the media packages can't be had.
         MediaError: where `out` can't be written, or the disk is full.
     """
-    catalogue = Catalogue.load(media)
-    config = configuration(catalogue, seed, size, limit)
+    catalog = Catalog.load(media)
+    config = configuration(catalog, seed, size, limit)
     target = Path(out) if out is not None else _cached(config)
     with lock("stamps"):  # of two builders the second finds what the first has made
         if not is_built(target, config):
-            _build_beside(catalogue, config, target, progress)
+            _build_beside(catalog, config, target, progress)
     return target
 
 
-def _build_beside(catalogue: Catalogue, config: dict[str, Any], target: Path, progress: bool) -> None:
+def _build_beside(catalog: Catalog, config: dict[str, Any], target: Path, progress: bool) -> None:
     """Build under a hidden name and rename; what a killed run left under that name is cleared first."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(
@@ -93,7 +93,7 @@ def _build_beside(catalogue: Catalogue, config: dict[str, Any], target: Path, pr
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        _write_all(catalogue, config, partial, progress)
+        _write_all(catalog, config, partial, progress)
         os.replace(partial, target)  # noqa: PTH105
     except OSError as error:
         raise unwritable_error(target, error) from error
@@ -101,7 +101,7 @@ def _build_beside(catalogue: Catalogue, config: dict[str, Any], target: Path, pr
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def configuration(catalogue: Catalogue, seed: int, size: str, limit: int | None) -> dict[str, Any]:
+def configuration(catalog: Catalog, seed: int, size: str, limit: int | None) -> dict[str, Any]:
     """Everything the benchmark's bytes depend on, and the hash of it.
 
     Raises:
@@ -111,16 +111,16 @@ def configuration(catalogue: Catalogue, seed: int, size: str, limit: int | None)
 
     if size not in SIZES:
         raise UsageError(f"size must be one of {', '.join(SIZES)}, found {size!r}")
-    packages = catalogue.packages()
+    packages = catalog.packages()
     unpacked_all(packages)
     table = files("moca_avs_bench.stamps").joinpath("media.csv").read_bytes()
     cap = limit if limit is not None else 1 << 30
     config: dict[str, Any] = {
         "format": FORMAT,
-        "media": catalogue.media,
+        "media": catalog.media,
         "seed": seed,
         "size": size,
-        "picture": PICTURE,
+        "picture": IMAGE,
         "clips": {k: {t: min(n, cap) for t, n in counts.items()} for k, counts in SIZES[size].items()},
         "packages": {package: version(package) for package in packages},
         "table": hashlib.sha256(table).hexdigest(),
@@ -141,17 +141,17 @@ def _cached(config: dict[str, Any]) -> Path:
     return folder / str(config["hash"])
 
 
-def _write_all(catalogue: Catalogue, config: dict[str, Any], out: Path, progress: bool) -> None:
+def _write_all(catalog: Catalog, config: dict[str, Any], out: Path, progress: bool) -> None:
     from tqdm import tqdm
 
-    pools = {tier: Pool.of(catalogue, tier) for tier in TIERS}
+    pools = {tier: Pool.of(catalog, tier) for tier in TIERS}
     plans = [
         plan
         for layout, counts in config["clips"].items()
         for tier, count in counts.items()
         for plan in plan_clips(pools[tier], layout, tier, count, config["seed"])
     ]
-    indices = class_indices(catalogue)
+    indices = class_indices(catalog)
     out.mkdir(parents=True)
 
     def make(plan: Plan) -> dict[str, Any]:
@@ -164,16 +164,16 @@ def _write_all(catalogue: Catalogue, config: dict[str, Any], out: Path, progress
         )
         lines = list(done)
     _write_tables(lines, out, indices)
-    _write_credits(catalogue, out / "credits")
+    _write_credits(catalog, out / "credits")
     write_sheet(out)
     _write_json(
         out / "stamps.json", config | {"libraries": {name: metadata.version(name) for name in _LIBRARIES}}
     )
 
 
-def class_indices(catalogue: Catalogue) -> dict[str, int]:
+def class_indices(catalog: Catalog) -> dict[str, int]:
     """Class -> index of the semantic labels, background 0; the same for "core" and "full"."""
-    names = sorted({cutout.category for cutout in catalogue.cutouts})
+    names = sorted({cutout.category for cutout in catalog.cutouts})
     return {"background": 0} | {name: index + 1 for index, name in enumerate(names)}
 
 
@@ -217,11 +217,11 @@ def _avss_row(line: dict[str, Any]) -> list[Any]:
     return [line["id"], line["id"], 0, 0, heard, line["split"], line["label"]]
 
 
-def _write_credits(catalogue: Catalogue, folder: Path) -> None:
+def _write_credits(catalog: Catalog, folder: Path) -> None:
     """Per package its copyright notice, and the list of its files that were drawn from."""
     folder.mkdir()
-    for package in catalogue.packages():
-        media = (*catalogue.cutouts, *catalogue.sounds, *catalogue.backgrounds)
+    for package in catalog.packages():
+        media = (*catalog.cutouts, *catalog.sounds, *catalog.backgrounds)
         used = sorted(medium.path for medium in media if medium.package == package)
         (folder / f"{package}.files").write_text("\n".join(used) + "\n", encoding="utf-8")
         notice = package_root(package) / "usr/share/doc" / package / "copyright"

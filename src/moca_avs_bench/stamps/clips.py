@@ -62,7 +62,7 @@ class ClipData:
 
     Attributes:
         plan: what it was drawn from.
-        scene: its pictures (one frame a second) and objects.
+        scene: its images (one frame a second) and objects.
         moving: whether objects drift; if not, all frames are equal.
         active: bool [N, seconds], which object is heard in which second.
         mix: its sound.
@@ -97,7 +97,7 @@ def draw_clip(plan: Plan, pool: Pool, seed: int, size: int) -> ClipData:
         plan: of `plan_clips`.
         pool: of the plan's tier.
         seed: of the whole benchmark.
-        size: side of the pictures in pixels.
+        size: side of the images in pixels.
     """
     rng = np.random.default_rng([seed, plan.index, *plan.layout.encode(), *plan.tier.encode()])
     alone = plan.layout == "s4" and plan.tier == "train" and rng.random() < ALONE_SHARE

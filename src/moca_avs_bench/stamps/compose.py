@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 COVER = (0.03, 0.15)
-"""Smallest and largest part of the picture that an object covers (thin or tiny objects may cover less)."""
+"""Smallest and largest part of the image that an object covers (thin or tiny objects may cover less)."""
 
 OCCLUSION = 0.25
 """Largest part of an object that others may hide."""
@@ -24,8 +24,8 @@ class Placed:
     """A cut-out made ready: its pixels and where its top left corner lies in each frame.
 
     Attributes:
-        rgba: float32 [h, w, 4], colours in [0, 255] and alpha in [0, 1].
-        corners: int64 [T, 2], (y, x) in each frame; may lie outside the picture.
+        rgba: float32 [h, w, 4], colors in [0, 255] and alpha in [0, 1].
+        corners: int64 [T, 2], (y, x) in each frame; may lie outside the image.
         shadow: how much its shadow darkens the ground, in [0, 1]; 0 is none.
     """
 
@@ -48,7 +48,7 @@ def compose_scene(
         background: uint8 [h, w, 3].
         objects: uint8 [h, w, 4] each; later ones lie in front.
         rng: source of every choice.
-        size: side of the picture, in pixels.
+        size: side of the image, in pixels.
         frames: T.
         moving: whether objects drift along a straight path.
 
@@ -59,7 +59,7 @@ def compose_scene(
     placed: list[Placed] = []
     for rgba in objects:
         ready = _prepare(rgba, rng, size)
-        ready = _harmonise(ready, ground, rng)
+        ready = _harmonize(ready, ground, rng)
         corners = _place(ready[..., 3], placed, rng, size, frames, moving)
         placed.append(Placed(ready, corners, float(rng.uniform(0.1, 0.35)) if rng.random() < 0.5 else 0.0))
     finish = _Finish.draw(rng, size)
@@ -70,19 +70,19 @@ def compose_scene(
             out.append(out[0])
             masks.append(masks[0])
             continue
-        picture, mask = _render(ground, placed, t)
-        out.append(finish(picture))
+        image, mask = _render(ground, placed, t)
+        out.append(finish(image))
         masks.append(mask)
     return np.stack(out), np.stack(masks, axis=1)
 
 
 def plain_ground(rng: np.random.Generator, size: int = 384) -> np.ndarray:
-    """A background of one colour with a soft gradient: uint8 [size, size, 3]."""
-    colour, other = rng.uniform(20, 235, 3), rng.uniform(-30, 30, 3)
+    """A background of one color with a soft gradient: uint8 [size, size, 3]."""
+    color, other = rng.uniform(20, 235, 3), rng.uniform(-30, 30, 3)
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[0:size, 0:size] / size - 0.5
     slope = (np.cos(angle) * x + np.sin(angle) * y)[..., None]
-    return np.clip(colour + slope * other, 0, 255).astype(np.uint8)
+    return np.clip(color + slope * other, 0, 255).astype(np.uint8)
 
 
 def _ground(background: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
@@ -105,28 +105,28 @@ def _prepare(rgba: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarra
         rgba = rgba[:, ::-1]
     angle = rng.uniform(-12, 12)
     shape = (max(round(rgba.shape[1] * zoom), 4), max(round(rgba.shape[0] * zoom), 4))
-    picture = Image.fromarray(np.ascontiguousarray(rgba))  # Pillow premultiplies: no dark fringes
-    picture = picture.resize(shape, Image.Resampling.BICUBIC if zoom > 1 else Image.Resampling.BOX)
-    out = np.array(picture.rotate(angle, Image.Resampling.BICUBIC, expand=True), dtype=np.float32)
+    image = Image.fromarray(np.ascontiguousarray(rgba))  # Pillow premultiplies: no dark fringes
+    image = image.resize(shape, Image.Resampling.BICUBIC if zoom > 1 else Image.Resampling.BOX)
+    out = np.array(image.rotate(angle, Image.Resampling.BICUBIC, expand=True), dtype=np.float32)
     out[..., 3] /= 255
     return out
 
 
-def _harmonise(rgba: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast and tint a little off, and a little towards the ground's mean colour."""
-    colour = rgba[..., :3]
-    mean = np.average(colour.reshape(-1, 3), axis=0, weights=rgba[..., 3].ravel() + 1e-6)
-    colour = (colour - mean) * rng.uniform(0.85, 1.1) + mean * rng.uniform(0.85, 1.1)
-    colour = colour * rng.uniform(0.96, 1.04, 3)
+def _harmonize(rgba: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Brightness, contrast and tint a little off, and a little towards the ground's mean color."""
+    color = rgba[..., :3]
+    mean = np.average(color.reshape(-1, 3), axis=0, weights=rgba[..., 3].ravel() + 1e-6)
+    color = (color - mean) * rng.uniform(0.85, 1.1) + mean * rng.uniform(0.85, 1.1)
+    color = color * rng.uniform(0.96, 1.04, 3)
     blend = rng.uniform(0, 0.12)
-    colour = colour * (1 - blend) + ground.mean(axis=(0, 1)) * blend
-    return np.concatenate([np.clip(colour, 0, 255), rgba[..., 3:]], axis=2).astype(np.float32)
+    color = color * (1 - blend) + ground.mean(axis=(0, 1)) * blend
+    return np.concatenate([np.clip(color, 0, 255), rgba[..., 3:]], axis=2).astype(np.float32)
 
 
 def _place(
     alpha: np.ndarray, placed: list[Placed], rng: np.random.Generator, size: int, frames: int, moving: bool
 ) -> np.ndarray:
-    """Corners [T, 2] where the object lies in the picture and hides none of the others by more than allowed.
+    """Corners [T, 2] where the object lies in the image and hides none of the others by more than allowed.
 
     After `_TRIES` random places the one that hides least is taken.
     """
@@ -144,7 +144,7 @@ def _place(
 def _path(
     shape: tuple[int, ...], rng: np.random.Generator, size: int, frames: int, moving: bool
 ) -> np.ndarray:
-    """A place (a tenth may lie outside) and a drift of up to a quarter of the picture: int64 [T, 2]."""
+    """A place (a tenth may lie outside) and a drift of up to a quarter of the image: int64 [T, 2]."""
     low = -0.1 * np.array(shape[:2])
     high = size - 0.9 * np.array(shape[:2])
     start = rng.uniform(low, high)
@@ -167,29 +167,29 @@ def _hidden(alpha: np.ndarray, corner: np.ndarray, placed: list[Placed], t: int,
 
 
 def _render(ground: np.ndarray, placed: list[Placed], t: int) -> tuple[np.ndarray, np.ndarray]:
-    """One picture float32 [H, W, 3] and visible masks bool [N, H, W]."""
-    picture = ground.copy()
+    """One image float32 [H, W, 3] and visible masks bool [N, H, W]."""
+    image = ground.copy()
     masks = np.zeros((len(placed), *ground.shape[:2]), bool)
     for index, item in enumerate(placed):
-        colour, alpha = item.rgba[..., :3], item.rgba[..., 3:]
+        color, alpha = item.rgba[..., :3], item.rgba[..., 3:]
         if item.shadow:
-            _darken(picture, alpha[..., 0] * item.shadow, item.corners[t])
-        (y, x), (v, u) = _overlap(picture.shape, alpha.shape, item.corners[t])
-        picture[y, x] = picture[y, x] * (1 - alpha[v, u]) + colour[v, u] * alpha[v, u]
+            _darken(image, alpha[..., 0] * item.shadow, item.corners[t])
+        (y, x), (v, u) = _overlap(image.shape, alpha.shape, item.corners[t])
+        image[y, x] = image[y, x] * (1 - alpha[v, u]) + color[v, u] * alpha[v, u]
         own = np.zeros(ground.shape[:2], bool)
         _paste(own, alpha[..., 0] > 0.5, item.corners[t])
         masks[:index] &= ~own
         masks[index] = own
-    return picture, masks
+    return image, masks
 
 
-def _darken(picture: np.ndarray, shade: np.ndarray, corner: np.ndarray) -> None:
+def _darken(image: np.ndarray, shade: np.ndarray, corner: np.ndarray) -> None:
     """A soft shadow, a little below and beside the object."""
     border = 12
     wide = np.pad(shade * 255, border).astype(np.uint8)
     soft = np.asarray(Image.fromarray(wide).filter(ImageFilter.GaussianBlur(5)), np.float32)[..., None] / 255
-    (y, x), (v, u) = _overlap(picture.shape, soft.shape, corner - border + (6, 4))
-    picture[y, x] *= 1 - soft[v, u]
+    (y, x), (v, u) = _overlap(image.shape, soft.shape, corner - border + (6, 4))
+    image[y, x] *= 1 - soft[v, u]
 
 
 def _paste(target: np.ndarray, patch: np.ndarray, corner: np.ndarray) -> None:
@@ -200,7 +200,7 @@ def _paste(target: np.ndarray, patch: np.ndarray, corner: np.ndarray) -> None:
 def _overlap(
     outer: tuple[int, ...], inner: tuple[int, ...], corner: np.ndarray
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Slices of the picture and of the patch where they meet, the patch's corner lying at (y, x)."""
+    """Slices of the image and of the patch where they meet, the patch's corner lying at (y, x)."""
     target, patch = [], []
     for axis in (0, 1):
         at = int(corner[axis])
@@ -212,7 +212,7 @@ def _overlap(
 
 @dataclass(frozen=True, eq=False)
 class _Finish:
-    """What a camera does to the whole picture: blur, noise, JPEG. One draw for all frames of a clip."""
+    """What a camera does to the whole image: blur, noise, JPEG. One draw for all frames of a clip."""
 
     blur: float
     grain: np.ndarray

@@ -36,7 +36,7 @@ def scene_objects(line: Line, count: int, read: Callable[[str], np.ndarray]) -> 
     Args:
         line: of the manifest.
         count: T, number of frames wanted.
-        read: path in the manifest -> picture, uint8 [H, W, 3].
+        read: path in the manifest -> image, uint8 [H, W, 3].
 
     Raises:
         DataError: where the clip has no object masks (training clips have none).

@@ -195,7 +195,7 @@ class Medium:
 
 
 class Cutout(Medium):
-    """A picture of one object with its exact mask."""
+    """An image of one object with its exact mask."""
 
     def rgba(self) -> np.ndarray:
         """uint8 [h, w, 4], cropped to what is visible, at most 320 pixels a side."""
@@ -219,7 +219,7 @@ class Background(Medium):
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     """The media of one set ("core" or "full"), each with its side.
 
     Attributes:
@@ -235,7 +235,7 @@ class Catalogue:
     backgrounds: tuple[Background, ...]
 
     @classmethod
-    def load(cls, media: str = "core") -> Catalogue:
+    def load(cls, media: str = "core") -> Catalog:
         """Read the table that ships with this package; decodes nothing.
 
         Args:
@@ -249,8 +249,8 @@ class Catalogue:
         return cls.of(media, read_table())
 
     @classmethod
-    def of(cls, media: str, rows: list[Row]) -> Catalogue:
-        """A catalogue of the given table's rows; sides are those of the whole table."""
+    def of(cls, media: str, rows: list[Row]) -> Catalog:
+        """A catalog of the given table's rows; sides are those of the whole table."""
         sides = assign_sides(rows)
 
         def pick(role: str, make: type[Medium]) -> tuple[Medium, ...]:
@@ -283,25 +283,25 @@ def package_root(package: str) -> Path:
 
 @lru_cache(maxsize=512)
 def _decode_cutout(package: str, path: str) -> np.ndarray:
-    picture = _open_picture(package, path).convert("RGBA")
-    box = picture.getchannel("A").point(lambda alpha: 255 * (alpha > 16)).getbbox()
+    image = _open_image(package, path).convert("RGBA")
+    box = image.getchannel("A").point(lambda alpha: 255 * (alpha > 16)).getbbox()
     if box is None:
         raise DataError(f"{path} of {package} is wholly transparent; expected a cut-out")
-    picture = picture.crop(box)
-    picture.thumbnail((_CUTOUT_SIDE, _CUTOUT_SIDE), Image.Resampling.LANCZOS)
-    return _frozen(np.asarray(picture))
+    image = image.crop(box)
+    image.thumbnail((_CUTOUT_SIDE, _CUTOUT_SIDE), Image.Resampling.LANCZOS)
+    return _frozen(np.asarray(image))
 
 
 @lru_cache(maxsize=128)
 def _decode_background(package: str, path: str) -> np.ndarray:
-    picture = _open_picture(package, path).convert("RGB")
-    scale = min(_BACKGROUND_SIDE / min(picture.size), 1.0)
-    size = (round(picture.width * scale), round(picture.height * scale))
-    return _frozen(np.asarray(picture.resize(size, Image.Resampling.LANCZOS)))
+    image = _open_image(package, path).convert("RGB")
+    scale = min(_BACKGROUND_SIDE / min(image.size), 1.0)
+    size = (round(image.width * scale), round(image.height * scale))
+    return _frozen(np.asarray(image.resize(size, Image.Resampling.LANCZOS)))
 
 
-def _open_picture(package: str, path: str) -> Image.Image:
-    """A picture of any kind; vector drawings are rendered 360 pixels high."""
+def _open_image(package: str, path: str) -> Image.Image:
+    """An image of any kind; vector drawings are rendered 360 pixels high."""
     data = read_member(package_root(package), path)
     if path.endswith(".svg"):
         data = _import_resvg()(

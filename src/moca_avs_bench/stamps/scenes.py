@@ -14,7 +14,7 @@ import numpy as np
 
 from moca_avs.errors import DataError, UsageError
 from moca_avs_bench.stamps.compose import compose_scene, plain_ground
-from moca_avs_bench.stamps.media import Background, Catalogue, Cutout, Sound
+from moca_avs_bench.stamps.media import Background, Catalog, Cutout, Sound
 from moca_avs_bench.stamps.splits import TEST, TRAIN, UNSEEN, VAL
 
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -88,7 +88,7 @@ class Pool:
     backgrounds: list[Background]
 
     @classmethod
-    def of(cls, catalogue: Catalogue, tier: str) -> Pool:
+    def of(cls, catalog: Catalog, tier: str) -> Pool:
         """Classes that have both images and sounds on the tier's sides.
 
         Raises:
@@ -99,17 +99,17 @@ class Pool:
         image_side, sound_side, ground_side = TIERS[tier]
         images: dict[str, list[Cutout]] = defaultdict(list)
         groups: dict[str, dict[str, list[Sound]]] = defaultdict(lambda: defaultdict(list))
-        for cutout in catalogue.cutouts:
+        for cutout in catalog.cutouts:
             if cutout.side == image_side and (cutout.kind != "cartoon" or tier == "train"):
                 images[cutout.category].append(cutout)
-        for sound in catalogue.sounds:
+        for sound in catalog.sounds:
             if sound.side == sound_side:
                 groups[sound.category][sound.group].append(sound)
         classes = sorted(set(images) & set(groups))
         return cls(
             {c: images[c] for c in classes},
             {c: [groups[c][g] for g in sorted(groups[c])] for c in classes},
-            [b for b in catalogue.backgrounds if b.side == ground_side],
+            [b for b in catalog.backgrounds if b.side == ground_side],
         )
 
     @property
@@ -210,12 +210,12 @@ def draw_scene(
         photo = pool.backgrounds[int(rng.integers(len(pool.backgrounds)))]
         ground, name = photo.pixels(), photo.source
     depth = rng.permutation(len(classes))
-    pictures, masks = compose_scene(ground, [cutouts[i].rgba() for i in depth], rng, size, frames, moving)
-    return Scene(pictures, masks[np.argsort(depth)], tuple(cutouts), tuple(sounds), name)
+    images, masks = compose_scene(ground, [cutouts[i].rgba() for i in depth], rng, size, frames, moving)
+    return Scene(images, masks[np.argsort(depth)], tuple(cutouts), tuple(sounds), name)
 
 
 def sample_scene(
-    catalogue: Catalogue,
+    catalog: Catalog,
     tier: str,
     rng: np.random.Generator,
     n_objects: int = 2,
@@ -225,5 +225,5 @@ def sample_scene(
     plain: bool = False,
 ) -> Scene:
     """A scene of `n_objects` classes that can't be mistaken for each other, drawn from a tier of `TIERS`."""
-    pool = Pool.of(catalogue, tier)
+    pool = Pool.of(catalog, tier)
     return draw_scene(pool, rng, pool.draw_classes(rng, n_objects), size, frames, moving, plain)

@@ -61,8 +61,8 @@ def _cell(base: Path, line: dict[str, Any], height: int) -> Image.Image:
     draw = ImageDraw.Draw(cell)
     draw.text((2, _CELL + _WAVE), f"{line['split']} {line['tier']} {line['id']}", fill="white")
     for k, item in enumerate(line["objects"]):
-        colour = _HEARD if any(item["sounding"]) else _SILENT
-        draw.text((2 + k * 75, _CELL + _WAVE + 13), item["category"][:12], fill=colour)
+        color = _HEARD if any(item["sounding"]) else _SILENT
+        draw.text((2 + k * 75, _CELL + _WAVE + 13), item["category"][:12], fill=color)
     return cell
 
 
@@ -77,14 +77,14 @@ def outline(mask: np.ndarray, width: int = 2) -> np.ndarray:
 
 def _waveform(sound: np.ndarray, seconds: int) -> Image.Image:
     """The sound's envelope, a tick at each second."""
-    picture = Image.new("RGB", (_CELL, _WAVE), (25, 25, 35))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (_CELL, _WAVE), (25, 25, 35))
+    draw = ImageDraw.Draw(image)
     for second in range(1, seconds):
         draw.line([(second * _CELL // seconds, 0), (second * _CELL // seconds, _WAVE)], fill=(70, 70, 80))
     for x, part in enumerate(np.array_split(sound, _CELL)):
         reach = min(float(np.abs(part).max()), 1.0) * _WAVE / 2
         draw.line([(x, _WAVE / 2 - reach), (x, _WAVE / 2 + reach)], fill=(120, 190, 255))
-    return picture
+    return image
 
 
 ROOTS = {
@@ -124,7 +124,7 @@ def write_ms3(clip: ClipData, root: Path) -> dict[str, Any]:
 def write_avss(
     clip: ClipData, root: Path, label: str, indices: dict[str, int], like: tuple[str, dict[str, Any]] | None
 ) -> dict[str, Any]:
-    """One clip of AVSBench-semantic; of v1s training clips only the first frame is labelled.
+    """One clip of AVSBench-semantic; of v1s training clips only the first frame is labeled.
 
     Args:
         clip: what to write.
@@ -204,7 +204,7 @@ def _finish(clip: ClipData, base: Path, frames: list[Path], wav: Path) -> dict[s
 
 
 def _describe(clip: ClipData, base: Path, index: int) -> dict[str, Any]:
-    """One object's part of the manifest; its masks lie in one picture, frame below frame."""
+    """One object's part of the manifest; its masks lie in one image, frame below frame."""
     cutout, sound = clip.scene.cutouts[index], clip.scene.sounds[index]
     entry = {
         "category": cutout.category,
@@ -217,7 +217,7 @@ def _describe(clip: ClipData, base: Path, index: int) -> dict[str, Any]:
     if clip.plan.split != "train":
         path = Path("object_masks", clip.plan.split, f"{clip.plan.name}_{index}.png")
         stacked = clip.scene.masks[index].reshape(-1, clip.scene.masks.shape[-1])
-        _save(_picture_of(stacked), base / path)
+        _save(_image_of(stacked), base / path)
         entry["masks"] = path.as_posix()
     return entry
 
@@ -237,19 +237,19 @@ def _write_frames(clip: ClipData, base: Path, paths: list[Path]) -> None:
 def _write_masks(clip: ClipData, base: Path, paths: list[Path]) -> None:
     truth = clip.truth()
     for i, path in enumerate(paths):
-        _save(_picture_of(truth[i]), base / path)
+        _save(_image_of(truth[i]), base / path)
 
 
-def _picture_of(mask: np.ndarray) -> Image.Image:
+def _image_of(mask: np.ndarray) -> Image.Image:
     return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def _save(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".jpg":
-        picture.save(path, quality=92)
+        image.save(path, quality=92)
     else:
-        picture.save(path, compress_level=2)
+        image.save(path, compress_level=2)
 
 
 def _same(first: Path, path: Path) -> None:

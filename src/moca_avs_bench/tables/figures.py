@@ -1,6 +1,6 @@
 """Lines on paper: training curves without a plotting library.
 
-The paper's pictures: masks side by side (Figs. 5, 6, 8), heat under one sound (Fig. 7), training curves.
+The paper's images: masks side by side (Figs. 5, 6, 8), heat under one sound (Fig. 7), training curves.
 
 What is shown is drawn by seed out of the samples that the table evaluates, never by success.
 """
@@ -21,16 +21,16 @@ from moca_avs.errors import DataError, MediaError
 from moca_avs.io.visualize import contact_sheet, overlay
 from moca_avs.methods.base import Method
 from moca_avs.utils.files import atomic_write
-from moca_avs_bench.evaluation.controls import with_sound_of
+from moca_avs_bench.evaluation.controls import with_audio_of
 from moca_avs_bench.tables.report import TableResult
 from moca_avs_bench.tables.setup import RunContext
 from moca_avs_bench.tables.spec import Table, TableRow
 
 INK, GRID = (40, 40, 40), (222, 222, 222)
-COLOURS = (
+COLORS = (
     (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (90, 90, 90),
 )  # fmt: skip
-"""Of the lines, in their order (Okabe & Ito's, told apart by the colour-blind too)."""
+"""Of the lines, in their order (Okabe & Ito's, told apart by the color-blind too)."""
 SIZE, LEFT, TOP, BOTTOM, LINE = (900, 480), 80, 44, 50, 20  # pixels
 POINTS = 400  # of a line at most; more are averaged
 
@@ -55,12 +55,12 @@ def line_chart(lines: Mapping[str, np.ndarray], title: str) -> np.ndarray:
     pen.text((LEFT, 14), title, INK, font)
     _axes(pen, font, frame, steps, (low, high))
     for index, (name, (at, values)) in enumerate(smooth.items()):
-        colour = COLOURS[index % len(COLOURS)]
+        color = COLORS[index % len(COLORS)]
         x = frame[0] + (frame[2] - frame[0]) * at / max(steps, 1)
         y = frame[3] - (frame[3] - frame[1]) * (values - low) / (high - low)
-        pen.line([(float(a), float(b)) for a, b in zip(x, y, strict=True)], colour, 2)
+        pen.line([(float(a), float(b)) for a, b in zip(x, y, strict=True)], color, 2)
         below = SIZE[1] - 8 + LINE * index
-        pen.line([(LEFT, below + 9), (LEFT + 26, below + 9)], colour, 3)
+        pen.line([(LEFT, below + 9), (LEFT + 26, below + 9)], color, 3)
         pen.text((LEFT + 34, below), name, INK, font)
     return np.array(sheet)
 
@@ -98,7 +98,7 @@ def _axes(
 
 
 SHOWN = 6  # frames of each dataset
-CELL, WIDE = 168, 224  # pixels: of a grid's picture, of a heat map
+CELL, WIDE = 168, 224  # pixels: of a grid's image, of a heat map
 
 Cell = tuple[np.ndarray, str]
 
@@ -125,12 +125,12 @@ class Figures:
     """Asks every system of a table about some frames while it is loaded, and draws what it said.
 
     Args:
-        table: whose pictures.
-        setup: what it is measured on and with.
+        table: whose images.
+        context: what it is measured on and with.
     """
 
     table: Table
-    setup: RunContext
+    context: RunContext
     _shots: dict[str, list[Shot]] = field(default_factory=dict)
     _columns: dict[str, dict[str, list[Cell]]] = field(default_factory=dict)
     _trios: dict[str, list[Clip]] = field(default_factory=dict)
@@ -139,10 +139,10 @@ class Figures:
     def watch(self, name: str, row: TableRow, method: Method) -> None:
         """Ask a system about this dataset's frames (see `execute.Watch`)."""
         if name not in self._shots:
-            dataset = self.setup.dataset(name)
-            self._shots[name] = draw(dataset, self.setup.seed)
+            dataset = self.context.dataset(name)
+            self._shots[name] = draw(dataset, self.context.seed)
             # Two clips of one class are rarely in a part of the split.
-            self._trios[name] = trio(getattr(dataset, "whole", dataset), self.setup.seed)
+            self._trios[name] = trio(getattr(dataset, "whole", dataset), self.context.seed)
         cells = [_answer(method(shot.clip), shot) for shot in self._shots[name]]
         self._columns.setdefault(name, {})[row.title] = cells
         heat = [method(clip).heatmaps[0].astype(np.float32) for clip in self._trios[name]]
@@ -153,24 +153,24 @@ class Figures:
 
         Args:
             result: of the table; its runs' logs are drawn.
-            folder: for the pictures.
+            folder: for the images.
 
         Returns:
             The paths of those that there was something to draw for.
         """
         stem = f"table{self.table.number:02d}"
-        pictures = {f"{stem}-{name}": self._grid(name) for name in self._columns}
-        pictures |= {
+        images = {f"{stem}-{name}": self._grid(name) for name in self._columns}
+        images |= {
             f"{stem}-{name}-heat": self._correspondence(name) for name in self._heat if self._trios[name]
         }
-        lines = training_losses(result, self.setup.folder / "trained")
+        lines = training_losses(result, self.context.folder / "trained")
         if lines:
-            pictures[f"{stem}-training"] = line_chart(lines, f"Table {self.table.number}: training loss")
+            images[f"{stem}-training"] = line_chart(lines, f"Table {self.table.number}: training loss")
         paths = []
-        for name, picture in pictures.items():
+        for name, image in images.items():
             path = folder / f"{name}.png"
             with atomic_write(path) as partial:
-                Image.fromarray(picture).save(partial, "PNG", optimize=True)
+                Image.fromarray(image).save(partial, "PNG", optimize=True)
             paths.append(path)
         return paths
 
@@ -180,7 +180,7 @@ class Figures:
         rows = [
             [
                 (shot.clip.frames[0], shot.caption),
-                (_coloured(shot.clip.frames[0], shot.truth, shot.labels), ""),
+                (_colored(shot.clip.frames[0], shot.truth, shot.labels), ""),
                 *(cells[index] for cells in columns.values()),
             ]
             for index, shot in enumerate(shots)
@@ -188,11 +188,11 @@ class Figures:
         return contact_sheet(rows, CELL, ("frame", "truth", *columns))
 
     def _correspondence(self, name: str) -> np.ndarray:
-        """A column per picture, all under the first one's sound: frames, then each system's heat (Fig. 7).
+        """A column per image, all under the first one's sound: frames, then each system's heat (Fig. 7).
 
         A system's heat is stretched over the range that it has on the three together.
         """
-        captions = ("the sound's own picture", "the same class", "another class")
+        captions = ("the sound's own image", "the same class", "another class")
         frames = [
             (clip.frames[0], caption) for clip, caption in zip(self._trios[name], captions, strict=False)
         ]
@@ -200,11 +200,11 @@ class Figures:
         for title, maps in self._heat[name].items():
             low, high = float(min(heat.min() for heat in maps)), float(max(heat.max() for heat in maps))
             reach = max(high - low, 1e-6)
-            pictures = (
+            images = (
                 overlay(clip.frames[0], None, (heat - low) / reach)
                 for clip, heat in zip(self._trios[name], maps, strict=True)
             )
-            rows.append([(picture, title) for picture in pictures])
+            rows.append([(image, title) for image in images])
         return contact_sheet(rows, WIDE, ())
 
 
@@ -239,7 +239,7 @@ def trio(dataset: EvaluationSet, seed: int) -> list[Clip]:
             continue
         second = _loudest_truth(found[0])
         heard = found[0].clip
-        shown = [heard, *(with_sound_of(sample.clip, heard) for sample in found[1:])]
+        shown = [heard, *(with_audio_of(sample.clip, heard) for sample in found[1:])]
         return [_one_frame(clip, min(second, len(clip) - 1)) for clip in shown]
     return []
 
@@ -287,13 +287,13 @@ def _loudest_truth(sample: Sample) -> int:
 
 def _answer(said: Segmentation, shot: Shot) -> Cell:
     labels = None if said.labels is None else said.labels[0]
-    return _coloured(shot.clip.frames[0], said.masks[0], labels), said.reasons[0]
+    return _colored(shot.clip.frames[0], said.masks[0], labels), said.reasons[0]
 
 
-def _coloured(frame: np.ndarray, mask: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-    """The mask on its frame; with class indices, each class in a colour of its own."""
+def _colored(frame: np.ndarray, mask: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    """The mask on its frame; with class indices, each class in a color of its own."""
     if labels is None:
         return overlay(frame, mask)
-    colours = np.random.default_rng(0).integers(60, 256, (256, 3))
-    painted = np.where((labels > 0)[..., None], 0.35 * frame + 0.65 * colours[labels], frame)
+    colors = np.random.default_rng(0).integers(60, 256, (256, 3))
+    painted = np.where((labels > 0)[..., None], 0.35 * frame + 0.65 * colors[labels], frame)
     return painted.astype(np.uint8)

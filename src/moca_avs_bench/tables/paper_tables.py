@@ -41,7 +41,7 @@ def _baseline(title: str, method: str, *reported: float) -> TableRow:
     return TableRow(title, system, reported, "baseline", ("yes", "–"))
 
 
-_LOCAL, _SALIENT = "localisation", "saliency"
+_LOCAL, _SALIENT = "localization", "saliency"
 
 TABLE_1 = Table(
     1,
@@ -103,7 +103,7 @@ TABLE_2 = Table(
 
 TABLE_3 = Table(
     3,
-    "Localisation methods with mask proposal matching (MPM), MS3",
+    "Localization methods with mask proposal matching (MPM), MS3",
     (TableColumn("ms3", "miou", "MS3 mIoU"),),
     (
         TableRow("Mix-and-Localize", Comparator("mix-and-localize")),
@@ -159,7 +159,7 @@ TABLE_6 = Table(
 
 TABLE_7 = Table(
     7,
-    "MoCA and localisation methods, MS3",
+    "MoCA and localization methods, MS3",
     masks_on("ms3"),
     (
         TableRow("LVS", Comparator("lvs"), (0.29, 0.33)),
@@ -175,7 +175,7 @@ _SET = "vggsound-single"
 
 TABLE_8 = Table(
     8,
-    "Sound source localisation, VGGSound-Single",
+    "Sound source localization, VGGSound-Single",
     (
         TableColumn(_SET, "ciou", "IoU@0.5", "lvs"),
         TableColumn(_SET, "auc", "AUC", "lvs"),
@@ -191,8 +191,8 @@ TABLE_8 = Table(
         TableRow("shipped weights (not in the paper)", Preset("moca")),
     ),
     notes=(
-        "The first two columns take the half of every picture above the heat map's median for predicted "
-        "(protocol lvs), so that a centred disk of half the area does well: see it among the nulls. The "
+        "The first two columns take the half of every image above the heat map's median for predicted "
+        "(protocol lvs), so that a centered disk of half the area does well: see it among the nulls. The "
         "last two score the mask as it is.",
     ),
 )

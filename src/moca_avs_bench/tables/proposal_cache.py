@@ -1,4 +1,4 @@
-"""Proposals kept on disk: no picture is searched twice, whichever method, row or run asks."""
+"""Proposals kept on disk: no image is searched twice, whichever method, row or run asks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Builder = Callable[[ModelSources, str], Proposer]
 
 
 class DiskCachedProposer:
-    """A proposer whose answers lie on disk, packed to one bit a pixel, one file per picture.
+    """A proposer whose answers lie on disk, packed to one bit a pixel, one file per image.
 
     Args:
-        proposer: asked where a picture is new.
+        proposer: asked where an image is new.
         folder: one folder per proposer and settings is made inside.
     """
 
@@ -51,7 +51,7 @@ def keep_proposals(folder: Path) -> Iterator[None]:
     """While it lasts, every proposer that is built by name keeps its answers in `folder`."""
 
     def keeping(build: Builder) -> Builder:
-        return lambda places, device: DiskCachedProposer(build(places, device), folder)
+        return lambda sources, device: DiskCachedProposer(build(sources, device), folder)
 
     before = dict(PROPOSERS)
     PROPOSERS.update({name: keeping(build) for name, build in before.items()})

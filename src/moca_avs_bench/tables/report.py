@@ -85,13 +85,13 @@ class TableResult:
     Attributes:
         table: its description.
         rows: one per row of it.
-        setup: what it was run on and with.
+        context: what it was run on and with.
         command: that gives it again.
     """
 
     table: Table
     rows: tuple[RowResult, ...]
-    setup: Mapping[str, Any]
+    context: Mapping[str, Any]
     command: str
 
     @property
@@ -124,7 +124,7 @@ class TableResult:
             "table": table.number,
             "title": table.title,
             "command": self.command,
-            "setup": dict(self.setup),
+            "setup": dict(self.context),
             "notes": list(table.notes),
             "columns": [asdict(column) for column in table.columns],
             "rows": [self._row(result) for result in self.rows],
@@ -252,14 +252,14 @@ def _head(result: TableResult) -> str:
 
 
 def _about(result: TableResult) -> str:
-    setup = result.setup
+    context = result.context
     tested = {name: scored.samples for row in reversed(result.rows) for name, scored in row.scored.items()}
     counts = ", ".join(f"{name} {tested[name]}" for name in result.table.datasets if name in tested)
     return (
-        f"*Reported* is the paper's number on the real data; *measured* is ours on `{setup['root']}` "
-        f"(samples: {counts or 'none'}), preset `{setup['preset']}`, {setup['size']} size: "
-        f"{setup['steps']} training steps on {setup['trained_on']}, {setup['image_size']} px, "
-        f"seed {setup['seed']}. Brackets: 95 % bootstrap intervals over source files. "
+        f"*Reported* is the paper's number on the real data; *measured* is ours on `{context['root']}` "
+        f"(samples: {counts or 'none'}), preset `{context['preset']}`, {context['size']} size: "
+        f"{context['steps']} training steps on {context['trained_on']}, {context['image_size']} px, "
+        f"seed {context['seed']}. Brackets: 95 % bootstrap intervals over source files. "
         f"Command: `{result.command}`"
     )
 

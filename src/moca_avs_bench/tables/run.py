@@ -41,7 +41,7 @@ def sensible_jobs(preset: str, device: str) -> int:
 
 
 @contextmanager
-def helper_processes(table: Table, setup: RunContext, jobs: int, work: Measure) -> Iterator[None]:
+def helper_processes(table: Table, context: RunContext, jobs: int, work: Measure) -> Iterator[None]:
     """While it lasts, ``jobs - 1`` other processes measure the table from other ends.
 
     The cores are shared out among all of them, this process too; what is left to do at the end is stopped.
@@ -52,14 +52,14 @@ def helper_processes(table: Table, setup: RunContext, jobs: int, work: Measure) 
     import torch
 
     before, threads = torch.get_num_threads(), max(1, (os.cpu_count() or 1) // jobs)
-    context = multiprocessing.get_context("spawn")  # forking a process that has torch's threads may hang
+    spawn = multiprocessing.get_context("spawn")  # forking a process that has torch's threads may hang
     started = [
-        context.Process(
+        spawn.Process(
             target=_work,
             args=(
                 work,
                 replace(table, rows=_turned(table.rows, index, jobs)),
-                replace(setup, progress=False),
+                replace(context, progress=False),
             ),
             kwargs={"threads": threads},
             daemon=True,
@@ -84,13 +84,13 @@ def _turned(rows: tuple[TableRow, ...], index: int, jobs: int) -> tuple[TableRow
     return (*rows[:start][::-1], *rows[start:])
 
 
-def _work(work: Measure, table: Table, setup: RunContext, threads: int) -> None:
+def _work(work: Measure, table: Table, context: RunContext, threads: int) -> None:
     """What another process does; its complaints are the first one's to make."""
     import torch
 
     torch.set_num_threads(threads)
     try:
-        work(table, setup)
+        work(table, context)
     except (MocaError, KeyboardInterrupt):
         return
 
@@ -103,17 +103,17 @@ Watch = Callable[[str, TableRow, Method], None]
 class _Bench:
     """A table's datasets, opened once, and its setup."""
 
-    setup: RunContext
+    context: RunContext
     datasets: dict[str, EvaluationSet] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     watch: Watch | None = None
 
     def say(self, message: str) -> None:
-        if self.setup.progress:
+        if self.context.progress:
             print(message, file=sys.stderr, flush=True)
 
 
-def open_datasets(table: Table, setup: RunContext) -> tuple[dict[str, EvaluationSet], dict[str, str]]:
+def open_datasets(table: Table, context: RunContext) -> tuple[dict[str, EvaluationSet], dict[str, str]]:
     """A table's datasets by name, and why the others can't be had.
 
     Raises:
@@ -123,7 +123,7 @@ def open_datasets(table: Table, setup: RunContext) -> tuple[dict[str, Evaluation
     missing: dict[str, str] = {}
     for name in table.datasets:
         try:
-            found[name] = setup.dataset(name)
+            found[name] = context.dataset(name)
         except DataError as error:  # noqa: PERF203 one missing dataset must not end the others
             missing[name] = str(error)
     if not found:
@@ -132,16 +132,16 @@ def open_datasets(table: Table, setup: RunContext) -> tuple[dict[str, Evaluation
 
 
 def run_table(
-    table: Table, setup: RunContext, command: str = "", watch: Watch | None = None, jobs: int = 1
+    table: Table, context: RunContext, command: str = "", watch: Watch | None = None, jobs: int = 1
 ) -> TableResult:
     """Measure a table.
 
-    Finished training runs and evaluated samples are found again in ``setup.folder``, so that a table that
+    Finished training runs and evaluated samples are found again in ``context.folder``, so that a table that
     was stopped goes on, and tables share what they have in common.
 
     Args:
         table: which rows and columns.
-        setup: what on and what with.
+        context: what on and what with.
         command: told in the result.
         watch: told of every method that was evaluated.
         jobs: processes at work; the numbers are those of one process with its share of the cores.
@@ -150,23 +150,23 @@ def run_table(
         DataError: where none of its datasets, or nothing to train on, can be had.
         UsageError: where the setup makes no sense.
     """
-    told = setup.told()  # where there is nothing to train on, say so first
-    datasets, missing = open_datasets(table, setup)
-    bench = _Bench(setup, datasets, missing, watch)
-    with helper_processes(table, setup, jobs, run_table), keep_proposals(setup.folder / "proposals"):
+    told = context.told()  # where there is nothing to train on, say so first
+    datasets, missing = open_datasets(table, context)
+    bench = _Bench(context, datasets, missing, watch)
+    with helper_processes(table, context, jobs, run_table), keep_proposals(context.folder / "proposals"):
         rows = tuple(_measured(bench, table, row) for row in table.rows)
     return TableResult(table, rows, told, command)
 
 
 def _measured(bench: _Bench, table: Table, row: TableRow) -> RowResult:
     """One row; what fails becomes a failed cell, and the others go on."""
-    nothing = why_not(row.system, bench.setup)
+    nothing = why_not(row.system, bench.context)
     if nothing:
         return RowResult(row, tuple(_unrun(table, row, column, nothing) for column in table.columns), {})
     if isinstance(row.system, TrainedMoca | Comparator):
         bench.say(f"table {table.number}, {row.title}: looking for its run, training it if there is none")
     try:
-        run = trained(row.system, bench.setup)
+        run = trained(row.system, bench.context)
     except UsageError:
         raise
     except MocaError as error:
@@ -183,7 +183,7 @@ def _measured(bench: _Bench, table: Table, row: TableRow) -> RowResult:
             try:
                 told = name if isinstance(row.system, Oracle) else str(getattr(dataset, "class_table", None))
                 if told not in built:
-                    built[told] = build(row.system, run, bench.setup, dataset)
+                    built[told] = build(row.system, run, bench.context, dataset)
                 found[name] = _evaluated(bench, table, row, built[told], name)
             except UsageError:
                 raise
@@ -196,23 +196,23 @@ def _measured(bench: _Bench, table: Table, row: TableRow) -> RowResult:
 
 def _evaluated(bench: _Bench, table: Table, row: TableRow, method: Method, name: str) -> tuple[Path, Report]:
     """The records and report of one system on one dataset."""
-    setup, dataset = bench.setup, bench.datasets[name]
+    context, dataset = bench.context, bench.datasets[name]
     told = isinstance(row.system, Oracle)
     asked: Any = getattr(method, "telling", dataset)
     controls = () if told else CONTROLS
-    made_from = [method.settings, name, dataset.split, dataset.ids, setup.place, setup.seed, controls]
-    path = setup.folder / "cells" / f"{name}-{settings_digest(json.loads(json.dumps(made_from)))}.jsonl"
+    made_from = [method.settings, name, dataset.split, dataset.ids, context.place, context.seed, controls]
+    path = context.folder / "cells" / f"{name}-{settings_digest(json.loads(json.dumps(made_from)))}.jsonl"
     bench.say(f"table {table.number}, {row.title}, {name}: {len(dataset)} samples")
     with lock(f"table-cell-{path.stem}"):
         report = evaluate(
             method,
             asked,
             controls=controls,
-            foreground=setup.foreground,
+            foreground=context.foreground,
             jsonl=path,
             resume=True,
-            seed=setup.seed,
-            progress=setup.progress,
+            seed=context.seed,
+            progress=context.progress,
         )
     if bench.watch is not None and not told:
         bench.watch(name, row, method)

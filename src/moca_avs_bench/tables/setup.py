@@ -35,7 +35,7 @@ class BenchmarkSize:
         name: as printed.
         steps: of each training run.
         clips: of a dataset of clips (five frames at least); None: all.
-        pictures: of a localisation test; None: all.
+        images: of a localization test; None: all.
         frames: to train on; None: all.
         comparator_batch: clips per step of a comparator; None: its own (128).
     """
@@ -43,13 +43,13 @@ class BenchmarkSize:
     name: str
     steps: int
     clips: int | None = None
-    pictures: int | None = None
+    images: int | None = None
     frames: int | None = None
     comparator_batch: int | None = None
 
 
 FULL = BenchmarkSize("full", 10_000)
-QUICK = BenchmarkSize("quick", 100, clips=13, pictures=64, frames=256, comparator_batch=4)
+QUICK = BenchmarkSize("quick", 100, clips=13, images=64, frames=256, comparator_batch=4)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class RunContext:
         preset: "lite", "imagebind" or "languagebind".
         size: how much.
         device: to compute on.
-        places: where foundation models come from.
+        sources: where foundation models come from.
         runs: folder of trained runs, evaluated cells, cached states and proposals; None: in the cache.
         data: what is trained on: a dataset's name or a folder of videos; None: VGGSound where `root` holds
             it (the paper), else S4's training split.
@@ -75,7 +75,7 @@ class RunContext:
     preset: str = "lite"
     size: BenchmarkSize = FULL
     device: str = "cpu"
-    places: ModelSources = field(default_factory=ModelSources)
+    sources: ModelSources = field(default_factory=ModelSources)
     runs: Path | None = None
     data: str | None = None
     data_root: str | None = None
@@ -114,7 +114,7 @@ class RunContext:
 
         whole = open_evaluation_set(name, self.place)
         single = getattr(whole, "kind", "region") == "localization"
-        return subset(whole, self.size.pictures if single else self.size.clips)
+        return subset(whole, self.size.images if single else self.size.clips)
 
     @cached_property
     def training(self) -> tuple[str, TrainingSet]:
@@ -140,7 +140,7 @@ class RunContext:
         """The frozen encoder that adapters are trained on."""
         from moca_avs.encoders import build_encoder
 
-        return build_encoder(self.preset, self.device, self.places, image_size=self.image_size)
+        return build_encoder(self.preset, self.device, self.sources, image_size=self.image_size)
 
     @cached_property
     def foreground(self) -> Proposer:
@@ -193,7 +193,7 @@ class TrainedRun:
     config: Mapping[str, Any]
 
 
-def trained_adapters(system: TrainedMoca, setup: RunContext) -> TrainedRun:
+def trained_adapters(system: TrainedMoca, context: RunContext) -> TrainedRun:
     """The run of a MoCA row.
 
     Raises:
@@ -204,9 +204,9 @@ def trained_adapters(system: TrainedMoca, setup: RunContext) -> TrainedRun:
     from moca_avs.training.pairs import with_pairing
     from moca_avs.training.trainer import train
 
-    encoder, data = setup.encoder, setup.training[1]
+    encoder, data = context.encoder, context.training[1]
     wanted = TrainConfig(
-        **{"steps": setup.size.steps, "seed": setup.seed, "image_size": setup.image_size}
+        **{"steps": context.size.steps, "seed": context.seed, "image_size": context.image_size}
         | dict(system.training)
     )
     config = with_pairing(wanted, encoder.name)
@@ -217,7 +217,7 @@ def trained_adapters(system: TrainedMoca, setup: RunContext) -> TrainedRun:
         "data": data.fingerprint(),
     }
     key = settings_digest(made_from)
-    folder = setup.folder / "trained" / f"moca-{key}"
+    folder = context.folder / "trained" / f"moca-{key}"
     with lock(f"table-run-{key}"):
         reused = (folder / ADAPTERS).is_file()
         train(
@@ -226,15 +226,15 @@ def trained_adapters(system: TrainedMoca, setup: RunContext) -> TrainedRun:
             config,
             folder,
             resume=True,
-            progress=setup.progress and not reused,
-            device=setup.device,
-            places=setup.places,
-            cache=setup.folder / "states",
+            progress=context.progress and not reused,
+            device=context.device,
+            sources=context.sources,
+            cache=context.folder / "states",
         )
     return TrainedRun(key, folder, reused, config.to_dict())
 
 
-def trained_comparator(system: Comparator, setup: RunContext) -> TrainedRun:
+def trained_comparator(system: Comparator, context: RunContext) -> TrainedRun:
     """The run of a comparator's row; the same for all its settings of inference.
 
     Raises:
@@ -248,12 +248,12 @@ def trained_comparator(system: Comparator, setup: RunContext) -> TrainedRun:
 
     if system.name not in COMPARATORS:
         raise UsageError(f"comparators are {', '.join(COMPARATORS)}, found {system.name!r}")
-    data = setup.training[1]
+    data = context.training[1]
     config = ComparatorConfig(
-        steps=setup.size.steps,
-        batch=setup.size.comparator_batch,
-        image_size=setup.image_size,
-        seed=setup.seed,
+        steps=context.size.steps,
+        batch=context.size.comparator_batch,
+        image_size=context.image_size,
+        seed=context.seed,
     )
     made_from = {
         "moca_avs": moca_avs.__version__,
@@ -262,7 +262,7 @@ def trained_comparator(system: Comparator, setup: RunContext) -> TrainedRun:
         "data": data.fingerprint(),
     }
     key = settings_digest(made_from)
-    folder = setup.folder / "trained" / f"{system.name}-{key}"
+    folder = context.folder / "trained" / f"{system.name}-{key}"
     with lock(f"table-run-{key}"):
         reused = (folder / WEIGHTS).is_file()
         train_comparator(
@@ -271,8 +271,8 @@ def trained_comparator(system: Comparator, setup: RunContext) -> TrainedRun:
             folder,
             config,
             resume=True,
-            device=setup.device,
-            progress=setup.progress and not reused,
+            device=context.device,
+            progress=context.progress and not reused,
         )
     return TrainedRun(key, folder, reused, config.to_dict())
 

@@ -70,7 +70,7 @@ class Comparator:
 
 @dataclass(frozen=True)
 class SaliencyBaseline:
-    """What is salient in the picture (U²-Netp): hears nothing."""
+    """What is salient in the image (U²-Netp): hears nothing."""
 
 
 @dataclass(frozen=True)

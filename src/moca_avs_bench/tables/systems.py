@@ -112,35 +112,39 @@ class RememberTruth:
         return len(self.whole)
 
 
-def trained(system: System, setup: RunContext) -> TrainedRun | None:
+def trained(system: System, context: RunContext) -> TrainedRun | None:
     """The run that a system rests on, trained where it is missing; None where nothing is trained.
 
     Raises:
         MocaError: where it can't be trained.
     """
     if isinstance(system, TrainedMoca):
-        return trained_adapters(system, setup)
+        return trained_adapters(system, context)
     if isinstance(system, Comparator):
-        return trained_comparator(system, setup)
+        return trained_comparator(system, context)
     return None
 
 
-def why_not(system: System, setup: RunContext) -> str:
+def why_not(system: System, context: RunContext) -> str:
     """Why a system can't be run at all; "" where it can."""
     if isinstance(system, Unavailable):
         return system.why
-    if isinstance(system, Preset) and system.method == "moca" and find_source(setup.preset).adapters is None:
-        return f"no trained adapters ship with {setup.preset}"
+    if (
+        isinstance(system, Preset)
+        and system.method == "moca"
+        and find_source(context.preset).adapters is None
+    ):
+        return f"no trained adapters ship with {context.preset}"
     return ""
 
 
-def build(system: System, run: TrainedRun | None, setup: RunContext, dataset: EvaluationSet) -> Method:
+def build(system: System, run: TrainedRun | None, context: RunContext, dataset: EvaluationSet) -> Method:
     """The method of a row, told the dataset's classes where it has some.
 
     Args:
         system: not `Unavailable`.
         run: of `trained`.
-        setup: preset and places.
+        context: preset and places.
         dataset: it will be asked about.
 
     Raises:
@@ -153,37 +157,39 @@ def build(system: System, run: TrainedRun | None, setup: RunContext, dataset: Ev
 
         return Saliency()
     if isinstance(system, Oracle):
-        return OracleProposals(_proposer(setup, _preset_proposals(setup, "baseline")), dataset)
+        return OracleProposals(_proposer(context, _preset_proposals(context, "baseline")), dataset)
     if isinstance(system, Comparator) and run is not None:
         from moca_avs_bench.ssl.method import load_comparator
 
-        settings = {"proposals": _preset_proposals(setup, "method"), **system.settings}
-        return load_comparator(run.folder, setup.device, system=system.name, places=setup.places, **settings)
+        settings = {"proposals": _preset_proposals(context, "method"), **system.settings}
+        return load_comparator(
+            run.folder, context.device, system=system.name, sources=context.sources, **settings
+        )
     if isinstance(system, TrainedMoca) and run is not None:
-        return _load(str(run.folder), "moca", setup, PAPER | dict(system.inference) | classes)
+        return _load(str(run.folder), "moca", context, PAPER | dict(system.inference) | classes)
     if isinstance(system, Preset):
-        return _load(setup.preset, system.method, setup, dict(system.inference) | classes)
+        return _load(context.preset, system.method, context, dict(system.inference) | classes)
     raise UsageError(f"{system} can't be run")
 
 
-def _load(name: str, method: str, setup: RunContext, settings: dict[str, Any]) -> Method:
-    places = setup.places
+def _load(name: str, method: str, context: RunContext, settings: dict[str, Any]) -> Method:
+    sources = context.sources
     if "image_size" in settings:  # a row at the paper's size, not at the preset's own
-        settings["image_size"] = setup.image_size
-    return moca_avs.load(name, method, setup.device, places.weights, places.models, **settings)
+        settings["image_size"] = context.image_size
+    return moca_avs.load(name, method, context.device, sources.weights, sources.models, **settings)
 
 
-def _preset_proposals(setup: RunContext, part: str) -> str:
+def _preset_proposals(context: RunContext, part: str) -> str:
     """The preset's proposers: its "method"'s (what MPM matches), or its "baseline"'s (SAM under a grid)."""
     default = MocaConfig if part == "method" else BaselineConfig
     found = default.proposals
-    for config in find_source(setup.preset).configs:
+    for config in find_source(context.preset).configs:
         found = config.get(part, {}).get("proposals", found)
     return found
 
 
-def _proposer(setup: RunContext, name: str) -> Any:
+def _proposer(context: RunContext, name: str) -> Any:
     from moca_avs.proposals import build_proposer
     from moca_avs.proposals.base import CachedProposer
 
-    return CachedProposer(build_proposer(name, setup.places, setup.device))
+    return CachedProposer(build_proposer(name, context.sources, context.device))

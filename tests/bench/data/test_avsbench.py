@@ -1,4 +1,4 @@
-"""The official layouts, written here with a colour, a mask and a tone planted in each second."""
+"""The official layouts, written here with a color, a mask and a tone planted in each second."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def hertz(clip, second):
     return 300 * (clip + 1) + 50 * second
 
 
-def colour(clip, second):
+def color(clip, second):
     return np.array([40 * second + 20, 60 * clip + 10, 200 - 30 * second], np.uint8)
 
 
@@ -28,16 +28,16 @@ def sound_of(clip):
     return np.concatenate(parts).astype(np.float32)
 
 
-def put(path, picture):
+def put(path, image):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)
 
 
 def mask_of(second):
-    """A bar whose place tells the second, in greys on both sides of the threshold."""
-    grey = np.full((SIDE, SIDE), 127, np.uint8)
-    grey[4 * second : 4 * second + 4] = 128
-    return grey
+    """A bar whose place tells the second, in grays on both sides of the threshold."""
+    gray = np.full((SIDE, SIDE), 127, np.uint8)
+    gray[4 * second : 4 * second + 4] = 128
+    return gray
 
 
 CLIPS = {"train": ["a", "b"], "val": ["c"], "test": ["d", "e"]}
@@ -52,7 +52,7 @@ def make_s4(root):
             rows.append(f"{name},0,dog,{split}")
             place = f"{split}/dog/{name}/{name}"
             for i in range(1, 6):
-                frame = np.broadcast_to(colour(NAMES.index(name), i - 1), (SIDE, SIDE, 3))
+                frame = np.broadcast_to(color(NAMES.index(name), i - 1), (SIDE, SIDE, 3))
                 put(base / f"s4_data/visual_frames/{place}_{i}.png", np.ascontiguousarray(frame))
                 if i == 1 or split != "train":
                     put(base / f"s4_data/gt_masks/{place}_{i}.png", mask_of(i - 1))
@@ -69,7 +69,7 @@ def make_ms3(root):
         for name in names:
             rows.append(f"{name},{split}")
             for i in range(1, 6):
-                frame = np.broadcast_to(colour(NAMES.index(name), i - 1), (SIDE, SIDE, 3))
+                frame = np.broadcast_to(color(NAMES.index(name), i - 1), (SIDE, SIDE, 3))
                 put(base / f"ms3_data/visual_frames/{name}/{name}.mp4_{i}.png", np.ascontiguousarray(frame))
                 put(base / f"ms3_data/gt_masks/{split}/{name}/{name}_{i}.png", mask_of(i - 1))
             wav = base / f"ms3_data/audio_wav/{split}/{name}.wav"
@@ -102,7 +102,7 @@ def test_frames_masks_and_sounds_of_a_second_belong_together(dataset):
         np.testing.assert_allclose(sample.clip.times, np.arange(5) + 0.9375)
         np.testing.assert_allclose(sample.clip.sound_times, np.arange(5) + 0.5)
         for second in range(5):
-            assert (sample.clip.frames[second] == colour(number, second)).all()
+            assert (sample.clip.frames[second] == color(number, second)).all()
             assert (sample.masks[second] == (mask_of(second) > 127)).all()
             window = sample.clip.window(second, 1.0)
             assert window.size == RATE
@@ -140,7 +140,7 @@ def test_training_pairs_each_frame_with_its_own_sound_and_opens_no_mask(dataset)
     for index in range(10):
         clip, second = divmod(index, 5)
         assert data.clip_id(index) == NAMES[clip]
-        assert (data.frame(index) == colour(clip, second)).all()
+        assert (data.frame(index) == color(clip, second)).all()
         sound, rate = data.sound(index)
         assert (sound.size, rate) == (RATE, RATE)
         assert strongest(sound, rate) == hertz(clip, second)
@@ -166,7 +166,7 @@ def test_missing_and_broken_files_are_named(dataset):
     name, root = dataset
     data = AVSBenchSet(name, root, "test")
     frame = next(root.rglob("visual_frames/**/d*_3.png"))
-    frame.write_bytes(b"not a picture")
+    frame.write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"d.*_3"):
         data.load("d")
     next(root.rglob("audio_wav/**/e.wav")).unlink()

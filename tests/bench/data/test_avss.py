@@ -1,4 +1,4 @@
-"""AVSBench-semantic as officially laid out, with a colour, a class bar and a tone planted in each second."""
+"""AVSBench-semantic as officially laid out, with a color, a class bar and a tone planted in each second."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.planted_media import RATE, colour, hertz, picture, put, sound_of, strongest
+from helpers.planted_media import RATE, color, hertz, image, put, sound_of, strongest
 from moca_avs.errors import DataError, UsageError
 from moca_avs.io.audio import write_audio
 from moca_avs_bench.data import check_dataset, open_evaluation_set
@@ -37,10 +37,10 @@ def root(tmp_path):
     base = tmp_path / "AVSBench-semantic"
     rows = ["vid,uid,s_min,s_sec,a_obj,split,label"]
     for number, (name, split, label, heard) in enumerate(CLIPS):
-        rows.append(f"film{number // 2},{name},0,{number},{heard},{split},{label}")
+        rows.append(f"video{number // 2},{name},0,{number},{heard},{split},{label}")
         folder = base / label / name
         for i in range(SECONDS[label]):
-            put(folder / f"frames/{i}.jpg", picture(number, i, HEIGHT, WIDTH), quality=95)
+            put(folder / f"frames/{i}.jpg", image(number, i, HEIGHT, WIDTH), quality=95)
             if i == 0 or (label, split) != ("v1s", "train"):
                 put(folder / f"labels_semantic/{i}.png", labels_of(i))
                 put(folder / f"labels_rgb/{i}.png", np.full((HEIGHT, WIDTH, 3), 9, np.uint8))
@@ -60,7 +60,7 @@ def test_frames_labels_and_sounds_of_a_second_belong_together(root):
         assert sample.classes == CLASSES
         np.testing.assert_allclose(sample.clip.times, np.arange(seconds) + 0.9375)
         for second in range(seconds):
-            off = sample.clip.frames[second].astype(int) - colour(number, second)
+            off = sample.clip.frames[second].astype(int) - color(number, second)
             assert np.abs(off).max() <= 4  # JPEG
             expected = labels_of(second)[(np.arange(224) * HEIGHT + HEIGHT // 2) // 224]
             assert (sample.labels[second] == expected[:, :1]).all()
@@ -68,11 +68,11 @@ def test_frames_labels_and_sounds_of_a_second_belong_together(root):
             assert strongest(window, RATE) == hertz(number, second)
         assert (sample.masks == (sample.labels > 0)).all()
         assert sample.labels.dtype == np.uint8
-    assert data.load("d").cluster == "film1"
-    assert data.load("e").cluster == "film2"
+    assert data.load("d").cluster == "video1"
+    assert data.load("e").cluster == "video2"
 
 
-def test_training_clips_of_v1s_have_one_labelled_frame(root):
+def test_training_clips_of_v1s_have_one_labeled_frame(root):
     data = AVSSSet(root / "AVSBench-semantic", "train")
     assert [len(data.load(name).labels) for name in data.ids] == [1, 5]
     assert len(data.load("a").clip) == 1
@@ -97,7 +97,7 @@ def test_names_are_split_longest_first(joined, names):
     assert split_names(joined, CLASSES) == names
 
 
-def test_a_palette_picture_keeps_its_indices(root):
+def test_a_palette_image_keeps_its_indices(root):
     path = root / "AVSBench-semantic/v1s/d/labels_semantic/2.png"
     indexed = Image.fromarray(labels_of(2)).convert("P")
     indexed.putdata(labels_of(2).ravel().tolist())
@@ -110,7 +110,7 @@ def test_a_palette_picture_keeps_its_indices(root):
     ("file", "content", "message"),
     [
         ("frames/3.jpg", None, r"3\.jpg"),
-        ("frames/3.jpg", b"not a picture", r"3\.jpg"),
+        ("frames/3.jpg", b"not an image", r"3\.jpg"),
         ("labels_semantic/1.png", None, r"1\.png"),
         ("labels_semantic/1.png", np.zeros((9, 8), np.uint8), r"1\.png is 8x9, its frame 60x40"),
         (
@@ -136,7 +136,7 @@ def test_missing_and_broken_files_are_named(root, file, content, message):
 def test_the_same_uid_under_two_labels_stays_two_clips(root):
     base = root / "AVSBench-semantic"
     (base / "v1m/d").parent.joinpath("e").rename(base / "v1m/d")
-    table = (base / "metadata.csv").read_text().replace("film2,e,", "film2,d,")
+    table = (base / "metadata.csv").read_text().replace("video2,e,", "video2,d,")
     (base / "metadata.csv").write_text(table)
     data = AVSSSet(root)
     assert data.ids == ["v1s/d", "v1m/d", "f"]

@@ -1,11 +1,11 @@
-"""VGG-SS, VGGSound-Single and Flickr-SoundNet as officially laid out, each picture with a tone of its own."""
+"""VGG-SS, VGGSound-Single and Flickr-SoundNet as officially laid out, each image with a tone of its own."""
 
 import json
 
 import numpy as np
 import pytest
 
-from helpers.planted_media import RATE, colour, hertz, picture, put, sound_of, strongest
+from helpers.planted_media import RATE, color, hertz, image, put, sound_of, strongest
 from moca_avs.clip import Segmentation
 from moca_avs.errors import DataError, UsageError
 from moca_avs.io.audio import write_audio
@@ -34,7 +34,7 @@ def left_half(clip):
 
 def media(base, names):
     for number, name in enumerate(names):
-        put(base / f"frames/{name}.jpg", picture(number, 2, HEIGHT, WIDTH), quality=95)
+        put(base / f"frames/{name}.jpg", image(number, 2, HEIGHT, WIDTH), quality=95)
         (base / "audio").mkdir(exist_ok=True)
         write_audio(base / f"audio/{name}.wav", sound_of(number, SECONDS), RATE)
 
@@ -59,7 +59,7 @@ def flickr(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vggss", "vggsound-single"])
-def test_pictures_boxes_and_sounds_belong_together(vggss, name):
+def test_images_boxes_and_sounds_belong_together(vggss, name):
     data = open_evaluation_set(name, vggss)
     assert data.ids == ["one", "two", "three"]
     assert data.name == name
@@ -67,7 +67,7 @@ def test_pictures_boxes_and_sounds_belong_together(vggss, name):
     for number, sample_id in enumerate(data.ids):
         sample = data.load(sample_id)
         assert sample.clip.frames.shape == (1, 224, 224, 3)  # squashed, not cropped
-        assert np.abs(sample.clip.frames[0].astype(int) - colour(number, 2)).max() <= 4
+        assert np.abs(sample.clip.frames[0].astype(int) - color(number, 2)).max() <= 4
         assert sample.clip.times.tolist() == [2.5]
         assert strongest(sample.clip.window(0, 1.0), RATE) == hertz(number, 2)
         assert (sample.masks[0] == (sample.consensus > 0)).all()
@@ -97,7 +97,7 @@ def test_flickr_boxes_are_votes_of_annotators(flickr):
     for number, sample_id in enumerate(data.ids):
         assert strongest(data.load(sample_id).clip.window(0, 1.0), RATE) == hertz(number, 2)
     report = evaluate(left_half, data)
-    assert not report.no_partner  # without classes any other picture's sound is a wrong one
+    assert not report.no_partner  # without classes any other image's sound is a wrong one
     assert report.score("ciou", "wrong_sound").n == 2
 
 
@@ -147,14 +147,14 @@ def test_wrong_names_and_places_say_what_to_do(tmp_path, vggss):
         open_evaluation_set("vggss", vggss, "train")
     with pytest.raises(UsageError, match="dataset must be one of s4, ms3, avss, vggss"):
         open_evaluation_set("vgg", vggss)
-    with pytest.raises(UsageError, match="no picture 'nobody'"):
+    with pytest.raises(UsageError, match="no image 'nobody'"):
         open_evaluation_set("vggss", vggss).load("nobody")
-    with pytest.raises(DataError, match="no picture of tier A"):
+    with pytest.raises(DataError, match="no image of tier A"):
         open_evaluation_set("vggss", vggss, tier="A")
     with pytest.raises(DataError, match="no Annotations in"):
         open_evaluation_set("flickr", vggss)
     (tmp_path / "Annotations").mkdir()
-    with pytest.raises(DataError, match="an XML file per picture"):
+    with pytest.raises(DataError, match="an XML file per image"):
         open_evaluation_set("flickr", tmp_path)
 
 

@@ -21,8 +21,8 @@ ROWS = [
 ]
 
 
-def film(path, clip):
-    """Second s shows grey 40 + 60 s; its tone is `planted.hertz`."""
+def video(path, clip):
+    """Second s shows gray 40 + 60 s; its tone is `planted.hertz`."""
     frames = [np.full((32, 48, 3), 40 + 60 * s, np.uint8) for s in range(SECONDS) for _ in range(5)]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_video(path, frames, np.arange(len(frames)) / 5, sound_of(clip, SECONDS), RATE)
@@ -35,10 +35,10 @@ def root(tmp_path, monkeypatch):
     base.mkdir()
     with (base / "vggsound.csv").open("w", newline="") as file:
         csv.writer(file).writerows(ROWS)
-    film(base / "video/aaa_000030.mp4", 0)
-    film(base / "video/deeper/b,b_000000.mp4", 1)
-    film(base / "test/ccc_000012.mp4", 2)
-    film(base / "-dd_000170.mp4", 3)
+    video(base / "video/aaa_000030.mp4", 0)
+    video(base / "video/deeper/b,b_000000.mp4", 1)
+    video(base / "test/ccc_000012.mp4", 2)
+    video(base / "-dd_000170.mp4", 3)
     return tmp_path
 
 
@@ -78,7 +78,7 @@ def test_it_is_decoded_once_and_follows_the_files(root):
     again = VGGSoundTraining(root, side=32)
     assert again.fingerprint() == first.fingerprint()
     assert (store / "index.json").stat().st_mtime_ns == stamp
-    film(root / "VGGSound/video/gone_000005.mp4", 4)
+    video(root / "VGGSound/video/gone_000005.mp4", 4)
     other = VGGSoundTraining(root, side=32)
     assert len(other) == 4
     assert other.fingerprint() != first.fingerprint()
@@ -91,7 +91,7 @@ def test_check_lists_missing_clips_and_is_not_about_the_official_number(root):
     assert report.complete == {"train": 3, "test": 1}
     assert report.missing == ("gone_000005.mp4",)
     assert "about 199,500 clips of 309 classes" in str(report)
-    film(root / "VGGSound/gone_000005.mp4", 4)
+    video(root / "VGGSound/gone_000005.mp4", 4)
     assert check_dataset("vggsound", root).ok
 
 

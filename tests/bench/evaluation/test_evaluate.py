@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from helpers import TESTS
-from helpers.color_world import AdaptedListener, ColourWorld, foreground, listener, painter
+from helpers.color_world import AdaptedListener, ColorWorld, foreground, listener, painter
 from moca_avs.errors import DataError, UsageError
 from moca_avs_bench.evaluation.compare import compare
-from moca_avs_bench.evaluation.controls import draw_partners, with_sound_of
+from moca_avs_bench.evaluation.controls import draw_partners, with_audio_of
 from moca_avs_bench.evaluation.evaluate import evaluate, evaluate_predictions
 from moca_avs_bench.evaluation.report import merge, read_report
 from moca_avs_bench.metrics import objects, region
@@ -34,7 +34,7 @@ def everything(method, dataset):
 @pytest.mark.parametrize("protocol", ["avsbench", "per_frame", "dataset"])
 @pytest.mark.parametrize("method", [listener, painter])
 def test_the_report_equals_the_pure_functions_on_the_whole_split(method, protocol):
-    world = ColourWorld(14)
+    world = ColorWorld(14)
     report = evaluate(method, world, protocol=protocol)
     samples, answers = everything(method, world)
     for tier in ("A", "B", "all"):
@@ -56,7 +56,7 @@ def test_the_report_equals_the_pure_functions_on_the_whole_split(method, protoco
 
 
 def test_f_can_be_taken_from_the_heat_map():
-    world = ColourWorld(6)
+    world = ColorWorld(6)
     samples, answers = everything(listener, world)
     heat = np.concatenate([objects.upsample(answer.heatmaps, 24, 24) for answer in answers])
     truth = np.concatenate([sample.masks for sample in samples])
@@ -68,7 +68,7 @@ def test_f_can_be_taken_from_the_heat_map():
 
 
 def test_intervals_resample_source_files():
-    world = ColourWorld(14)
+    world = ColorWorld(14)
     report = evaluate(painter, world, seed=3)
     samples, answers = everything(painter, world)
     iou = [region.frame_iou(a.masks, s.masks).mean() for s, a in zip(samples, answers, strict=True)]
@@ -91,7 +91,7 @@ def test_intervals_resample_source_files():
 
 
 def test_a_perfect_listener_and_its_controls():
-    report = evaluate(AdaptedListener(), ColourWorld(14), foreground=foreground)
+    report = evaluate(AdaptedListener(), ColorWorld(14), foreground=foreground)
     assert list(report.tiers) == ["A", "B", "all"]
     assert list(report.tiers["all"].rows) == [
         "method", "wrong_sound", "wrong_adapters", "empty", "full", "foreground", "all_objects",
@@ -124,26 +124,26 @@ def test_a_perfect_listener_and_its_controls():
 
 
 def test_a_method_without_adapters_has_no_adapter_control():
-    rows = evaluate(listener, ColourWorld(4)).tiers["all"].rows
+    rows = evaluate(listener, ColorWorld(4)).tiers["all"].rows
     assert "wrong_sound" in rows
     assert "wrong_adapters" not in rows
-    assert "wrong_sound" not in evaluate(listener, ColourWorld(4), controls=()).tiers["all"].rows
+    assert "wrong_sound" not in evaluate(listener, ColorWorld(4), controls=()).tiers["all"].rows
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_partners_never_share_a_class(seed):
-    world = ColourWorld(60)
+    world = ColorWorld(60)
     partners, categories = draw_partners(world, seed), world.categories()
     assert set(partners) == set(world.ids)
     assert all(categories[a] != categories[b] for a, b in partners.items())
-    assert partners == draw_partners(ColourWorld(60), seed)
+    assert partners == draw_partners(ColorWorld(60), seed)
     assert partners != draw_partners(world, seed + 10)
     assert len(Counter(partners.values())) > 25  # spread over the split
     assert not world.loaded  # drawing loads nothing
 
 
 def test_partners_of_several_classes_share_none_of_them():
-    world = ColourWorld(6)
+    world = ColorWorld(6)
     labels = ["dog+cat", "dog", "cat", "cow", "cow+dog", ""]
     world.categories = lambda: dict(zip(world.ids, labels, strict=True))
     for seed in range(20):
@@ -157,21 +157,21 @@ def test_partners_of_several_classes_share_none_of_them():
 
 
 def test_the_wrong_sound_covers_the_clip():
-    world = ColourWorld(3)
+    world = ColorWorld(3)
     clip, other = world.load("clip0000").clip, world.load("clip0001").clip
-    assert np.array_equal(with_sound_of(clip, other).sound, other.sound)
+    assert np.array_equal(with_audio_of(clip, other).sound, other.sound)
     short = type(other)(other.frames, other.times, other.sound[:700], 100, "short", noise_floor=-50.0)
-    given = with_sound_of(clip, short)
+    given = with_audio_of(clip, short)
     assert given.sample_rate == 100
     assert given.noise_floor == -50.0
     assert np.array_equal(given.sound, np.tile(other.sound[:700], 1)[:700])
     shorter = type(other)(other.frames, other.times, other.sound[:200], 100)
-    assert np.array_equal(with_sound_of(clip, shorter).sound, np.tile(other.sound[:200], 3)[:500])
+    assert np.array_equal(with_audio_of(clip, shorter).sound, np.tile(other.sound[:200], 3)[:500])
     assert np.array_equal(given.frames, clip.frames)
     assert given.sound_times is clip.sound_times
     silent = type(other)(other.frames, other.times, other.sound[:0], 100, "mute.mp4")
     with pytest.raises(DataError, match=r"mute\.mp4 .* no sound"):
-        with_sound_of(clip, silent)
+        with_audio_of(clip, silent)
 
 
 def lines_of(path):
@@ -181,11 +181,11 @@ def lines_of(path):
 def test_three_shards_merge_to_one_run(tmp_path):
     options = {"foreground": foreground, "seed": 1}
     whole = evaluate(
-        AdaptedListener(), ColourWorld(11, broken=["clip0004"]), jsonl=tmp_path / "one.jsonl", **options
+        AdaptedListener(), ColorWorld(11, broken=["clip0004"]), jsonl=tmp_path / "one.jsonl", **options
     )
     parts = [tmp_path / f"part{i}.jsonl" for i in (1, 2, 3)]
     for i, part in enumerate(parts, 1):
-        world = ColourWorld(11, broken=["clip0004"])
+        world = ColorWorld(11, broken=["clip0004"])
         shard = evaluate(AdaptedListener(), world, jsonl=part, shard=(i, 3), **options)
         assert shard.samples in (3, 4)
     merged = merge([parts[2], parts[0], parts[1]])
@@ -204,12 +204,12 @@ def test_a_killed_run_goes_on_to_the_same_report(tmp_path):
         textwrap.dedent(f"""
         import sys, time
         sys.path.insert(0, {str(HERE)!r})
-        from helpers.color_world import ColourWorld, listener
+        from helpers.color_world import ColorWorld, listener
         from moca_avs_bench.evaluation.evaluate import evaluate
         def slow(clip):
             time.sleep(0.03)
             return listener(clip)
-        evaluate(slow, ColourWorld(40), jsonl={str(tmp_path / "killed.jsonl")!r})
+        evaluate(slow, ColorWorld(40), jsonl={str(tmp_path / "killed.jsonl")!r})
         """)
     )
     killed = tmp_path / "killed.jsonl"
@@ -227,15 +227,15 @@ def test_a_killed_run_goes_on_to_the_same_report(tmp_path):
     def slow(clip):
         return listener(clip)
 
-    world = ColourWorld(40)
+    world = ColorWorld(40)
     resumed = evaluate(slow, world, jsonl=killed, resume=True)
     assert len(set(world.loaded)) <= 40
     done_before = {record["id"] for record in lines_of(killed)[1:half]}
     assert len(done_before) == half - 1
-    whole = evaluate(slow, ColourWorld(40), jsonl=tmp_path / "whole.jsonl")
+    whole = evaluate(slow, ColorWorld(40), jsonl=tmp_path / "whole.jsonl")
     assert resumed.to_json() == whole.to_json()
     assert killed.read_text() == (tmp_path / "whole.jsonl").read_text()
-    again = ColourWorld(40)
+    again = ColorWorld(40)
     assert evaluate(slow, again, jsonl=killed, resume=True).to_json() == whole.to_json()
     assert not again.loaded  # nothing left to do
 
@@ -243,37 +243,37 @@ def test_a_killed_run_goes_on_to_the_same_report(tmp_path):
 def test_a_run_killed_in_its_first_line_starts_anew(tmp_path):
     path = tmp_path / "records.jsonl"
     path.write_text('{"format": 1, "data')
-    report = evaluate(listener, ColourWorld(3), jsonl=path, resume=True)
-    assert report.to_json() == evaluate(listener, ColourWorld(3)).to_json()
+    report = evaluate(listener, ColorWorld(3), jsonl=path, resume=True)
+    assert report.to_json() == evaluate(listener, ColorWorld(3)).to_json()
 
 
 def test_an_existing_file_is_never_overwritten_or_mixed(tmp_path):
     path = tmp_path / "records.jsonl"
-    evaluate(listener, ColourWorld(3), jsonl=path)
+    evaluate(listener, ColorWorld(3), jsonl=path)
     before = path.read_bytes()
     with pytest.raises(UsageError, match="exists"):
-        evaluate(listener, ColourWorld(3), jsonl=path)
+        evaluate(listener, ColorWorld(3), jsonl=path)
     with pytest.raises(UsageError, match="another evaluation: seed: 1 against 0"):
-        evaluate(listener, ColourWorld(3), jsonl=path, resume=True, seed=1)
+        evaluate(listener, ColorWorld(3), jsonl=path, resume=True, seed=1)
     with pytest.raises(UsageError, match=r"settings: .*painter.*listener"):
-        evaluate(painter, ColourWorld(3), jsonl=path, resume=True)
+        evaluate(painter, ColorWorld(3), jsonl=path, resume=True)
     with pytest.raises(UsageError, match="size: 4 against 3"):
-        evaluate(listener, ColourWorld(4), jsonl=path, resume=True)
+        evaluate(listener, ColorWorld(4), jsonl=path, resume=True)
     assert path.read_bytes() == before
-    evaluate(listener, ColourWorld(3), jsonl=tmp_path / "other.jsonl", seed=1)
+    evaluate(listener, ColorWorld(3), jsonl=tmp_path / "other.jsonl", seed=1)
     with pytest.raises(UsageError, match="not of the same evaluation"):
         merge([path, tmp_path / "other.jsonl"])
 
 
 def test_broken_samples_are_counted_and_listed_never_replaced(tmp_path):
-    world = ColourWorld(8, broken=["clip0002", "clip0005"])
+    world = ColorWorld(8, broken=["clip0002", "clip0005"])
     report = evaluate(listener, world, jsonl=tmp_path / "records.jsonl")
     assert (report.samples, report.tiers["all"].samples) == (8, 6)
     assert report.failed == (
         {"id": "clip0002", "error": "clip0002.mp4 is missing"},
         {"id": "clip0005", "error": "clip0005.mp4 is missing"},
     )
-    samples = [ColourWorld(8).load(i) for i in world.ids if i not in world.broken]
+    samples = [ColorWorld(8).load(i) for i in world.ids if i not in world.broken]
     iou = [region.frame_iou(listener(s.clip).masks, s.masks).mean() for s in samples]
     assert report.score("miou").estimate == pytest.approx(np.mean(iou))
     without = {row["id"] for row in report.no_partner}
@@ -281,7 +281,7 @@ def test_broken_samples_are_counted_and_listed_never_replaced(tmp_path):
     assert without == {i for i in world.ids if i not in world.broken and drawn[i] in world.broken}
     assert "clip0005.mp4 is missing" in report.to_markdown()
     with pytest.raises(DataError, match=r"none of 2 samples could be scored; the first, clip0000"):
-        evaluate(listener, ColourWorld(2, broken=["clip0000", "clip0001"]))
+        evaluate(listener, ColorWorld(2, broken=["clip0000", "clip0001"]))
 
 
 def test_a_method_that_answers_with_another_shape_is_named():
@@ -292,16 +292,16 @@ def test_a_method_that_answers_with_another_shape_is_named():
         )
 
     with pytest.raises(DataError, match=r"truth's shape \[5, 24, 24\], found \[5, 12, 24\]"):
-        evaluate(small, ColourWorld(1), controls=())
+        evaluate(small, ColorWorld(1), controls=())
 
 
 def test_compare_pairs_the_same_samples(tmp_path):
     one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
-    evaluate(listener, ColourWorld(14, broken=["clip0003"]), jsonl=one)
-    evaluate(painter, ColourWorld(14, broken=["clip0006"]), jsonl=two)
+    evaluate(listener, ColorWorld(14, broken=["clip0003"]), jsonl=one)
+    evaluate(painter, ColorWorld(14, broken=["clip0006"]), jsonl=two)
     found = compare(one, two)
     assert (found.samples, found.left_out) == (12, 2)
-    samples = [ColourWorld(14).load(i) for i in ColourWorld(14).ids if i not in ("clip0003", "clip0006")]
+    samples = [ColorWorld(14).load(i) for i in ColorWorld(14).ids if i not in ("clip0003", "clip0006")]
     iou = [[region.frame_iou(m(s.clip).masks, s.masks).mean() for s in samples] for m in (listener, painter)]
     expected = bootstrap_difference(*iou, [s.cluster for s in samples])
     for end in ("estimate", "low", "high", "n", "clusters"):
@@ -316,22 +316,22 @@ def test_compare_pairs_the_same_samples(tmp_path):
     assert all(i.estimate == i.low == i.high == 0 for i in nothing.tiers["all"].values())
     with pytest.raises(DataError, match="'foreground'"):
         compare(one, two, "foreground", "method")
-    evaluate(painter, ColourWorld(13), jsonl=tmp_path / "three.jsonl")
+    evaluate(painter, ColorWorld(13), jsonl=tmp_path / "three.jsonl")
     with pytest.raises(UsageError, match=r"can't be paired.*size: 14 against 13"):
         compare(one, tmp_path / "three.jsonl")
 
 
 def test_a_file_can_be_read_by_another_protocol(tmp_path):
     path = tmp_path / "records.jsonl"
-    evaluate(painter, ColourWorld(9), jsonl=path)
+    evaluate(painter, ColorWorld(9), jsonl=path)
     for protocol in ("per_frame", "dataset"):
-        direct = evaluate(painter, ColourWorld(9), protocol=protocol)
+        direct = evaluate(painter, ColorWorld(9), protocol=protocol)
         assert read_report([path], protocol).to_json() == direct.to_json()
 
 
 def test_the_report_is_deterministic_json_and_a_readable_table(tmp_path):
-    report = evaluate(AdaptedListener(), ColourWorld(5), foreground=foreground)
-    assert report.to_json() == evaluate(AdaptedListener(), ColourWorld(5), foreground=foreground).to_json()
+    report = evaluate(AdaptedListener(), ColorWorld(5), foreground=foreground)
+    assert report.to_json() == evaluate(AdaptedListener(), ColorWorld(5), foreground=foreground).to_json()
     report.write(tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())
     assert content["settings"] == {"method": "adapted", "window": 0.5, "sites": [1, 2]}
@@ -347,7 +347,7 @@ def test_the_report_is_deterministic_json_and_a_readable_table(tmp_path):
 
 
 def test_splits_without_tiers_or_objects_have_one_table(tmp_path):
-    class Plain(ColourWorld):
+    class Plain(ColorWorld):
         def load(self, sample_id):
             sample = super().load(sample_id)
             fields = {k: getattr(sample, k) for k in ("id", "clip", "masks", "category", "cluster")}
@@ -362,7 +362,7 @@ def test_splits_without_tiers_or_objects_have_one_table(tmp_path):
 
 
 def test_masks_in_a_folder_score_as_the_method_that_made_them(tmp_path):
-    world = ColourWorld(6)
+    world = ColorWorld(6)
     for number, sample_id in enumerate(world.ids):
         home = tmp_path / "masks" / sample_id / ("masks" if number % 2 else "")
         home.mkdir(parents=True)
@@ -390,10 +390,10 @@ def peak_memory(size):
 import resource, sys
 sys.path.insert(0, {str(HERE)!r})
 from dataclasses import replace
-from helpers.color_world import ColourWorld, painter
+from helpers.color_world import ColorWorld, painter
 from moca_avs_bench.evaluation.evaluate import evaluate
 
-class Plain(ColourWorld):
+class Plain(ColorWorld):
     def load(self, sample_id):
         return replace(super().load(sample_id), objects=(), swapped=None)
 
@@ -421,7 +421,7 @@ def test_a_thousand_videos_need_the_memory_of_ten():
 )
 def test_bad_options_are_named(options, message):
     with pytest.raises(UsageError, match=message):
-        evaluate(listener, ColourWorld(2), **options)
+        evaluate(listener, ColorWorld(2), **options)
 
 
 def test_files_that_are_no_records_are_named(tmp_path):
@@ -434,7 +434,7 @@ def test_files_that_are_no_records_are_named(tmp_path):
     path.write_text('{"format": 99}\n')
     with pytest.raises(DataError, match="format 1"):
         read_report([path])
-    evaluate(listener, ColourWorld(2), jsonl=tmp_path / "records.jsonl")
+    evaluate(listener, ColorWorld(2), jsonl=tmp_path / "records.jsonl")
     damaged = (tmp_path / "records.jsonl").read_text().replace('"iou"', "iou")
     path.write_text(damaged)
     with pytest.raises(DataError, match=r"line 2 of .* is damaged"):
@@ -444,5 +444,5 @@ def test_files_that_are_no_records_are_named(tmp_path):
 
 
 def test_progress_shows_a_bar(capsys):
-    evaluate(listener, ColourWorld(2), progress=True)
+    evaluate(listener, ColorWorld(2), progress=True)
     assert "2/2" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""AVSS and localisation through the evaluation loop: slow sums, kill and resume, shards, nulls, memory."""
+"""AVSS and localization through the evaluation loop: slow sums, kill and resume, shards, nulls, memory."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ from PIL import Image
 
 from helpers import TESTS
 from helpers.color_datasets import CLASSES, ClassWorld, PlaceWorld, long_listener, namer, sign_painter
-from helpers.color_world import ColourWorld, foreground, listener
+from helpers.color_world import ColorWorld, foreground, listener
 from moca_avs.errors import DataError, UsageError
 from moca_avs_bench.evaluation.compare import compare
 from moca_avs_bench.evaluation.controls import draw_partners
@@ -84,7 +84,7 @@ def test_labels_that_do_not_fit_are_named():
 
 
 @pytest.mark.parametrize("protocol", loc.PROTOCOLS)
-def test_localisation_scores_equal_the_pure_functions(protocol):
+def test_localization_scores_equal_the_pure_functions(protocol):
     world = PlaceWorld(15)
     report = evaluate(long_listener, world, protocol=protocol)
     samples, answers = everything(long_listener, world)
@@ -98,7 +98,7 @@ def test_localisation_scores_equal_the_pure_functions(protocol):
     assert 0 < scores.mean() < 1 or protocol == "mask"
 
 
-def test_localisation_nulls_stand_in_every_report():
+def test_localization_nulls_stand_in_every_report():
     report = evaluate(long_listener, PlaceWorld(8), foreground=foreground, protocol="mask")
     rows = report.tiers["all"].rows
     assert list(rows) == ["method", "wrong_sound", "empty", "full", "disk", "foreground"]
@@ -110,12 +110,12 @@ def test_localisation_nulls_stand_in_every_report():
     disk = np.repeat(loc.disk_mask(24, 24)[None], 8, axis=0)
     expected = loc.ciou(np.stack([loc.nearest(one, 224, 224) for one in disk]), truth).mean()
     assert rows["disk"]["mean_ciou"].estimate == pytest.approx(expected)
-    assert "compare with the centred disk" in report.to_markdown()
+    assert "compare with the centered disk" in report.to_markdown()
     assert "F from" not in report.to_markdown()
 
 
 @pytest.mark.parametrize("protocol", ["lvs", "ez-vsl"])
-def test_the_disk_null_is_half_of_the_picture_under_the_median_rules(protocol):
+def test_the_disk_null_is_half_of_the_image_under_the_median_rules(protocol):
     report = evaluate(long_listener, PlaceWorld(6), controls=(), protocol=protocol)
     truth = np.stack([PlaceWorld(6).load(i).consensus for i in PlaceWorld(6).ids])
     exact = loc.ciou(np.repeat(loc.disk_mask(224, 224)[None], 6, axis=0), truth).mean()
@@ -219,7 +219,7 @@ def test_class_maps_in_a_folder_score_as_the_method_that_made_them(tmp_path):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_split_without_any_class_draws_any_other_clip(seed):
-    world = ColourWorld(20)
+    world = ColorWorld(20)
     world.categories = lambda: dict.fromkeys(world.ids, "")
     partners = draw_partners(world, seed)
     assert set(partners) == set(world.ids)

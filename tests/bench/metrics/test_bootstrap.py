@@ -63,9 +63,9 @@ def test_copies_of_a_file_do_not_narrow_the_interval():
 def test_coverage_is_near_the_level():
     rng, inside = np.random.default_rng(6), 0
     for trial in range(200):
-        centres = rng.normal(size=40)
+        centers = rng.normal(size=40)
         names = np.repeat([str(k) for k in range(40)], 5)
-        values = np.repeat(centres, 5) + rng.normal(size=200) * 0.3
+        values = np.repeat(centers, 5) + rng.normal(size=200) * 0.3
         found = bs.bootstrap_mean(values, names, resamples=300, seed=trial)
         inside += found.low <= 0 <= found.high
     assert 0.89 <= inside / 200 <= 0.99

@@ -96,7 +96,7 @@ def test_upsampling_with_aligned_corners_keeps_the_corners():
 
 
 @pytest.mark.parametrize("predict", [loc.lvs_predicted, loc.ez_vsl_predicted])
-def test_the_disk_null_covers_half_of_the_picture_under_both_rules(predict):
+def test_the_disk_null_covers_half_of_the_image_under_both_rules(predict):
     disk = predict(loc.disk_heat()[None])[0]
     assert disk.mean() == pytest.approx(0.5, abs=1e-3)
     wrong = disk ^ loc.disk_mask(224, 224)

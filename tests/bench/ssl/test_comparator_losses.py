@@ -65,10 +65,10 @@ def slow_walk(images, first, last):
     for g in range(groups):
         for start in range(k):
             back = 0.0
-            for picture in range(k):
+            for image in range(k):
                 there = [best(images[g, i], first[g, start]) / 0.07 for i in range(k)]
-                home = [best(images[g, picture], last[g, s]) / 0.07 for s in range(k)]
-                back += math.exp(log_share(there, picture)) * math.exp(log_share(home, start))
+                home = [best(images[g, image], last[g, s]) / 0.07 for s in range(k)]
+                back += math.exp(log_share(there, image)) * math.exp(log_share(home, start))
             total -= math.log(back)
     return total / (groups * k)
 
@@ -118,7 +118,7 @@ def test_the_order_of_a_batch_changes_nothing():
     groups, a, b = vectors(4, 2, 6, 3, 3, dim=2), vectors(4, 2, 6, dim=2), vectors(4, 2, 6, seed=1, dim=2)
     whole = float(walk_loss(groups, a, b))
     assert float(walk_loss(groups[order], a[order], b[order])) == pytest.approx(whole, rel=1e-12)
-    assert float(walk_loss(groups.flip(1), a, b)) == pytest.approx(whole, rel=1e-12)  # any order of pictures
+    assert float(walk_loss(groups.flip(1), a, b)) == pytest.approx(whole, rel=1e-12)  # any order of images
     assert float(walk_loss(groups, a.flip(1), b)) != pytest.approx(whole, rel=1e-3)
 
 
@@ -134,15 +134,15 @@ def test_extreme_cosines_leave_lvs_and_its_gradient_finite():
 
 @pytest.mark.parametrize("name", ["ez-vsl", "lvs", "mix-and-localize"])
 def test_each_loss_teaches_where_the_object_is(name):
-    """Linear networks over one-hot kinds: each picture shows its kind at one of nine positions.
+    """Linear networks over one-hot kinds: each image shows its kind at one of nine positions.
 
-    They start half right: Mix-and-Localize can't know which of two sources belongs to which picture.
+    They start half right: Mix-and-Localize can't know which of two sources belongs to which image.
     """
     generator = torch.Generator().manual_seed(0)
     kinds, ground = 4, 4
     see = torch.randn(8, kinds + 1, generator=generator).requires_grad_()
     hear = (see.detach()[:, :kinds] + torch.randn(8, kinds, generator=generator)).requires_grad_()
-    optimiser = torch.optim.Adam([see, hear], lr=0.05)
+    optimizer = torch.optim.Adam([see, hear], lr=0.05)
 
     def batch():
         shown = torch.randperm(kinds, generator=generator)
@@ -158,9 +158,9 @@ def test_each_loss_teaches_where_the_object_is(name):
             loss = walk_loss(images.unflatten(0, (2, 2)), pairs, pairs)
         else:
             loss = {"ez-vsl": ez_vsl_loss, "lvs": lvs_loss}[name](images, sounds)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     images, sounds, place = batch()
     heat = cosine_heat(images, sounds[:, None]).flatten(1)
     assert (heat.argmax(1) == place).all()

@@ -1,4 +1,4 @@
-"""Heat to masks, with a system that knows colours and tones; and what a file of another system is told."""
+"""Heat to masks, with a system that knows colors and tones; and what a file of another system is told."""
 
 from functools import partial
 
@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.color_pairs import RATE, SIDE, TONES, picture, tone
-from helpers.color_world import COLOURS
+from helpers.color_pairs import RATE, SIDE, TONES, image, tone
+from helpers.color_world import COLORS
 from moca_avs.clip import Clip
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs_bench.ssl.backbone import ResNet18, min_max_normalize, resnet_objects
@@ -25,8 +25,8 @@ from moca_avs_bench.ssl.method import (
 CONFIG = ComparatorConfig(image_size=SIDE, seconds=0.5)
 
 
-class ColourSystem(nn.Module):
-    """What EZ-VSL would be, had it learnt that colours go with tones: a map of 16 x 16 positions."""
+class ColorSystem(nn.Module):
+    """What EZ-VSL would be, had it learnt that colors go with tones: a map of 16 x 16 positions."""
 
     name, stride = "ez-vsl", 4
 
@@ -38,27 +38,27 @@ class ColourSystem(nn.Module):
     def sound_vectors(self, sounds):
         time = torch.arange(sounds.shape[1]) / RATE
         power = [(sounds * torch.exp(-2j * torch.pi * hz * time)).mean(1).abs() for hz in TONES.values()]
-        colours = torch.tensor(list(COLOURS.values()), dtype=torch.float32) / 255
-        heard = torch.stack(power, 1) @ (colours - 1 / 3)
+        colors = torch.tensor(list(COLORS.values()), dtype=torch.float32) / 255
+        heard = torch.stack(power, 1) @ (colors - 1 / 3)
         return F.pad(F.normalize(heard, dim=1), (0, 1))[:, None]
 
 
 class Things:
-    """Every coloured thing by itself, as a proposer."""
+    """Every colored thing by itself, as a proposer."""
 
     settings = {"name": "things"}  # noqa: RUF012
 
     def __call__(self, frame):
-        return np.stack([(frame == colour).all(-1) for colour in COLOURS.values()])
+        return np.stack([(frame == color).all(-1) for color in COLORS.values()])
 
 
 def method(proposer=None, objects=None, **settings):
-    trained = TrainedSystem(ColourSystem(), CONFIG, "data")
+    trained = TrainedSystem(ColorSystem(), CONFIG, "data")
     return ComparatorMethod(trained, HeatConfig(window=0.5, **settings), proposer, objects)
 
 
 def scene(names=("dog", "cow"), heard="dog", seed=0):
-    frame, masks = picture(list(names), np.random.default_rng(seed))
+    frame, masks = image(list(names), np.random.default_rng(seed))
     return Clip(frame[None], np.array([0.25]), tone(heard), RATE), masks
 
 
@@ -106,12 +106,12 @@ def test_a_frame_answers_alike_in_any_order():
     scenes = [scene(seed=seed, heard=("dog", "cow")[seed % 2])[0] for seed in range(4)]
     frames = np.concatenate([clip.frames for clip in scenes])
     sound = np.concatenate([clip.sound for clip in scenes])
-    places = np.arange(4) * 0.5 + 0.25
+    sources = np.arange(4) * 0.5 + 0.25
     system = new_system("mix-and-localize", 0).eval()
     ask = partial(ComparatorMethod, TrainedSystem(system, CONFIG, "data"), HeatConfig(window=0.5, batch=3))
-    forward = ask()(Clip(frames, np.arange(4.0), sound, RATE, sound_times=places))
+    forward = ask()(Clip(frames, np.arange(4.0), sound, RATE, sound_times=sources))
     order = np.array([2, 0, 3, 1])
-    backward = ask()(Clip(frames[order], np.arange(4.0), sound, RATE, sound_times=places[order]))
+    backward = ask()(Clip(frames[order], np.arange(4.0), sound, RATE, sound_times=sources[order]))
     assert np.array_equal(backward.heatmaps, forward.heatmaps[order])
     assert np.array_equal(backward.masks, forward.masks[order])
     assert np.array_equal(backward.scores, forward.scores[order])
@@ -122,7 +122,7 @@ def test_the_object_map_is_mixed_in_at_its_share():
     clip, things = scene()
 
     def objects(frame):
-        return torch.from_numpy((frame == COLOURS["cow"]).all(-1).astype(np.float32))[2::4, 2::4]
+        return torch.from_numpy((frame == COLORS["cow"]).all(-1).astype(np.float32))[2::4, 2::4]
 
     alone = min_max_normalize(torch.from_numpy(method()(clip).heatmaps[0].astype(np.float32)))
     said = method(objects=objects, object_map="lite")(clip)
@@ -142,7 +142,7 @@ def test_a_resnet_is_an_object_map(tmp_path):
 
 
 @pytest.mark.weights
-def test_lites_picture_network_is_an_object_map(tmp_path):
+def test_lites_image_network_is_an_object_map(tmp_path):
     save_system(new_system("ez-vsl", 0), CONFIG, "data", tmp_path / "comparator.safetensors")
     clip = scene()[0]
     guided = load_comparator(tmp_path, object_map="lite")(clip)

@@ -33,7 +33,7 @@ def reference_name(name):
     return f"{base}.layer.{int(part[-1]) - 1}.{kind}.{leaf}"
 
 
-def randomised(network):
+def randomized(network):
     generator = torch.Generator().manual_seed(0)
     for part in network.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
@@ -47,7 +47,7 @@ def test_resnet18_is_transformers_resnet18():
     config = ResNetConfig(
         depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512], layer_type="basic", embedding_size=64
     )
-    reference, ours = ResNetModel(config).eval(), randomised(ResNet18()).eval()
+    reference, ours = ResNetModel(config).eval(), randomized(ResNet18()).eval()
     state = {reference_name(name): value for name, value in plain_state(ours).items()}
     missing, unexpected = reference.load_state_dict(state, strict=False)
     assert not unexpected
@@ -67,7 +67,7 @@ def test_the_last_stride_sets_the_grid():
 
 
 def test_a_torchvision_file_loads_and_others_do_not(tmp_path):
-    source = randomised(ResNet18())
+    source = randomized(ResNet18())
     whole = {**source.state_dict(), "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     torch.save(whole, tmp_path / "resnet18.pth")
     network = ResNet18()
@@ -109,7 +109,7 @@ def test_a_wave_is_the_middle_and_short_ones_repeat():
     assert wave(sound, 8000, 0.5).shape == (8000,)
 
 
-def test_pixels_are_imagenet_normalised():
+def test_pixels_are_imagenet_normalized():
     frame = np.full((5, 9, 3), (124, 116, 104), np.uint8)
     found = pixels([frame, frame[:3]], 32)
     assert found.shape == (2, 3, 32, 32)

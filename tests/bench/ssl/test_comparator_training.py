@@ -7,7 +7,7 @@ from statistics import median
 import pytest
 import torch
 
-from helpers.color_pairs import ColourPairs
+from helpers.color_pairs import ColorPairs
 from moca_avs.errors import DataError, UsageError, WeightsError
 from moca_avs_bench.ssl import COMPARATORS
 from moca_avs_bench.ssl.backbone import ResNet18
@@ -33,7 +33,7 @@ def losses(folder):
 @pytest.mark.parametrize("name", COMPARATORS)
 def test_the_loss_falls(name, tmp_path):
     config = replace(TINY, steps=12, lr=3e-4, augment=False, checkpoint_every=100)
-    data = ColourPairs(clips=3)  # one of each kind: two of a kind could not be told apart
+    data = ColorPairs(clips=3)  # one of each kind: two of a kind could not be told apart
     folder = train_comparator(name, data, tmp_path / "run", config)
     found = losses(folder)
     assert len(found) == 12
@@ -53,14 +53,14 @@ def test_the_loss_falls(name, tmp_path):
 def test_equal_seeds_give_equal_bits_and_others_do_not(name, tmp_path):
     config = replace(TINY, steps=1)
     first, second, other = (
-        weights(train_comparator(name, ColourPairs(), tmp_path / str(run), replace(config, seed=seed)))
+        weights(train_comparator(name, ColorPairs(), tmp_path / str(run), replace(config, seed=seed)))
         for run, seed in enumerate((0, 0, 1))
     )
     assert same(first, second)
     assert not same(first, other)
 
 
-class Interrupted(ColourPairs):
+class Interrupted(ColorPairs):
     """Somebody presses Ctrl-C after so many frames."""
 
     def __init__(self, after):
@@ -76,18 +76,18 @@ class Interrupted(ColourPairs):
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
     config = replace(TINY, steps=3, checkpoint_every=2)
-    whole = train_comparator("mix-and-localize", ColourPairs(), tmp_path / "whole", config)
+    whole = train_comparator("mix-and-localize", ColorPairs(), tmp_path / "whole", config)
     with pytest.raises(KeyboardInterrupt):  # in the third step
         train_comparator("mix-and-localize", Interrupted(after=9), tmp_path / "cut", config)
     assert (tmp_path / "cut/state.pt").exists()
     assert not (tmp_path / "cut/comparator.safetensors").exists()
     with pytest.raises(UsageError, match="resume it"):
-        train_comparator("mix-and-localize", ColourPairs(), tmp_path / "cut", config)
-    cut = train_comparator("mix-and-localize", ColourPairs(), tmp_path / "cut", config, resume=True)
+        train_comparator("mix-and-localize", ColorPairs(), tmp_path / "cut", config)
+    cut = train_comparator("mix-and-localize", ColorPairs(), tmp_path / "cut", config, resume=True)
     assert same(weights(whole), weights(cut))
     assert losses(whole) == losses(cut)
     before = (cut / "comparator.safetensors").stat().st_mtime_ns
-    train_comparator("mix-and-localize", ColourPairs(), cut, config, resume=True)  # finished: left alone
+    train_comparator("mix-and-localize", ColorPairs(), cut, config, resume=True)  # finished: left alone
     assert (cut / "comparator.safetensors").stat().st_mtime_ns == before
 
 
@@ -95,41 +95,41 @@ def test_a_folder_of_another_run_and_a_damaged_state_are_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train_comparator("ez-vsl", Interrupted(after=5), tmp_path / "run", TINY)
     for name, data, config in (
-        ("lvs", ColourPairs(), TINY),
-        ("ez-vsl", ColourPairs(seed=1), TINY),
-        ("ez-vsl", ColourPairs(), replace(TINY, seed=5)),
+        ("lvs", ColorPairs(), TINY),
+        ("ez-vsl", ColorPairs(seed=1), TINY),
+        ("ez-vsl", ColorPairs(), replace(TINY, seed=5)),
     ):
         with pytest.raises(UsageError, match="another system, config or data"):
             train_comparator(name, data, tmp_path / "run", config, resume=True)
     state = tmp_path / "run/state.pt"
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(WeightsError, match="damaged"):
-        train_comparator("ez-vsl", ColourPairs(), tmp_path / "run", TINY, resume=True)
+        train_comparator("ez-vsl", ColorPairs(), tmp_path / "run", TINY, resume=True)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="new or empty"):
-        train_comparator("ez-vsl", ColourPairs(), tmp_path / "full", TINY)
+        train_comparator("ez-vsl", ColorPairs(), tmp_path / "full", TINY)
 
 
-def test_a_backbone_is_where_the_picture_network_starts(tmp_path):
+def test_a_backbone_is_where_the_image_network_starts(tmp_path):
     with torch.random.fork_rng():
         torch.manual_seed(7)
         source = ResNet18()
     torch.save(source.state_dict(), tmp_path / "resnet18.pth")
     config = replace(TINY, steps=1, lr=0.0, backbone=str(tmp_path / "resnet18.pth"))
-    found = weights(train_comparator("lvs", ColourPairs(), tmp_path / "run", config))
+    found = weights(train_comparator("lvs", ColorPairs(), tmp_path / "run", config))
     start = new_system("lvs", 0).state_dict()
     assert torch.equal(found["image_net.conv1.weight"], source.conv1.weight)
     assert not torch.equal(start["image_net.conv1.weight"], source.conv1.weight)
     assert torch.equal(found["sound_net.conv1.weight"], start["sound_net.conv1.weight"])
     with pytest.raises(WeightsError, match="not there"):
-        train_comparator("lvs", ColourPairs(), tmp_path / "no", replace(config, backbone="nowhere.pth"))
+        train_comparator("lvs", ColorPairs(), tmp_path / "no", replace(config, backbone="nowhere.pth"))
 
 
 def test_a_batch_holds_each_clip_once_and_mixtures_hear_another_moment():
     from moca_avs_bench.ssl.train import _Clips
 
-    data = ColourPairs(clips=5)
+    data = ColorPairs(clips=5)
     clips = _Clips(data, replace(TINY, batch=64, augment=False), mixed=2)
     assert clips.size == 4  # of 5 clips, in pairs
     batch = clips.draw(0)
@@ -149,15 +149,15 @@ def test_a_batch_holds_each_clip_once_and_mixtures_hear_another_moment():
 def test_torchs_own_generator_is_left_alone(tmp_path):
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    train_comparator("ez-vsl", ColourPairs(), tmp_path / "run", replace(TINY, steps=1))
+    train_comparator("ez-vsl", ColorPairs(), tmp_path / "run", replace(TINY, steps=1))
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_what_can_not_be_trained_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no comparator named"):
-        train_comparator("avsbench", ColourPairs(), tmp_path / "run", TINY)
+        train_comparator("avsbench", ColorPairs(), tmp_path / "run", TINY)
     with pytest.raises(DataError, match="found 1"):
-        train_comparator("lvs", ColourPairs(clips=1), tmp_path / "run", TINY)
+        train_comparator("lvs", ColorPairs(clips=1), tmp_path / "run", TINY)
     assert not (tmp_path / "run").exists()
     for bad in ({"steps": 0}, {"batch": 1}, {"lr": -1.0}, {"image_size": 100}, {"seed": -1}, {"seconds": 0}):
         with pytest.raises(UsageError):

@@ -11,7 +11,7 @@ from moca_avs.io.audio import read_audio
 from moca_avs_bench.data.avsbench import AVSBenchSet, AVSBenchTraining
 from moca_avs_bench.data.check import check
 from moca_avs_bench.stamps.build import build_stamps
-from moca_avs_bench.stamps.media import Catalogue
+from moca_avs_bench.stamps.media import Catalog
 from moca_avs_bench.stamps.scenes import TIERS, confusable, sample_scene
 
 pytestmark = pytest.mark.stamps
@@ -82,8 +82,8 @@ def test_every_file_of_the_tables_is_there(built, lines):
 
 
 def test_sources_lie_on_the_side_of_their_tier(lines):
-    catalogue = Catalogue.load()
-    sides = {m.source: m.side for m in (*catalogue.cutouts, *catalogue.sounds, *catalogue.backgrounds)}
+    catalog = Catalog.load()
+    sides = {m.source: m.side for m in (*catalog.cutouts, *catalog.sounds, *catalog.backgrounds)}
     for _, line in lines:
         tier = f"{line['split']}-{line['tier']}".rstrip("-")
         image, sound, ground = TIERS[tier]
@@ -187,19 +187,19 @@ def test_vggss_boxes_enclose_the_heard_object(built):
 
 
 def test_every_cutout_and_sound_can_be_used():
-    catalogue = Catalogue.load()
-    for cutout in catalogue.cutouts:
+    catalog = Catalog.load()
+    for cutout in catalog.cutouts:
         rgba = cutout.rgba()
         assert (rgba[..., 3] > 127).sum() > 300, cutout.path
         assert not rgba.flags.writeable
-    for sound in catalogue.sounds:
+    for sound in catalog.sounds:
         samples = sound.samples()
         assert samples.size > 1600, sound.path
         assert np.sqrt((samples**2).mean()) > 0.01, sound.path
 
 
 def test_a_scene_can_be_drawn_from_python():
-    scene = sample_scene(Catalogue.load(), "train", np.random.default_rng(0), n_objects=3, size=96)
+    scene = sample_scene(Catalog.load(), "train", np.random.default_rng(0), n_objects=3, size=96)
     assert scene.frame.shape == (96, 96, 3)
     assert scene.masks.shape == (3, 1, 96, 96)
     assert len(set(scene.categories)) == 3

@@ -9,21 +9,21 @@ from moca_avs_bench.stamps.compose import OCCLUSION, compose_scene, plain_ground
 from moca_avs_bench.stamps.sounds import MARGIN, RATE, Event, compose_sound, decibels, level, room_noise, trim
 
 
-def disk(colour, side=120):
+def disk(color, side=120):
     y, x = np.mgrid[0:side, 0:side] - side / 2 + 0.5
     inside = x**2 + y**2 < (side / 2) ** 2
     rgba = np.zeros((side, side, 4), np.uint8)
-    rgba[inside] = (*colour, 255)
+    rgba[inside] = (*color, 255)
     return rgba
 
 
 RED, GREEN, BLUE = disk((230, 20, 20)), disk((20, 230, 20)), disk((20, 20, 230))
-GREY = np.full((300, 400, 3), 128, np.uint8)
+GRAY = np.full((300, 400, 3), 128, np.uint8)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_masks_lie_where_the_colours_are(seed):
-    frames, masks = compose_scene(GREY, [RED, GREEN], np.random.default_rng(seed), size=192)
+def test_masks_lie_where_the_colors_are(seed):
+    frames, masks = compose_scene(GRAY, [RED, GREEN], np.random.default_rng(seed), size=192)
     assert frames.shape == (1, 192, 192, 3)
     assert frames.dtype == np.uint8
     assert masks.shape == (2, 1, 192, 192)
@@ -32,13 +32,13 @@ def test_masks_lie_where_the_colours_are(seed):
         saturated = frames.max(-1).astype(int) - frames.min(-1) > 90
         seen = (strongest & saturated)[0]
         both = (seen & mask[0]).sum() / (seen | mask[0]).sum()
-        assert both > 0.9, f"overlap of mask and colour is {both:.2f}"
+        assert both > 0.9, f"overlap of mask and color is {both:.2f}"
 
 
 def test_masks_never_overlap_and_no_disk_is_hidden_too_much():
     rng = np.random.default_rng(3)
     for _ in range(30):
-        _, masks = compose_scene(GREY, [RED, GREEN, BLUE], rng, size=128)
+        _, masks = compose_scene(GRAY, [RED, GREEN, BLUE], rng, size=128)
         assert masks[:, 0].sum(0).max() <= 1
         for mask in masks[:, 0]:
             rows, columns = np.nonzero(mask)
@@ -49,7 +49,7 @@ def test_masks_never_overlap_and_no_disk_is_hidden_too_much():
 
 def test_objects_cover_a_few_hundredths():
     rng = np.random.default_rng(0)
-    cover = [compose_scene(GREY, [RED], rng, size=128)[1].mean() for _ in range(60)]
+    cover = [compose_scene(GRAY, [RED], rng, size=128)[1].mean() for _ in range(60)]
     assert 0.05 < np.mean(cover) < 0.1
     assert min(cover) > 0.015
     assert max(cover) < 0.16
@@ -57,7 +57,7 @@ def test_objects_cover_a_few_hundredths():
 
 def test_equal_seeds_give_equal_pixels_and_other_seeds_others():
     one, same, other = (
-        compose_scene(GREY, [RED, GREEN], np.random.default_rng(s), size=96, frames=3, moving=True)
+        compose_scene(GRAY, [RED, GREEN], np.random.default_rng(s), size=96, frames=3, moving=True)
         for s in (5, 5, 6)
     )
     assert (one[0] == same[0]).all()
@@ -66,10 +66,10 @@ def test_equal_seeds_give_equal_pixels_and_other_seeds_others():
 
 
 def test_objects_move_only_when_asked_to():
-    still, masks = compose_scene(GREY, [RED], np.random.default_rng(1), size=96, frames=4)
+    still, masks = compose_scene(GRAY, [RED], np.random.default_rng(1), size=96, frames=4)
     assert (still == still[0]).all()
     assert (masks == masks[:, :1]).all()
-    moving, masks = compose_scene(GREY, [RED], np.random.default_rng(1), size=96, frames=4, moving=True)
+    moving, masks = compose_scene(GRAY, [RED], np.random.default_rng(1), size=96, frames=4, moving=True)
     assert (masks[:, 0] != masks[:, 3]).any()
     assert (moving[0] != moving[3]).any()
 

@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 
 from moca_avs.errors import UsageError
-from moca_avs_bench.stamps.media import Catalogue, read_table
+from moca_avs_bench.stamps.media import Catalog, read_table
 from moca_avs_bench.stamps.scenes import FAMILIES, TIERS, Pool, confusable
 from moca_avs_bench.stamps.splits import CORE, TEST, TRAIN, UNSEEN, VAL, Row, assign_sides, unseen_classes
 
@@ -35,11 +35,11 @@ def test_each_file_is_listed_once_and_has_one_side(table, sides):
 
 
 def test_a_duplicate_group_lies_on_one_side_and_in_one_class(table, sides):
-    places = defaultdict(set)
+    sources = defaultdict(set)
     for row in table:
         if row in sides:
-            places[row.role, row.unit].add((sides[row], row.category))
-    assert max(map(len, places.values())) == 1
+            sources[row.role, row.unit].add((sides[row], row.category))
+    assert max(map(len, sources.values())) == 1
 
 
 def test_unseen_classes_are_nowhere_else(table, sides):
@@ -73,7 +73,7 @@ def test_half_of_the_core_sounds_train_and_thirty_are_tested(table, sides):
 
 def test_other_packages_only_train(table, sides):
     assert {sides[row] for row in table if row.package not in CORE and row in sides} == {TRAIN}
-    core, full = Catalogue.load("core"), Catalogue.load("full")
+    core, full = Catalog.load("core"), Catalog.load("full")
     assert core.cutouts == full.cutouts
     assert {s for s in core.sounds if s.side != TRAIN} == {s for s in full.sounds if s.side != TRAIN}
     assert len(full.sounds) > len(core.sounds)
@@ -93,9 +93,9 @@ def test_a_new_class_moves_no_file_of_the_others(table, sides):
 
 def test_cartoons_are_never_tested(table, sides):
     assert {sides[row] for row in table if row.kind == "cartoon"} <= {TRAIN, UNSEEN}
-    catalogue = Catalogue.load()
+    catalog = Catalog.load()
     for tier in set(TIERS) - {"train"}:
-        assert all(c.kind != "cartoon" for cs in Pool.of(catalogue, tier).cutouts.values() for c in cs)
+        assert all(c.kind != "cartoon" for cs in Pool.of(catalog, tier).cutouts.values() for c in cs)
 
 
 def test_excluded_files_are_not_in_the_table(table):
@@ -106,9 +106,9 @@ def test_excluded_files_are_not_in_the_table(table):
 
 
 def test_pools_hold_only_files_of_their_sides():
-    catalogue = Catalogue.load()
+    catalog = Catalog.load()
     for tier, (image, sound, ground) in TIERS.items():
-        pool = Pool.of(catalogue, tier)
+        pool = Pool.of(catalog, tier)
         assert {c.side for cs in pool.cutouts.values() for c in cs} == {image}
         assert {s.side for gs in pool.sounds.values() for g in gs for s in g} == {sound}
         assert {b.side for b in pool.backgrounds} == {ground}
@@ -126,6 +126,6 @@ def test_families_name_known_classes_and_are_symmetric(table):
 
 def test_unknown_sets_and_tiers_are_refused():
     with pytest.raises(UsageError, match="core, full"):
-        Catalogue.load("everything")
+        Catalog.load("everything")
     with pytest.raises(UsageError, match="test-A"):
-        Pool.of(Catalogue.load(), "test")
+        Pool.of(Catalog.load(), "test")

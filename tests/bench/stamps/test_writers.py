@@ -58,7 +58,7 @@ def test_a_clip_written_twice_is_the_same_in_both_layouts(built):
             assert (left.cluster, left.tier, left.category) == (right.cluster, right.tier, right.category)
 
 
-def test_training_clips_of_v1s_are_labelled_once(built):
+def test_training_clips_of_v1s_are_labeled_once(built):
     data = open_evaluation_set("avss", built, "train")
     labels = {json.loads(line)["id"]: json.loads(line)["label"] for line in manifest(built)}
     for sample_id in data.ids:
@@ -72,15 +72,15 @@ def manifest(built):
 
 
 def test_boxes_enclose_what_sounds(built):
-    places, s4 = open_evaluation_set("vggss", built), open_evaluation_set("s4", built)
-    for sample_id in places.ids:
-        sample, source = places.load(sample_id), s4.load(sample_id)
+    sources, s4 = open_evaluation_set("vggss", built), open_evaluation_set("s4", built)
+    for sample_id in sources.ids:
+        sample, source = sources.load(sample_id), s4.load(sample_id)
         assert sample.clip.frames.shape == (1, 384, 384, 3)
         rows, columns = np.nonzero(source.masks[0])
         box = np.zeros((384, 384), bool)
         box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
         assert (sample.masks[0] ^ box).mean() < 0.02  # 224 positions stand for 384
-        sound, rate = read_audio(places.base / f"audio/{sample_id}.wav")
+        sound, rate = read_audio(sources.base / f"audio/{sample_id}.wav")
         assert (sound == source.clip.sound).all()
         assert sample.clip.times.tolist() == [len(sound) / rate / 2]
         assert (sample.cluster, sample.tier, sample.category) == (

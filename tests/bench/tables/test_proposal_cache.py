@@ -8,7 +8,7 @@ from moca_avs_bench.tables.proposal_cache import DiskCachedProposer, keep_propos
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_a_picture_is_searched_once_and_remembered_bit_by_bit(tmp_path, count):
+def test_a_image_is_searched_once_and_remembered_bit_by_bit(tmp_path, count):
     rng = np.random.default_rng(count)
     asked = []
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.benchmark_layouts import TableEncoder, build_world, colour_proposer
+from helpers.benchmark_layouts import TableEncoder, build_world, color_proposer
 from moca_avs.cli import main
 from moca_avs.encoders import ENCODERS
 from moca_avs.methods import factory as loading
@@ -21,7 +21,7 @@ from moca_avs_bench.tables.report import to_markdown, to_terminal
 from moca_avs_bench.tables.run import run_table
 from moca_avs_bench.tables.spec import PAPER, Preset, SaliencyBaseline, Table, TableColumn, TableRow
 
-TINY = setup.BenchmarkSize("quick", 4, clips=2, pictures=3, frames=40, comparator_batch=2)
+TINY = setup.BenchmarkSize("quick", 4, clips=2, images=3, frames=40, comparator_batch=2)
 STEP_0 = "frozen: step 0 (not in the paper)"
 
 
@@ -36,7 +36,7 @@ def table(world, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MOCA_AVS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(ENCODERS, "lite", lambda image_size=64, dilate=False: TableEncoder(image_size))
     for name in ("saliency", "superpixels"):
-        monkeypatch.setitem(PROPOSERS, name, colour_proposer)
+        monkeypatch.setitem(PROPOSERS, name, color_proposer)
     monkeypatch.setattr(setup, "QUICK", TINY)
     shipped = tmp_path / "shipped"  # what really ships has another encoder's adapters
     (shipped / "lite").mkdir(parents=True)
@@ -45,9 +45,9 @@ def table(world, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(loading, "_SHIPPED", shipped)
 
     def run(number, *more, out="out"):
-        places = ("--root", world, "--runs", tmp_path / "runs", "--out", tmp_path / out)
-        places = (*places, "--image-size", "64", "--jobs", "1")
-        code = main([str(part) for part in ("table", number, "--quick", *places, *more)])
+        sources = ("--root", world, "--runs", tmp_path / "runs", "--out", tmp_path / out)
+        sources = (*sources, "--image-size", "64", "--jobs", "1")
+        code = main([str(part) for part in ("table", number, "--quick", *sources, *more)])
         said = capsys.readouterr()
         file = tmp_path / out / f"table{number:02d}.json"
         return code, said.out, said.err, json.loads(file.read_text()) if file.is_file() else None
@@ -86,7 +86,7 @@ def test_four_outputs_tell_the_same_and_keep_reported_apart(table, tmp_path):
 
 
 def test_what_is_measured_hears(table):
-    """Colours hum: the frozen encoder finds them, and not under a wrong sound."""
+    """Colors hum: the frozen encoder finds them, and not under a wrong sound."""
     _, _, _, content = table(4)
     for cell in cells(content, STEP_0):
         assert cell["reported"] is None
@@ -164,7 +164,7 @@ def test_the_oracle_is_told_and_says_so(table):
     assert max(best) == miou["measured"]["estimate"]
 
 
-def test_localisation_has_both_protocols_and_the_disk(table):
+def test_localization_has_both_protocols_and_the_disk(table):
     code, _, err, content = table(8)
     assert code == 0, err
     (row,) = [row for row in content["rows"] if row["title"] == "MoCA"]
@@ -217,7 +217,7 @@ def test_figures_show_every_system_and_training(table, tmp_path):
     assert str(tmp_path / "out/table09-ms3.png") in out
 
 
-def test_one_sound_is_shown_on_three_pictures(table, tmp_path):
+def test_one_sound_is_shown_on_three_images(table, tmp_path):
     assert table(4, "--figures")[0] == 0
     heat = np.asarray(Image.open(tmp_path / "out/table04-s4-heat.png"))
     assert heat.shape[1] == 3 * (224 + 6) + 6
@@ -226,8 +226,8 @@ def test_one_sound_is_shown_on_three_pictures(table, tmp_path):
 def test_quick_and_full_differ_in_size_alone():
     assert setup.QUICK.steps >= 100
     assert setup.QUICK.clips * 5 >= 64
-    assert setup.QUICK.pictures >= 64
-    full = replace(setup.QUICK, name="full", steps=10_000, clips=None, pictures=None, frames=None)
+    assert setup.QUICK.images >= 64
+    full = replace(setup.QUICK, name="full", steps=10_000, clips=None, images=None, frames=None)
     assert replace(full, comparator_batch=None) == setup.FULL
 
 
