@@ -65,12 +65,12 @@ def build_encoder(
     if name not in ENCODERS:
         raise UsageError(f"unknown encoder {name!r}; there are: {', '.join(sorted(ENCODERS))}")
     taken = inspect.signature(ENCODERS[name]).parameters
-    unknown = sorted(set(options) - (set(taken) - {"places"}))
+    unknown = sorted(set(options) - (set(taken) - {"sources"}))
     if unknown:
-        own = ", ".join(option for option in taken if option != "places")
+        own = ", ".join(option for option in taken if option != "sources")
         raise UsageError(f"the encoder {name!r} has no option {', '.join(unknown)}; it has: {own}")
-    if "places" in taken:
-        options["places"] = sources or ModelSources()
+    if "sources" in taken:
+        options["sources"] = sources or ModelSources()
     encoder: AudioVisualEncoder = ENCODERS[name](**options).to(device)
     return encoder
 
