@@ -15,7 +15,7 @@ from moca_avs.inference.job import JobResult, SegmentOptions
 from moca_avs.inference.segment import segment_all, segment_file
 from moca_avs.io.results import SegmentationWriter, is_complete
 from moca_avs.methods.config import MocaConfig
-from moca_avs.methods.frozen import Frozen
+from moca_avs.methods.moca import Moca
 from moca_avs.proposals.superpixels import SuperpixelProposer
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
@@ -46,7 +46,9 @@ def videos(tmp_path_factory):
 
 
 def method():
-    return Frozen(TinyConvolution(), SuperpixelProposer(), MocaConfig(clusters=3, proposals="superpixels"))
+    return Moca(
+        TinyConvolution(), None, SuperpixelProposer(), MocaConfig(clusters=3, proposals="superpixels")
+    )
 
 
 class Recording:

@@ -184,3 +184,13 @@ class BaselineConfig(MethodConfig):
         check_proposer(self.proposals)
         self._one_of("tag_score", ("literal", "rescaled"))
         self._one_of("score", ("literal", "rescaled"))
+
+
+PAPER: dict[str, dict[str, Any]] = {
+    "encoder": {"image_size": 224},
+    "method": {"masks": "clusters", "sounding": "best", "refine": "mpm", "match_iou": 0.5, "max_sources": 1},
+    "baseline": {"tag_threshold": 0.5, "objectness": 0.5, "bind_threshold": 0.7},
+}
+"""The paper's inference, by part as in a preset's ``config.json``: images of 224 px (section 4.2), the
+cluster that sounds, proposals that overlap it by IoU > .5 (section 3.1), the baselines' thresholds (4.2).
+``load(..., config="paper")`` and ``--config paper`` put it before a preset's own choices."""

@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 
 T = TypeVar("T")
 
-METHOD = ("sound encoder", "image encoder", "proposals", "clustering", "matching", "naming", "decide")
+METHOD = ("audio encoder", "image encoder", "proposals", "clustering", "matching", "classify", "decide")
 """Stages of a method; "decide" is what the others leave: the gate, thresholds, resizing."""
 WAITING = ("waiting for frames", "waiting for proposals", "waiting for writing")
 """Not work: the method stood still while another thread worked."""
