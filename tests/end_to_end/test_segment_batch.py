@@ -299,7 +299,7 @@ def test_what_was_asked_of_a_shared_batch_is_divided_by_frames(videos, tmp_path)
 
 def test_one_group_is_read_ahead_and_no_more(videos, tmp_path, monkeypatch):
     made, answered, waiting = [], [], []
-    groups, answer = segment._groups, segment._answer
+    groups, answer = segment._batches, segment._predict
 
     def noting_groups(pieces, most):
         for group in groups(pieces, most):
@@ -311,8 +311,8 @@ def test_one_group_is_read_ahead_and_no_more(videos, tmp_path, monkeypatch):
         answer(*arguments)
         answered.append(1)
 
-    monkeypatch.setattr(segment, "_groups", noting_groups)
-    monkeypatch.setattr(segment, "_answer", noting_answer)
+    monkeypatch.setattr(segment, "_batches", noting_groups)
+    monkeypatch.setattr(segment, "_predict", noting_answer)
     run(videos, tmp_path, 3)
     assert made == [3] * 11 + [1]
     assert max(waiting) == 2  # the one that is being answered, and the next
@@ -320,7 +320,7 @@ def test_one_group_is_read_ahead_and_no_more(videos, tmp_path, monkeypatch):
 
 def test_groups_of_inputs_without_frames_are_bounded_too():
     pieces = [(index, None) for index in range(20)]
-    assert [len(group) for group in segment._groups(pieces, 3)] == [6, 6, 6, 2]
+    assert [len(group) for group in segment._batches(pieces, 3)] == [6, 6, 6, 2]
 
 
 def test_one_input_alone_is_batched_too(videos, alone, tmp_path):
