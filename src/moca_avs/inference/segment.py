@@ -13,12 +13,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.errors import MocaError, UsageError, WeightsError
-from moca_avs.inference.inputs import JobSpec
+from moca_avs.inference.inputs import JobSpec, find_inputs, is_url, plan
 from moca_avs.inference.job import InputJob, JobResult, SegmentOptions
 from moca_avs.methods.base import BatchedMethod, Method
 from moca_avs.utils.prefetch import prefetch
@@ -29,6 +31,50 @@ GPU_FRAMES = 16  # frames a method on a GPU is given at once: fewer leave it idl
 
 Chunk = tuple[InputJob, Clip | None]
 """A clip of an input; None: that was all of it."""
+
+
+def segment(
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    preset: str = "lite",
+    method: str | None = None,
+    device: str = "auto",
+    options: SegmentOptions | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> list[JobResult]:
+    """Segment videos into folders, as the command ``moca segment`` does.
+
+    Args:
+        inputs: videos, folders of videos, globs, URLs, or lists of them (see `find_inputs`).
+        out: folder for the results, one folder per input; or its URL.
+        preset: as `name` of `moca_avs.load`.
+        method: as in `moca_avs.load`.
+        device: as in `moca_avs.load`.
+        options: which frames; None is one frame per second, finished results skipped.
+        progress: show a bar on stderr.
+        settings: as in `moca_avs.load` (`weights`, `models` and `config` too).
+
+    Returns:
+        What became of each input, in order; one that failed says why and doesn't stop the others.
+
+    Raises:
+        UsageError: for inputs that name no file, or options that make no sense.
+        WeightsError: where the method can't be loaded.
+
+    Example:
+        >>> import moca_avs
+        >>> moca_avs.segment("band.mp4", "out")  # doctest: +SKIP
+    """
+    from moca_avs.methods import load
+
+    given = [inputs] if isinstance(inputs, str | Path) else inputs
+    files, missing = find_inputs([str(one) for one in given])
+    if missing:
+        raise UsageError("; ".join(f"{name}: {why}" for name, why in missing))
+    jobs = plan(files, out if is_url(str(out)) else Path(out))
+    chosen = options or SegmentOptions()
+    return list(segment_all(jobs, lambda: load(preset, method, device, **settings), chosen, progress))
 
 
 def segment_all(
