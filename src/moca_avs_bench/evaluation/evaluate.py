@@ -14,6 +14,7 @@ from typing import Any
 from moca_avs.clip import Clip
 from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import DataError, MediaError, UsageError
+from moca_avs.utils.files import atomic_write
 from moca_avs_bench.evaluation.controls import (
     CONTROLS,
     Foreground,
@@ -252,9 +253,8 @@ def _begin(path: Path, header: Header, resume: bool) -> set[int]:
     if path.exists() and path.stat().st_size and not resume:
         raise UsageError(f"{path} exists: resume the evaluation it holds, or remove it")
     if not _has_header(path):
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(header, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(header, ensure_ascii=False) + "\n", encoding="utf-8")
         return set()
     check_same(header, read_header(path), f"{path} holds another evaluation")
     _cut_half_line(path)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from moca_avs.errors import DataError
+from moca_avs.utils.files import atomic_write
 from moca_avs_bench.evaluation.records import Header, Record, read_together
 from moca_avs_bench.evaluation.scorers import SCORERS
 from moca_avs_bench.metrics.bootstrap import Interval, interval
@@ -146,10 +147,8 @@ class Report:
 
     def write(self, path: str | Path) -> None:
         """Write `to_json` to a file, in one step."""
-        target = Path(path)
-        partial = target.with_name(target.name + ".partial")
-        partial.write_text(self.to_json(), encoding="utf-8")
-        partial.replace(target)
+        with atomic_write(Path(path)) as partial:
+            partial.write_text(self.to_json(), encoding="utf-8")
 
 
 def read_report(paths: Sequence[str | Path], protocol: str | None = None) -> Report:
