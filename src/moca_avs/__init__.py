@@ -52,7 +52,7 @@ _PUBLIC = {
     "train": "moca_avs.training.trainer",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:

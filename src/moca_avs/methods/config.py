@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from moca_avs.io.silence import SilenceConfig
 from moca_avs.proposals import check_proposer
