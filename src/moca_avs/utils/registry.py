@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator, MutableMapping
 from functools import cache
 from importlib.metadata import entry_points
@@ -108,6 +109,8 @@ def _import_plugins(names: str) -> None:
             spec = importlib.util.spec_from_file_location(f"moca_avs_plugin_{Path(name).stem}", name)
             if spec is None or spec.loader is None:
                 raise ImportError(f"{name} is no Python file")
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses look their module up there
+            spec.loader.exec_module(module)
         except (ImportError, OSError, SyntaxError) as error:
             raise UsageError(f"{PLUGINS} names {name}, which can't be imported: {error}") from error
