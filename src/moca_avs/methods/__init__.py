@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from moca_avs.errors import WeightsError
 from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
     from moca_avs.methods.base import Method
     from moca_avs.methods.config import MethodConfig
     from moca_avs.methods.factory import MethodParts
+    from moca_avs.proposals.base import Proposer
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def load(
     weights: str | Path | None = None,
     models: Mapping[str, str] | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
+    wrap_proposer: Callable[[Proposer], Proposer] | None = None,
     **settings: Any,
 ) -> Method:
     """Build a method, ready to be called with a clip.
@@ -89,6 +92,7 @@ def load(
         models: foundation model -> another folder or Hub id, like ``{"sam": "facebook/sam-vit-base"}``.
         config: settings that go before the preset's: "paper" (`moca_avs.methods.config.PAPER`), a JSON file
             of settings, or a mapping.
+        wrap_proposer: put around each proposer that is built (a cache on disk, for example).
         settings: fields of the method's config (`MocaConfig` or `BaselineConfig` of
             `moca_avs.methods.config`), and the encoder's ``image_size`` and ``dilate``. What is not given
             comes from `config`, then the folder's ``config.json``, then the preset's, then the dataclass.
@@ -106,10 +110,20 @@ def load(
         >>> result = method("band.mp4")  # doctest: +SKIP
     """
     from moca_avs.hub.huggingface import ModelSources
-    from moca_avs.methods.factory import load_method
+    from moca_avs.methods.factory import build_method, find_source
 
+    source = find_source(name)
+    method = method or source.default_method
+    entry = METHODS.find(method)
+    if method == "moca" and source.adapters is None:
+        raise WeightsError(
+            f"no trained adapters ship with the preset {name!r}; train some (moca train) and give the run's "
+            "folder, or use the method 'frozen', which needs none"
+        )
     sources = ModelSources(None if weights is None else Path(weights), dict(models or {}))
-    return load_method(name, method, device, settings, sources, config)
+    return build_method(
+        entry, source, device, settings, sources, config, wrap_proposer, adapters=method == "moca"
+    )
 
 
 def _builtin(method: str) -> Callable[[Any, MethodParts], Method]:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moca_avs.clip import Clip, Segmentation, as_clip
+from moca_avs.clip import Clip, Segmentation
 from moca_avs.encoders.base import AudioFeatures, AudioVisualEncoder
 from moca_avs.errors import UsageError
+from moca_avs.io.video import as_clip
 from moca_avs.methods.base import (
     ClipFrame,
     FrameMethod,
