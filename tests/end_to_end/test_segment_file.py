@@ -18,7 +18,7 @@ from moca_avs.io.overlay import OverlayWriter
 from moca_avs.io.results import SegmentationWriter, is_complete
 from moca_avs.io.video import stream_clips
 from moca_avs.methods.config import MocaConfig
-from moca_avs.methods.frozen import Frozen
+from moca_avs.methods.moca import Moca
 from moca_avs.proposals.superpixels import SuperpixelProposer
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
@@ -36,7 +36,9 @@ def video(tmp_path_factory):
 
 
 def method():
-    return Frozen(TinyConvolution(), SuperpixelProposer(), MocaConfig(clusters=3, proposals="superpixels"))
+    return Moca(
+        TinyConvolution(), None, SuperpixelProposer(), MocaConfig(clusters=3, proposals="superpixels")
+    )
 
 
 class Failing:
@@ -111,11 +113,11 @@ def test_every_file_equals_that_of_doing_one_thing_after_the_other(video, tmp_pa
 
 def test_every_stage_is_counted(video, tmp_path):
     outcome = run(JobSpec(video, tmp_path / "a"))
-    stages = {"read", "sound encoder", "image encoder", "proposals", "clustering", "matching", "decide"}
+    stages = {"read", "audio encoder", "image encoder", "proposals", "clustering", "matching", "decide"}
     assert stages | {"masks", "overlay"} <= outcome.seconds.keys()
     assert all(seconds > 0 for seconds in outcome.seconds.values())
     waiting = sum(seconds for name, seconds in outcome.seconds.items() if name.startswith("waiting"))
-    inside = ("sound encoder", "image encoder", "clustering", "matching", "decide")
+    inside = ("audio encoder", "image encoder", "clustering", "matching", "decide")
     assert sum(outcome.seconds[name] for name in inside) + waiting <= outcome.wall
 
 

@@ -235,6 +235,8 @@ class AdaptedListener:
     def __init__(self):
         self.settings = {"method": "adapted", "window": 0.5, "sites": (1, 2)}
 
+    supports_adapter_audio = True
+
     def __call__(self, clip, adapter_clip=None):
         own, adapted = listener(clip), listener(clip if adapter_clip is None else adapter_clip)
         return said(clip, own.masks, adapted.heatmaps, own.reasons)

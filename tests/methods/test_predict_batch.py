@@ -13,7 +13,6 @@ from moca_avs.clip import Clip
 from moca_avs.methods.base import BatchedMethod
 from moca_avs.methods.bind import SamBind
 from moca_avs.methods.config import BaselineConfig, MocaConfig
-from moca_avs.methods.frozen import Frozen
 from moca_avs.methods.moca import Moca
 from moca_avs.model.adapter import AdapterSet
 
@@ -127,7 +126,7 @@ def test_equal_samples_at_another_rate_are_another_sound():
 
 def test_who_can_do_it():
     encoder = TinyConvolution()
-    frozen = Frozen(encoder, None, MocaConfig(refine="none", window=1.0))
+    frozen = Moca(encoder, None, None, MocaConfig(refine="none", window=1.0))
     assert isinstance(frozen, BatchedMethod)
     assert isinstance(build(TinyConvolution), BatchedMethod)
     assert not isinstance(SamBind(CropEncoder(), ColorProposer(), BaselineConfig()), BatchedMethod)

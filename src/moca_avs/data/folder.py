@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from PIL import Image
 from moca_avs.clip import Clip
 from moca_avs.errors import DataError, MocaError
 from moca_avs.hub.cache import cache_dir, lock
+from moca_avs.utils.files import atomic_write
 
 Pairs = Iterator[tuple[np.ndarray, np.ndarray, int]]
 """(uint8 [side, side, 3], int16 [N], Hz) of each frame."""
@@ -97,12 +96,10 @@ def _decode_all(
     """Fill `store`: ``frames.u8`` [N, side, side, 3], ``sounds.i16`` (windows end to end), ``index.json``."""
     from tqdm import tqdm
 
-    partial = store.with_name(f".{store.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
     rows: list[dict[str, Any]] = []
     skipped: list[tuple[str, str]] = []
     filled = 0
-    try:
+    with atomic_write(store, folder=True) as partial:
         with (partial / "frames.u8").open("wb") as frames, (partial / "sounds.i16").open("wb") as sounds:
             for path in tqdm(list(paths), desc="decoding", unit="file", disable=not progress):
                 name = path.relative_to(root).as_posix()
@@ -122,9 +119,6 @@ def _decode_all(
         (partial / "index.json").write_text(
             json.dumps({"frames": rows, "skipped": skipped}), encoding="utf-8"
         )
-        os.replace(partial, store)  # noqa: PTH105
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def framed(clips: Iterable[Clip], side: int, window: float) -> Pairs:

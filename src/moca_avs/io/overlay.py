@@ -138,3 +138,25 @@ def _video_images(source: Path, start: float, end: float) -> Iterator[tuple[floa
     convert = ToPlanes()
     for shown in native(shown_frames(source, start), start, end):
         yield shown.time, shown.duration, convert(shown.raw)
+
+
+def write_overlay(result: Segmentation, path: Path) -> None:
+    """The overlay of the video that `result` was made from, as ``moca segment`` writes it.
+
+    Args:
+        result: its ``settings["input"]`` names the source video (and the stretch of it, if not all).
+        path: where to write.
+
+    Raises:
+        MediaError: where the source is not known or not there, or can't be read.
+    """
+    given = result.settings.get("input", {})
+    source = given.get("source", "")
+    if not source or not Path(source).is_file():
+        raise MediaError(
+            f"the overlay needs the video that the clip was read from, found {source or 'no path'!r}; give "
+            "frames= (and sound=, sample_rate=) instead"
+        )
+    start, end = given.get("start") or 0.0, given.get("end")
+    with OverlayWriter(path, source, given.get("sound"), start, end) as overlay:
+        overlay.append(result)

@@ -2,29 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
     from moca_avs.methods.base import Method
+    from moca_avs.methods.config import MethodConfig
+    from moca_avs.methods.factory import MethodParts
 
-METHODS = {
-    "moca": "the paper's method: trained adapters, clustering, proposal matching",
-    "frozen": "the same without adapters: nothing trained",
-    "at-gdino-sam": "names the sound, finds what is named, cuts it out",
-    "owod-bind": "boxes around anything, kept where they match the sound",
-    "sam-bind": "masks of anything, kept where they match the sound",
-}
-"""Name -> what it is."""
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A registered method.
+
+    Attributes:
+        build: (config, parts) -> the method, ready to be called with a clip.
+        description: one line.
+        config: class of its config; None: `MocaConfig`, if `kind` is "method", or `BaselineConfig`.
+        kind: which part of a preset's ``config.json`` it reads.
+    """
+
+    build: Callable[[Any, MethodParts], Method]
+    description: str = ""
+    config: type[MethodConfig] | None = None
+    kind: Literal["method", "baseline"] = "method"
+
+
+METHODS: Registry[MethodEntry] = Registry("method", "moca_avs.methods")
+"""Name -> entry; `register_method` adds one."""
+
+
+def register_method(
+    name: str,
+    build: Callable[[Any, MethodParts], Method],
+    description: str = "",
+    *,
+    config: type[MethodConfig] | None = None,
+    kind: Literal["method", "baseline"] = "method",
+    replace: bool = False,
+) -> None:
+    """Add a method: `load`, the command line and the evaluation know it by its name from then on.
+
+    Args:
+        name: how it is asked for.
+        build: (config, parts) -> the method; `parts` (`moca_avs.methods.factory.MethodParts`) builds the
+            encoder, proposers and taggers when they are first asked for.
+        description: one line.
+        config: a subclass of `MethodConfig` whose fields are the method's settings; None: `MocaConfig`.
+        kind: which part of a preset's ``config.json`` gives the config's values.
+        replace: allow a name that is taken already.
+
+    Raises:
+        UsageError: for a name that is taken.
+    """
+    METHODS.register(name, MethodEntry(build, description, config, kind), replace=replace)
+
+
+def list_methods() -> dict[str, str]:
+    """Name -> description of every method, registered ones included."""
+    return {name: entry.description for name, entry in METHODS.items()}
 
 
 def load(
     name: str = "lite",
-    method: str = "moca",
+    method: str | None = None,
     device: str = "auto",
     weights: str | Path | None = None,
     models: Mapping[str, str] | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Method:
     """Build a method, ready to be called with a clip.
@@ -32,29 +81,53 @@ def load(
     Args:
         name: a preset ("lite", "imagebind", "languagebind"), a training run's folder (its newest step is
             taken), a folder with ``adapters.safetensors``, or a Hub id ("owner/name").
-        method: a key of `METHODS`: "moca", "frozen", "at-gdino-sam", "owod-bind" or "sam-bind".
+        method: a key of `METHODS`: "moca", "frozen", "at-gdino-sam", "owod-bind", "sam-bind". None takes the
+            best one measured: "frozen" for a preset, "moca" for a run.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         weights: folder with a sub-folder per foundation model (``imagebind/``, ``sam/``, ...); None takes
             ``$MOCA_AVS_WEIGHTS``, and without it the Hub.
         models: foundation model -> another folder or Hub id, like ``{"sam": "facebook/sam-vit-base"}``.
+        config: settings that go before the preset's: "paper" (`moca_avs.methods.config.PAPER`), a JSON file
+            of settings, or a mapping.
         settings: fields of the method's config (`MocaConfig` or `BaselineConfig` of
             `moca_avs.methods.config`), and the encoder's ``image_size`` and ``dilate``. What is not given
-            comes from the folder's ``config.json``, then the preset's, then the dataclass.
+            comes from `config`, then the folder's ``config.json``, then the preset's, then the dataclass.
 
     Returns:
-        Callable ``Clip -> Segmentation`` with ``.settings``.
+        Callable ``Clip -> Segmentation`` with ``.settings``; it also takes a path, or frames with audio.
 
     Raises:
-        UsageError: for an unknown name, method, device or setting.
+        UsageError: for an unknown name, method, device, config or setting.
         WeightsError: for weights that are missing, damaged or another encoder's.
 
     Example:
         >>> import moca_avs
-        >>> method = moca_avs.load("lite", method="frozen")  # doctest: +SKIP
-        >>> result = method(moca_avs.read_clip("band.mp4", fps=1))  # doctest: +SKIP
+        >>> method = moca_avs.load("lite")  # doctest: +SKIP
+        >>> result = method("band.mp4")  # doctest: +SKIP
     """
     from moca_avs.hub.huggingface import ModelSources
     from moca_avs.methods.factory import load_method
 
     sources = ModelSources(None if weights is None else Path(weights), dict(models or {}))
-    return load_method(name, method, device, settings, sources)
+    return load_method(name, method, device, settings, sources, config)
+
+
+def _builtin(method: str) -> Callable[[Any, MethodParts], Method]:
+    """Builds one of our own methods; the factory is imported when one is built."""
+
+    def build(config: Any, parts: MethodParts) -> Method:
+        from moca_avs.methods import factory
+
+        return factory.BUILDERS[method](config, parts)
+
+    return build
+
+
+for _name, _description, _kind in (
+    ("moca", "the paper's method: trained adapters, clustering, proposal matching", "method"),
+    ("frozen", "the same without adapters: nothing trained", "method"),
+    ("at-gdino-sam", "names the sound, finds what is named, cuts it out", "baseline"),
+    ("owod-bind", "boxes around anything, kept where they match the sound", "baseline"),
+    ("sam-bind", "masks of anything, kept where they match the sound", "baseline"),
+):
+    register_method(_name, _builtin(_name), _description, kind=_kind)  # type: ignore[arg-type]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import pickle
 import time
 from dataclasses import replace
@@ -21,6 +20,7 @@ from moca_avs.data.base import TrainingSet
 from moca_avs.errors import DataError, MocaError, UsageError, WeightsError
 from moca_avs.hub.cache import file_sha256
 from moca_avs.training.checkpoint import writing
+from moca_avs.utils.files import atomic_write
 from moca_avs_bench.ssl.backbone import load_backbone, pixels, wave
 from moca_avs_bench.ssl.config import ComparatorConfig
 from moca_avs_bench.ssl.losses import Batch, Comparator
@@ -246,7 +246,5 @@ def _open(folder: Path, identity: dict[str, Any], resume: bool) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with writing(path):
+    with writing(path), atomic_write(path, explain=False) as partial:
         partial.write_bytes(content)
-        partial.replace(path)

@@ -9,7 +9,8 @@ from helpers.media_files import PLANTED_RATE, planted_hertz, planted_sound, stro
 from moca_avs.errors import DataError
 from moca_avs.io.write_video import write_video
 from moca_avs_bench.data import check_dataset, open_training_set
-from moca_avs_bench.data.vggsound import VGGSoundTraining, read_entries
+from moca_avs_bench.data.layout import read_entries
+from moca_avs_bench.data.vggsound import VGGSoundTraining
 
 SECONDS = 3
 ROWS = [
@@ -43,8 +44,8 @@ def root(tmp_path, monkeypatch):
 
 
 def test_labels_with_commas_are_one_column(root):
-    entries = read_entries(root / "VGGSound")
-    assert [entry.file for entry in entries][:2] == ["aaa_000030.mp4", "b,b_000000.mp4"]
+    entries = read_entries("vggsound", root / "VGGSound")
+    assert [entry.name for entry in entries][:2] == ["aaa_000030", "b,b_000000"]
     assert [entry.split for entry in entries] == ["train", "train", "train", "test", "train"]
 
 

@@ -9,7 +9,7 @@ from moca_avs.methods import METHODS
 from moca_avs.methods.config import MocaConfig
 from moca_avs.methods.factory import CONFIGS, ENCODER_OPTIONS
 from moca_avs.training.config import TrainConfig
-from moca_avs_bench.data import EVALUATION_SETS
+from moca_avs_bench.data import DATASETS
 from moca_avs_bench.evaluation.scorers import SCORERS
 from moca_avs_bench.ssl import COMPARATORS
 from moca_avs_bench.ssl.config import HeatConfig
@@ -94,7 +94,7 @@ def test_what_is_reported_is_what_the_paper_prints(number):
 @pytest.mark.parametrize("number", NUMBERS)
 def test_every_column_can_be_scored(number):
     for column in load_table(number).columns:
-        assert column.dataset in EVALUATION_SETS
+        assert column.dataset in DATASETS
         scoring = SCORERS[KINDS.get(column.dataset, "localization")]
         assert column.metric in scoring.metrics
         assert column.protocol is None or column.protocol in scoring.protocols
