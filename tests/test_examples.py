@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers import TESTS
-from helpers.simple_media import bark, write_video, write_wav
+from helpers.media_files import bark, make_video, make_wav
 from moca_avs import Segmentation
 from moca_avs.io.image import write_image
 
@@ -38,7 +38,7 @@ def two_colors():
 
 def test_an_encoder_of_ones_own_segments_trains_and_is_used(tmp_path, two_colors):
     for name, hertz in (("low", 150), ("high", 2500), ("other", 160), ("more", 2400)):
-        write_video(tmp_path / "videos" / f"{name}.mp4", two_colors, tone(hertz, 2), 8000)
+        make_video(tmp_path / "videos" / f"{name}.mp4", two_colors, tone(hertz, 2), 8000, fps=5)
     preset = ("--preset", "colors-and-pitch", "--device", "cpu")
     out = moca("toy_encoder.py", "segment", tmp_path / "videos", "-o", tmp_path / "out", *preset)
     assert "method: frozen" in out
@@ -60,7 +60,7 @@ def test_an_encoder_of_ones_own_segments_trains_and_is_used(tmp_path, two_colors
 
 
 def test_a_method_of_ones_own_segments_and_takes_its_settings(tmp_path, two_colors):
-    video = write_video(tmp_path / "a.mp4", two_colors, bark(2))
+    video = make_video(tmp_path / "a.mp4", two_colors, bark(2), fps=5)
     moca(
         *("center_method.py", "segment", video, "-o", tmp_path / "out"),
         *("--method", "center-disk", "--set", "radius=0.25"),
@@ -79,7 +79,7 @@ def test_a_dataset_of_ones_own_is_evaluated_by_a_method_of_ones_own(tmp_path, tw
         for index in range(2):
             write_image(home / "frames" / f"{index:03d}.jpg", two_colors[index])
             write_image(home / "masks" / f"{index:03d}.png", mask)
-        write_wav(home / "audio.wav", bark(2))
+        make_wav(home / "audio.wav", bark(2))
     both = f"{EXAMPLES / 'folder_dataset.py'},{EXAMPLES / 'center_method.py'}"
     moca(
         *(both, "eval", "--dataset", "my-folder", "--root", tmp_path / "data"),

@@ -7,8 +7,8 @@ import pytest
 
 import moca_avs
 from helpers.color_models import ColorProposer
+from helpers.color_world import RATE, video
 from helpers.tiny_encoders import ColorEncoder
-from helpers.tone_video import RATE, video
 from moca_avs import Clip, Segmentation
 from moca_avs.errors import MediaError, UsageError
 from moca_avs.methods.config import MocaConfig

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.simple_media import bark, images, write_video
+from helpers.media_files import bark, images, make_video
 from helpers.tiny_encoders import TinyConvolution
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError, UsageError, WeightsError
@@ -33,7 +33,7 @@ def videos(tmp_path_factory):
         frames[:, :, width // 2 :] = np.random.default_rng(seed).integers(
             0, 256, (height, width - width // 2, 3)
         )
-        write_video(folder / f"{name}.mp4", frames, sound, rate)
+        make_video(folder / f"{name}.mp4", frames, sound, rate, fps=5)
 
     noisy("a", 64, 96, bark(1.4))
     noisy("b", 48, 64, bark(0.6, 44100), 44100)

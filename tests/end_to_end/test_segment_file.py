@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from helpers.simple_media import bark, images, write_video
+from helpers.media_files import bark, images, make_video
 from helpers.tiny_encoders import TinyConvolution
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
@@ -32,7 +32,7 @@ def video(tmp_path_factory):
     sound[22050 : 2 * 22050] = 0
     frames = images(18, 64, 96)
     frames[:, :, 60:] = np.random.default_rng(0).integers(0, 256, (18, 64, 36, 3))
-    return write_video(tmp_path_factory.mktemp("video") / "band.mp4", frames, sound)
+    return make_video(tmp_path_factory.mktemp("video") / "band.mp4", frames, sound, fps=5)
 
 
 def method():
@@ -183,7 +183,7 @@ def test_an_input_that_can_not_be_read_loads_no_method_and_leaves_nothing(tmp_pa
 
 def test_what_is_damaged_is_noted_once_and_warned_of_nowhere(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (30, 64, 96, 3), np.uint8)
-    video = write_video(tmp_path / "cut.mkv", noise, bark(6))
+    video = make_video(tmp_path / "cut.mkv", noise, bark(6), fps=5)
     video.write_bytes(video.read_bytes()[: video.stat().st_size * 6 // 10])
     outcome = run(JobSpec(video, tmp_path / "a"))  # in these tests a warning is an error
     assert any("it was cut off" in note for note in outcome.notes)

@@ -14,7 +14,7 @@ from helpers.color_models import (
     CropEncoder,
     ToneTagger,
 )
-from helpers.tone_video import RATE, image, video
+from helpers.color_world import RATE, image, video
 from moca_avs.errors import DataError
 from moca_avs.methods.at_gdino_sam import AtGdinoSam
 from moca_avs.methods.bind import OwodBind, SamBind

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.color_world import LOW, RATE, SIDE, video
 from helpers.tiny_encoders import ColorEncoder, TinyConvolution, TinyTransformer, open_gates
-from helpers.tone_video import RATE, SIDE, tone, video
 from moca_avs.clip import Clip
 from moca_avs.errors import UsageError
 from moca_avs.methods.config import MocaConfig
@@ -143,7 +143,7 @@ def test_sound_times_choose_the_second():
 
 def test_nothing_is_computed_twice_or_in_vain():
     clip, _ = video(["red", "", "red", "red", ""])
-    same = Clip(clip.frames, clip.times, np.tile(tone("red"), 5).astype(np.float32), RATE)
+    same = Clip(clip.frames, clip.times, np.tile(LOW.tone("red"), 5).astype(np.float32), RATE)
     encoder = ColorEncoder()
     method = Moca(encoder, None, None, config())
     assert method(clip).reasons == ("", "silent", "", "", "silent")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from helpers.color_models import ColorProposer, CropEncoder
+from helpers.color_world import video
 from helpers.tiny_encoders import TinyConvolution, TinyTransformer, open_gates
-from helpers.tone_video import video
 from moca_avs.clip import Clip
 from moca_avs.methods.base import BatchedMethod
 from moca_avs.methods.bind import SamBind
@@ -46,6 +46,11 @@ def build(make, **changes):
     return Moca(encoder, open_gates(AdapterSet(encoder, count=2), 2.0), ColorProposer(), config)
 
 
+# `heat_share` at which every threshold is some hundred roundings away from the next pixel: a batch is rounded
+# otherwise than one image, and heat at the border is equal from pixel to pixel but for rounding.
+WELL_APART = {TinyTransformer: 0.113, TinyConvolution: 0.182}
+
+
 def check(result, alone):
     assert result.reasons == alone.reasons
     assert np.array_equal(result.masks, alone.masks)
@@ -69,6 +74,8 @@ def check(result, alone):
     ids=str,
 )
 def test_each_clip_gets_what_it_gets_alone(make, changes):
+    if changes == {"masks": "heat"}:
+        changes = changes | {"heat_share": WELL_APART[make]}
     together = build(make, **changes).predict_batch(clips())
     assert len(together) == 6
     assert sum(not reason for result in together for reason in result.reasons) >= 5

@@ -11,8 +11,8 @@ from helpers.color_models import (
     CropEncoder,
     ToneTagger,
 )
+from helpers.color_world import video
 from helpers.tiny_encoders import TinyConvolution
-from helpers.tone_video import video
 from moca_avs.clip import Clip
 from moca_avs.methods.at_gdino_sam import AtGdinoSam
 from moca_avs.methods.bind import OwodBind, SamBind
