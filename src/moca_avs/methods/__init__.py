@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from moca_avs.errors import WeightsError
+from moca_avs.methods.config import BaselineConfig, MethodConfig, MocaConfig
 from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
     from moca_avs.methods.base import Method
-    from moca_avs.methods.config import MethodConfig
     from moca_avs.methods.factory import MethodParts
     from moca_avs.proposals.base import Proposer
 
@@ -24,13 +24,13 @@ class MethodEntry:
     Attributes:
         build: (config, parts) -> the method, ready to be called with a clip.
         description: one line.
-        config: class of its config; None: `MocaConfig`, if `kind` is "method", or `BaselineConfig`.
+        config: class of its config.
         kind: which part of a preset's ``config.json`` it reads.
     """
 
     build: Callable[[Any, MethodParts], Method]
     description: str = ""
-    config: type[MethodConfig] | None = None
+    config: type[MethodConfig] = MocaConfig
     kind: Literal["method", "baseline"] = "method"
 
 
@@ -43,7 +43,7 @@ def register_method(
     build: Callable[[Any, MethodParts], Method],
     description: str = "",
     *,
-    config: type[MethodConfig] | None = None,
+    config: type[MethodConfig] = MocaConfig,
     kind: Literal["method", "baseline"] = "method",
     replace: bool = False,
 ) -> None:
@@ -54,7 +54,7 @@ def register_method(
         build: (config, parts) -> the method; `parts` (`moca_avs.methods.factory.MethodParts`) builds the
             encoder, proposers and taggers when they are first asked for.
         description: one line.
-        config: a subclass of `MethodConfig` whose fields are the method's settings; None: `MocaConfig`.
+        config: a subclass of `MethodConfig` whose fields are the method's settings.
         kind: which part of a preset's ``config.json`` gives the config's values.
         replace: allow a name that is taken already.
 
@@ -137,11 +137,14 @@ def _builtin(method: str) -> Callable[[Any, MethodParts], Method]:
     return build
 
 
-for _name, _description, _kind in (
-    ("moca", "the paper's method: trained adapters, clustering, proposal matching", "method"),
-    ("frozen", "the same without adapters: nothing trained", "method"),
-    ("at-gdino-sam", "names the sound, finds what is named, cuts it out", "baseline"),
-    ("owod-bind", "boxes around anything, kept where they match the sound", "baseline"),
-    ("sam-bind", "masks of anything, kept where they match the sound", "baseline"),
+for _name, _description in (
+    ("moca", "the paper's method: trained adapters, clustering, proposal matching"),
+    ("frozen", "the same without adapters: nothing trained"),
 ):
-    register_method(_name, _builtin(_name), _description, kind=_kind)  # type: ignore[arg-type]
+    register_method(_name, _builtin(_name), _description)
+for _name, _description in (
+    ("at-gdino-sam", "names the sound, finds what is named, cuts it out"),
+    ("owod-bind", "boxes around anything, kept where they match the sound"),
+    ("sam-bind", "masks of anything, kept where they match the sound"),
+):
+    register_method(_name, _builtin(_name), _description, config=BaselineConfig, kind="baseline")

@@ -168,8 +168,7 @@ def _configure(
     entry: MethodEntry, configs: list[Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], MethodConfig]:
     """Encoder options and method config; later configs are stronger, the caller's settings strongest."""
-    default = MocaConfig if entry.kind == "method" else BaselineConfig
-    config_class = entry.config or default
+    config_class = entry.config
     own = {field.name for field in fields(config_class)}
     known = own | set(ENCODER_OPTIONS)
     values: dict[str, Any] = {}
@@ -178,7 +177,8 @@ def _configure(
         values |= {key: stored[key] for key in ENCODER_OPTIONS if key in stored}
         found = {**config.get("all", {}), **config.get(entry.kind, {})}
         # What a preset says to our own methods need not be a setting of a registered one.
-        values |= found if config_class is default else {k: v for k, v in found.items() if k in own}
+        ours = config_class in (MocaConfig, BaselineConfig)
+        values |= found if ours else {k: v for k, v in found.items() if k in own}
         values |= config.get("any", {})
     values |= settings
     unknown = sorted({*settings, *configs[-1].get("any", {})} - known)
