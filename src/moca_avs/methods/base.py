@@ -71,7 +71,8 @@ class ClipFrame:
     @property
     def image(self) -> np.ndarray:
         """uint8 [H, W, 3]."""
-        return self.clip.frames[self.index]
+        image: np.ndarray = self.clip.frames[self.index]
+        return image
 
     def window(self, seconds: float) -> tuple[np.ndarray, int]:
         """The sound centered on the frame, float32 [N], and its rate in Hz."""

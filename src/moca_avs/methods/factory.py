@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from moca_avs.encoders import ENCODERS, PRESET_CONFIGS, build_encoder
 from moca_avs.encoders.audio_tagging import Tagger
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from moca_avs.encoders.lite import LiteEncoder
     from moca_avs.methods import MethodEntry
 
+P = TypeVar("P")
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
@@ -257,7 +258,7 @@ class MethodParts:
         return TagClassifier(tagger, grounder, read_classes(config.classes))
 
 
-def _part(parts: Registry[Any], name: str) -> Any:
+def _part(parts: Registry[Callable[[MethodParts], P]], name: str) -> Callable[[MethodParts], P]:
     if name not in parts:
         raise UsageError(f"{parts.kind} must be one of {', '.join(parts)}, found {name!r}")
     return parts[name]
