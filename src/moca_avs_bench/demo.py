@@ -126,15 +126,14 @@ def unseen_media() -> Pool:
 
 def draw_sheet(videos: Sequence[tuple[JobSpec, SegmentOptions]], path: Path) -> Path:
     """One image: a row of frames with their masks for each video."""
-    from moca_avs.io.image import write_image
-    from moca_avs.io.visualize import contact_sheet
+    from moca_avs.io.image import contact_sheet, write_image
 
     return write_image(path, contact_sheet([list(_row(job, options)) for job, options in videos]))
 
 
 def _row(job: JobSpec, options: SegmentOptions) -> Iterator[tuple[np.ndarray, str]]:
     from moca_avs import Segmentation, read_clip
-    from moca_avs.io.visualize import overlay
+    from moca_avs.io.image import overlay
 
     clip = read_clip(job.source, options.fps, options.start, options.end)
     result = Segmentation.load(job.folder)

@@ -13,9 +13,8 @@ import fsspec
 import pytest
 
 from moca_avs.errors import MediaError, UsageError
-from moca_avs.inference import remote as stores
-from moca_avs.inference.inputs import JobSpec, find_inputs, plan
-from moca_avs.inference.remote import fetched, is_finished
+from moca_avs.inference import inputs as stores
+from moca_avs.inference.inputs import JobSpec, fetched, find_inputs, is_finished, plan
 
 
 @pytest.fixture
@@ -149,7 +148,7 @@ import sys, tempfile, time
 tempfile.tempdir = sys.argv[1]
 from pathlib import Path
 from moca_avs.inference.inputs import JobSpec
-from moca_avs.inference.remote import fetched
+from moca_avs.inference.inputs import fetched
 with fetched(JobSpec(Path("x"), Path("x"), upload="memory://x")):
     print("held", flush=True)
     time.sleep(600)

@@ -16,9 +16,8 @@ from moca_avs.errors import MediaError
 from moca_avs.io.audio import survey
 from moca_avs.io.audio_tracks import source_audio
 from moca_avs.io.frames import TOLERANCE, Planes, ToPlanes, native, shown_frames
-from moca_avs.io.image import read_image
+from moca_avs.io.image import PlaneStencil, read_image
 from moca_avs.io.open import open_media, video_stream
-from moca_avs.io.visualize import PlaneStencil
 from moca_avs.io.write_video import VideoTrack, mp4, usual_rate
 from moca_avs.utils.profiler import record
 

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from moca_avs.errors import MediaError
-from moca_avs.io.visualize import overlay, resized
+from moca_avs.io.image import overlay, resized
 from moca_avs.utils.files import unwritable_error
 from moca_avs.utils.profiler import record
 

@@ -14,7 +14,7 @@ import moca_avs
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import UsageError
-from moca_avs.io.visualize import resized
+from moca_avs.io.image import resized
 from moca_avs.methods.base import Method, versions
 from moca_avs.methods.config import BaselineConfig, MocaConfig
 from moca_avs.methods.factory import find_source
