@@ -43,7 +43,7 @@ def test_a_list_means_its_lines_without_comments(tmp_path, monkeypatch):
     for name in ("a.mp4", "b c.mp4", "videos/d.mov"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
-    Path("list.txt").write_text("# mine\na.mp4\n\n  b c.mp4  \nfilms\ngone.mp4\nmemory://x/e.mp4\n")
+    Path("list.txt").write_text("# mine\na.mp4\n\n  b c.mp4  \nvideos\ngone.mp4\nmemory://x/e.mp4\n")
     files, failed = find_inputs(["@list.txt"])
     assert [str(file) for file in files] == ["a.mp4", "b c.mp4", "videos/d.mov", "memory://x/e.mp4"]
     assert failed == [("gone.mp4", "there is no such file or folder")]

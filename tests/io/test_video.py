@@ -102,7 +102,7 @@ def test_any_size(tmp_path, height, width):
 
 def test_time_zero_is_where_the_file_begins(tmp_path):
     times = 5 + np.arange(20) / 10
-    path = make_video(tmp_path / "video.ts", gray_steps(20), times, sound=tone(2.0), sound_start=5.0)
+    path = make_video(tmp_path / "video.ts", gray_steps(20), times=times, sound=tone(2.0), sound_start=5.0)
     with av.open(str(path)) as container:
         assert container.start_time > 4_900_000
     clip = read_clip(path, fps="native")

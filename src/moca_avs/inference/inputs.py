@@ -12,12 +12,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from urllib.parse import unquote
 
 from moca_avs.errors import UsageError
-
-VIDEO_SUFFIXES = (
-    *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".gif", ".m1v", ".m2ts", ".m4v", ".mkv", ".mov"),
-    *(".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".rm", ".swf", ".ts", ".vob", ".webm", ".wmv"),
-)
-"""What counts as a video inside a folder. A file named outright is tried whatever it is called."""
+from moca_avs.io.open import VIDEO_SUFFIXES, is_visible_video
 
 InputSource = Path | str
 """A file here, or the URL of one elsewhere."""
@@ -173,8 +168,3 @@ def _videos_below(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.rglob("*") if is_visible_video(path.relative_to(folder)) and path.is_file()
     )
-
-
-def is_visible_video(path: PurePath) -> bool:
-    """Whether a path below a folder counts as one of the folder's videos."""
-    return path.suffix.lower() in VIDEO_SUFFIXES and not any(part.startswith(".") for part in path.parts)

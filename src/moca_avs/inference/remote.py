@@ -15,11 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from moca_avs.errors import MediaError, UsageError
-from moca_avs.inference.inputs import VIDEO_SUFFIXES, JobSpec, is_visible_video
+from moca_avs.io.open import VIDEO_SUFFIXES, is_visible_video
 from moca_avs.io.results import RESULT, is_complete
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+    from moca_avs.inference.inputs import JobSpec
 
 ENDING = b'"complete": true}'  # of a whole result.json
 PREFIX = "moca-avs-fetched-"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from moca_avs.io.silence import SilenceConfig
 from moca_avs.proposals import check_proposer
@@ -137,3 +137,13 @@ class BaselineConfig(MethodConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_proposer(self.proposals)
+
+
+PAPER: dict[str, dict[str, Any]] = {
+    "encoder": {"image_size": 224},
+    "method": {"masks": "clusters", "sounding": "best", "refine": "mpm", "match_iou": 0.5, "max_sources": 1},
+    "baseline": {"tag_threshold": 0.5, "objectness": 0.5, "bind_threshold": 0.7},
+}
+"""The paper's inference, by part as in a preset's ``config.json``: images of 224 px (section 4.2), the
+cluster that sounds, proposals that overlap it by IoU > .5 (section 3.1), the baselines' thresholds (4.2).
+``load(..., config="paper")`` and ``--config paper`` put it before a preset's own choices."""

@@ -7,10 +7,8 @@ files (the offline benchmark "stamps"), samples also carry their objects, tier a
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,165 +20,108 @@ from moca_avs.data.base import Sample
 from moca_avs.errors import DataError, MediaError, UsageError
 from moca_avs.io.audio import read_audio
 from moca_avs.io.image import read_image
+from moca_avs_bench.data.layout import LAYOUTS, Entry, find_root, read_entries
 from moca_avs_bench.stamps.manifest import heard_classes, read_manifest, scene_objects, swapped
 
 SECONDS = 5
 SHOWN_AT = 0.9375
-"""Where in its second each frame was taken, in seconds."""
-
-SPLITS = ("train", "val", "test")
+"""Where in its second each frame of a clip was taken, in seconds."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One row of a meta table.
-
-    Attributes:
-        name: of the clip, unique within its split.
-        category: class name, "" in MS3.
-        split: "train", "val" or "test".
-    """
-
-    name: str
-    category: str
-    split: str
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where one of the two sets keeps its files; all paths are relative to `folder`.
-
-    Attributes:
-        folder: inside the download.
-        table: the meta table.
-        official: number of clips per split.
-        frame: (entry, i from 1) -> path.
-        mask: (entry, i from 1) -> path.
-        sound: entry -> path.
-        first_only: whether training clips have a mask for their first frame only.
-    """
-
-    folder: str
-    table: str
-    official: dict[str, int]
-    frame: Callable[[Entry, int], str]
-    mask: Callable[[Entry, int], str]
-    sound: Callable[[Entry], str]
-    first_only: bool
-
-    def annotated(self, split: str) -> range:
-        """Numbers (from 1) of the frames that have masks."""
-        return range(1, 2 if self.first_only and split == "train" else SECONDS + 1)
-
-
-LAYOUTS: dict[str, Layout] = {
-    "s4": Layout(
-        folder="Single-source",
-        table="s4_meta_data.csv",
-        official={"train": 3452, "val": 740, "test": 740},
-        frame=lambda e, i: f"s4_data/visual_frames/{e.split}/{e.category}/{e.name}/{e.name}_{i}.png",
-        mask=lambda e, i: f"s4_data/gt_masks/{e.split}/{e.category}/{e.name}/{e.name}_{i}.png",
-        sound=lambda e: f"s4_data/audio_wav/{e.split}/{e.category}/{e.name}.wav",
-        first_only=True,
-    ),
-    "ms3": Layout(
-        folder="Multi-sources",
-        table="ms3_meta_data.csv",
-        official={"train": 296, "val": 64, "test": 64},
-        frame=lambda e, i: f"ms3_data/visual_frames/{e.name}/{e.name}.mp4_{i}.png",
-        mask=lambda e, i: f"ms3_data/gt_masks/{e.split}/{e.name}/{e.name}_{i}.png",
-        sound=lambda e: f"ms3_data/audio_wav/{e.split}/{e.name}.wav",
-        first_only=False,
-    ),
-}
-
-
-def find_root(name: str, root: str | Path) -> Path:
-    """The folder that holds a set's table: `root` itself, or the official folder inside it.
-
-    Raises:
-        UsageError: for an unknown set.
-        DataError: where the table is in neither place.
-    """
-    if name not in LAYOUTS:
-        raise UsageError(f"dataset must be one of {', '.join(LAYOUTS)}, found {name!r}")
-    layout = LAYOUTS[name]
-    for place in (Path(root) / layout.folder, Path(root)):
-        if (place / layout.table).is_file():
-            return place
-    raise DataError(
-        f"no {layout.table} in {root} or {Path(root) / layout.folder}; expected AVSBench's {name.upper()} "
-        "there. Ask its authors for the data, or use the offline benchmark (`moca data stamps`)"
-    )
-
-
-def read_entries(name: str, base: Path) -> list[Entry]:
-    """All rows of a set's table: the first column is the name; `category` and `split` go by their headings.
-
-    Raises:
-        DataError: on a table without these columns or with an unknown split.
-    """
-    path = base / LAYOUTS[name].table
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    wanted = {"split", "category"} if name == "s4" else {"split"}
-    if not rows or not wanted <= set(rows[0]):
-        raise DataError(
-            f"{path} must have rows and the columns {', '.join(sorted(wanted))}; get the file again"
-        )
-    entries = [Entry(next(iter(row.values())), row.get("category") or "", row["split"]) for row in rows]
-    strange = sorted({entry.split for entry in entries} - set(SPLITS))
-    if strange:
-        raise DataError(f"{path} names the splits {', '.join(strange)}; expected {', '.join(SPLITS)}")
-    return entries
-
-
-def expected_files(name: str, base: Path) -> Iterator[tuple[str, list[str]]]:
-    """For each clip its split and all files it should have, relative to `base`."""
-    layout = LAYOUTS[name]
-    for entry in read_entries(name, base):
-        frames = [layout.frame(entry, i) for i in range(1, SECONDS + 1)]
-        masks = [layout.mask(entry, i) for i in layout.annotated(entry.split)]
-        yield entry.split, [*frames, *masks, layout.sound(entry)]
-
-
-class AVSBenchSet:
-    """One split of S4 or MS3 (an `EvaluationSet`).
+class TableSet:
+    """One split of a dataset; with `load` an `EvaluationSet`. Subclasses read the truth.
 
     Args:
-        name: "s4" or "ms3".
+        name: a key of `LAYOUTS`.
         root: the download, or its folder of this set.
-        split: "train", "val" or "test"; of S4's training clips only the first frame is given.
+        split: "train", "val" or "test".
         tier: "A", "B" or "C" of the offline benchmark; None takes all.
 
     Raises:
-        DataError: where the table is missing, or has no clip of this split and tier.
+        UsageError: for a set that isn't one of this class.
+        DataError: where the table is missing or damaged, or has no entry of this split and tier.
     """
 
+    names: tuple[str, ...] = ()
+
     def __init__(self, name: str, root: str | Path, split: str = "test", tier: str | None = None) -> None:
+        self.check(name)
         self.name, self.split, self.tier = name, split, tier
-        self.base = find_root(name, root)
-        self.layout = LAYOUTS[name]
-        self._manifest = read_manifest(self.base, split)
-        entries = [entry for entry in read_entries(name, self.base) if entry.split == split]
-        if tier is not None:
-            entries = [e for e in entries if self._manifest.get(e.name, {}).get("tier") == tier]
-        self._entries = {entry.name: entry for entry in entries}
-        if not entries:
+        self.layout, self.base = LAYOUTS[name], find_root(name, root)
+        self._title, thing = (name, "image") if self.layout.images else (f"{name} {split}", "clip")
+        self._missing = f"{self._title} has no {thing}"
+        self.manifest = read_manifest(self.layout.manifest(self.base), split)
+        self.entries = {
+            entry.id: entry
+            for entry in read_entries(name, self.base)
+            if entry.split == split
+            and (tier is None or self.manifest.get(entry.name, {}).get("tier") == tier)
+        }
+        if not self.entries:
+            what = thing if self.layout.images else f"clip of split {split!r}"
             of_tier = f" of tier {tier}" if tier is not None else ""
-            raise DataError(f"{self.base / self.layout.table} lists no clip of split {split!r}{of_tier}")
+            raise DataError(f"{self.base / self.layout.table} lists no {what}{of_tier}")
+
+    @classmethod
+    def check(cls, name: str) -> None:
+        """Raises UsageError for a set that isn't one of this class."""
+        if name not in cls.names:
+            raise UsageError(f"dataset must be one of {', '.join(cls.names)}, found {name!r}")
 
     @property
     def ids(self) -> list[str]:
-        """Names of the clips, in the table's order."""
-        return list(self._entries)
+        """The clips or images, in the table's order."""
+        return list(self.entries)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def categories(self) -> dict[str, str]:
-        """Name -> class(es) heard, joined by "+"; "" where MS3 doesn't say."""
-        return {name: self._category(entry) for name, entry in self._entries.items()}
+        """Id -> class(es) heard, joined by "+"; "" where the dataset doesn't say."""
+        return {name: self._category(entry) for name, entry in self.entries.items()}
+
+    def _category(self, entry: Entry) -> str:
+        line = self.manifest.get(entry.name)
+        return entry.category if line is None else heard_classes(line)
+
+    def _entry(self, sample_id: str) -> Entry:
+        if sample_id not in self.entries:
+            raise UsageError(f"{self._missing} {sample_id!r}")
+        return self.entries[sample_id]
+
+    def _read(self, reader: Callable[[Path], Any], path: str) -> Any:
+        """A file of this set, or a DataError that names it."""
+        try:
+            return reader(self.base / path)
+        except MediaError as error:
+            raise DataError(f"{self._title}: {error}") from error
+
+    def _clip(self, frames: np.ndarray, audio_path: str) -> Clip:
+        """Frames of a clip, taken at 0.9375 s of each second, with the sound of their seconds."""
+        sound, rate = self._read(read_audio, audio_path)
+        seconds = np.arange(len(frames), dtype=np.float64)
+        return Clip(
+            frames, seconds + SHOWN_AT, sound, rate, str(self.base / audio_path), sound_times=seconds + 0.5
+        )
+
+    def _sample(self, entry: Entry, frames: np.ndarray, masks: np.ndarray, **more: Any) -> Sample:
+        """A clip with its truth, and what the offline benchmark's manifest says of it."""
+        clip = self._clip(frames, self.layout.path(self.layout.audio, entry))
+        category, line = self._category(entry), self.manifest.get(entry.name)
+        if line is None:
+            return Sample(entry.id, clip, masks, category, entry.video, **more)
+        objects = scene_objects(line, len(masks), lambda path: self._read(read_image, path))
+        swap = swapped(line, lambda path: self._clip(frames, path), objects)
+        return Sample(entry.id, clip, masks, category, line["cluster"], line["tier"], objects, swap, **more)
+
+
+class AVSBenchSet(TableSet):
+    """One split of S4 or MS3 (an `EvaluationSet`); see `layout.TableSet`.
+
+    Of S4's training clips only the first frame is given.
+    """
+
+    names = ("s4", "ms3")
 
     def load(self, sample_id: str) -> Sample:
         """Read one clip.
@@ -189,40 +130,11 @@ class AVSBenchSet:
             UsageError: for a name that isn't in the split.
             DataError: naming a file that is missing, broken, or of another size than its frame.
         """
-        if sample_id not in self._entries:
-            raise UsageError(f"{self.name} {self.split} has no clip {sample_id!r}")
-        entry = self._entries[sample_id]
-        numbers = self.layout.annotated(self.split)
-        frames = np.stack([self._read(read_image, self.layout.frame(entry, i)) for i in numbers])
-        masks = np.stack([self._mask(self.layout.mask(entry, i), frames.shape[1:3]) for i in numbers])
-        clip = self._clip(frames, self.layout.sound(entry))
-        line = self._manifest.get(sample_id)
-        if line is None:
-            return Sample(sample_id, clip, masks, entry.category, sample_id)
-        objects = scene_objects(line, len(numbers), lambda path: self._read(read_image, path))
-        return Sample(
-            sample_id,
-            clip,
-            masks,
-            self._category(entry),
-            line["cluster"],
-            line["tier"],
-            objects,
-            swapped(line, lambda path: self._clip(frames, path), objects),
-        )
-
-    def _category(self, entry: Entry) -> str:
-        line = self._manifest.get(entry.name)
-        if line is None:
-            return entry.category
-        return heard_classes(line)
-
-    def _clip(self, frames: np.ndarray, sound_path: str) -> Clip:
-        sound, rate = self._read(read_audio, sound_path)
-        seconds = np.arange(len(frames), dtype=np.float64)
-        return Clip(
-            frames, seconds + SHOWN_AT, sound, rate, str(self.base / sound_path), sound_times=seconds + 0.5
-        )
+        entry, layout = self._entry(sample_id), self.layout
+        numbers = layout.annotated(entry)
+        frames = np.stack([self._read(read_image, layout.path(layout.frame, entry, i)) for i in numbers])
+        masks = np.stack([self._mask(layout.path(layout.mask, entry, i), frames.shape[1:3]) for i in numbers])
+        return self._sample(entry, frames, masks)
 
     def _mask(self, path: str, shape: tuple[int, ...]) -> np.ndarray:
         gray = self._read(read_image, path) @ np.array([0.299, 0.587, 0.114])
@@ -232,13 +144,6 @@ class AVSBenchSet:
                 "a mask must have its frame's size: get both again"
             )
         return gray > 127
-
-    def _read(self, reader: Callable[[Path], Any], path: str) -> Any:
-        """A file of this set, or a DataError that names it."""
-        try:
-            return reader(self.base / path)
-        except MediaError as error:
-            raise DataError(f"{self.name} {self.split}: {error}") from error
 
 
 class AVSBenchTraining:
@@ -251,16 +156,17 @@ class AVSBenchTraining:
         window: seconds of sound around the middle of each frame's second.
 
     Raises:
+        UsageError: for another set.
         DataError: where the table is missing or has no clip of this split.
     """
 
     def __init__(self, name: str, root: str | Path, split: str = "train", window: float = 2.0) -> None:
-        self.base = find_root(name, root)
-        self.layout, self.window = LAYOUTS[name], window
+        AVSBenchSet.check(name)
+        self.base, self.layout, self.window = find_root(name, root), LAYOUTS[name], window
         self._entries = [entry for entry in read_entries(name, self.base) if entry.split == split]
         if not self._entries:
             raise DataError(f"{self.base / self.layout.table} lists no clip of split {split!r}")
-        self._sound = lru_cache(maxsize=64)(self._read_sound)
+        self._sound = lru_cache(maxsize=64)(lambda path: self._read(read_audio, path))
 
     def __len__(self) -> int:
         return len(self._entries) * SECONDS
@@ -268,16 +174,13 @@ class AVSBenchTraining:
     def frame(self, index: int) -> np.ndarray:
         """Frame `index`: uint8 [H, W, 3]. Raises DataError naming a missing or broken file."""
         entry, second = self._place(index)
-        path = self.base / self.layout.frame(entry, second + 1)
-        try:
-            return read_image(path)
-        except MediaError as error:
-            raise DataError(str(error)) from error
+        image: np.ndarray = self._read(read_image, self.layout.path(self.layout.frame, entry, second + 1))
+        return image
 
     def sound(self, index: int) -> tuple[np.ndarray, int]:
         """(float32 [N], Hz): `window` seconds around the middle of the frame's second, cut at the ends."""
         entry, second = self._place(index)
-        sound, rate = self._sound(entry)
+        sound, rate = self._sound(self.layout.path(self.layout.audio, entry))
         start, stop = (round((second + 0.5 + side * self.window / 2) * rate) for side in (-1, 1))
         return sound[max(start, 0) : stop], rate
 
@@ -287,10 +190,10 @@ class AVSBenchTraining:
 
     def fingerprint(self) -> str:
         """SHA-256 over window, names and sizes of all files that are read."""
-        digest = hashlib.sha256(f"{self.window}".encode())
+        digest, layout = hashlib.sha256(f"{self.window}".encode()), self.layout
         for entry in self._entries:
-            paths = [self.layout.frame(entry, i + 1) for i in range(SECONDS)] + [self.layout.sound(entry)]
-            for path in paths:
+            frames = [layout.path(layout.frame, entry, i) for i in layout.numbers(entry)]
+            for path in (*frames, layout.path(layout.audio, entry)):
                 file = self.base / path
                 digest.update(f"{path}:{file.stat().st_size if file.is_file() else -1}\n".encode())
         return digest.hexdigest()
@@ -300,8 +203,8 @@ class AVSBenchTraining:
             raise IndexError(f"frame {index} of {len(self)}")
         return self._entries[index // SECONDS], index % SECONDS
 
-    def _read_sound(self, entry: Entry) -> tuple[np.ndarray, int]:
+    def _read(self, reader: Callable[[Path], Any], path: str) -> Any:
         try:
-            return read_audio(self.base / self.layout.sound(entry))
+            return reader(self.base / path)
         except MediaError as error:
             raise DataError(str(error)) from error

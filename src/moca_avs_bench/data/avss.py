@@ -8,114 +8,21 @@ labels), as the public script evaluates them; the offline benchmark "stamps" kee
 
 from __future__ import annotations
 
-import csv
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from moca_avs.clip import Clip
 from moca_avs.data.base import Sample
-from moca_avs.errors import DataError, MediaError, UsageError
-from moca_avs.io.audio import read_audio
+from moca_avs.errors import DataError
 from moca_avs.io.image import read_image, read_indices
-from moca_avs_bench.data.avsbench import SHOWN_AT, SPLITS
-from moca_avs_bench.data.transforms import SIDE, resize_square, resize_square_labels
-from moca_avs_bench.stamps.manifest import Line, heard_classes, read_manifest, scene_objects, swapped
+from moca_avs_bench.data.avsbench import TableSet
+from moca_avs_bench.data.layout import Entry
 
-FOLDER, TABLE, CLASSES = "AVSBench-semantic", "metadata.csv", "label2idx.json"
-SECONDS = {"v1s": 5, "v1m": 5, "v2": 10}
-OFFICIAL = {
-    "v1s": {"train": 3452, "val": 740, "test": 740},
-    "v1m": {"train": 296, "val": 64, "test": 64},
-    "v2": {"train": 4750, "val": 500, "test": 750},
-}
-"""Clips of the official release: 8,498 / 1,304 / 1,554 in all."""
-
-_COLUMNS = ("vid", "uid", "a_obj", "split", "label")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of ``metadata.csv``.
-
-    Attributes:
-        id: `uid`, or ``<label>/<uid>`` where two rows of a split share it.
-        video: the video it was cut from.
-        uid: its folder's name.
-        heard: names of what is heard, joined by "_" (as the names themselves may be).
-        split: "train", "val" or "test".
-        label: "v1s", "v1m" or "v2".
-    """
-
-    id: str
-    video: str
-    uid: str
-    heard: str
-    split: str
-    label: str
-
-    @property
-    def folder(self) -> str:
-        """Inside the dataset."""
-        return f"{self.label}/{self.uid}"
-
-    @property
-    def frames(self) -> range:
-        """Numbers (from 0) of all its frames."""
-        return range(SECONDS[self.label])
-
-    @property
-    def labeled(self) -> range:
-        """Numbers (from 0) of the frames that have labels."""
-        return range(1) if self.label == "v1s" and self.split == "train" else self.frames
-
-
-def find_root(root: str | Path) -> Path:
-    """The folder that holds ``metadata.csv``: `root` itself, or ``AVSBench-semantic`` inside it.
-
-    Raises:
-        DataError: where the table is in neither place.
-    """
-    for place in (Path(root) / FOLDER, Path(root)):
-        if (place / TABLE).is_file():
-            return place
-    raise DataError(
-        f"no {TABLE} in {root} or {Path(root) / FOLDER}; expected AVSBench-semantic there. Ask its authors "
-        "for the data, or use the offline benchmark (`moca data stamps`)"
-    )
-
-
-def read_entries(base: Path) -> list[Entry]:
-    """All rows of the table.
-
-    Raises:
-        DataError: on missing columns, an unknown split or label, or a row that is there twice.
-    """
-    path = base / TABLE
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not set(_COLUMNS) <= set(rows[0]):
-        raise DataError(f"{path} must have rows and the columns {', '.join(_COLUMNS)}; get the file again")
-    for column, known in (("split", SPLITS), ("label", tuple(SECONDS))):
-        strange = sorted({str(row[column]) for row in rows} - set(known))
-        if strange:
-            raise DataError(f"{path} has {column}s named {', '.join(strange)}; expected {', '.join(known)}")
-    times = Counter((row["split"], row["uid"]) for row in rows)
-    entries = [
-        Entry(
-            row["uid"] if times[row["split"], row["uid"]] == 1 else f"{row['label']}/{row['uid']}",
-            *(row[column] for column in _COLUMNS),
-        )
-        for row in rows
-    ]
-    if len({(entry.split, entry.id) for entry in entries}) < len(entries):
-        raise DataError(f"{path} has a clip twice (same uid and label); get the file again")
-    return entries
+SIDE = 224
+"""Pixels per side at which AVSS and the localization sets are evaluated (aspect squashed)."""
+CLASSES = "label2idx.json"
 
 
 def read_classes(base: Path) -> tuple[str, ...]:
@@ -135,20 +42,12 @@ def read_classes(base: Path) -> tuple[str, ...]:
     return tuple(sorted(indices, key=lambda name: int(indices[name])))
 
 
-def expected_files(base: Path) -> Iterator[tuple[str, list[str]]]:
-    """For each clip its group ("test v2") and all files it should have, relative to `base`."""
-    for entry in read_entries(base):
-        frames = [f"{entry.folder}/frames/{i}.jpg" for i in entry.frames]
-        labels = [f"{entry.folder}/labels_semantic/{i}.png" for i in entry.labeled]
-        yield f"{entry.split} {entry.label}", [*frames, *labels, f"{entry.folder}/audio.wav"]
-
-
-class AVSSSet:
-    """One split of AVSS (an `EvaluationSet`).
+class AVSSSet(TableSet):
+    """One split of AVSS (an `EvaluationSet`); of v1s training clips only the first frame is given.
 
     Args:
         root: the download, or its folder of this set.
-        split: "train", "val" or "test"; of v1s training clips only the first frame is given.
+        split: "train", "val" or "test".
         tier: "A", "B" or "C" of the offline benchmark; None takes all.
 
     Attributes:
@@ -160,32 +59,12 @@ class AVSSSet:
         DataError: where a table is missing or damaged, or has no clip of this split and tier.
     """
 
-    name, kind = "avss", "semantic"
+    names, kind = ("avss",), "semantic"
 
     def __init__(self, root: str | Path, split: str = "test", tier: str | None = None) -> None:
-        self.split, self.tier, self.base = split, tier, find_root(root)
+        super().__init__("avss", root, split, tier)
         self.classes, self.class_table = read_classes(self.base), self.base / CLASSES
-        self._manifest = read_manifest(self.base, split)
-        self.side = None if self._manifest else SIDE
-        entries = [entry for entry in read_entries(self.base) if entry.split == split]
-        if tier is not None:
-            entries = [entry for entry in entries if self._line(entry).get("tier") == tier]
-        self._entries = {entry.id: entry for entry in entries}
-        if not entries:
-            of_tier = f" of tier {tier}" if tier is not None else ""
-            raise DataError(f"{self.base / TABLE} lists no clip of split {split!r}{of_tier}")
-
-    @property
-    def ids(self) -> list[str]:
-        """The clips, in the table's order."""
-        return list(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def categories(self) -> dict[str, str]:
-        """Id -> class(es) heard, joined by "+"."""
-        return {name: self._category(entry) for name, entry in self._entries.items()}
+        self.side = None if self.manifest else SIDE
 
     def load(self, sample_id: str) -> Sample:
         """Read one clip: frames at (i + 0.9375) s, each with the sound of its second.
@@ -194,41 +73,24 @@ class AVSSSet:
             UsageError: for a name that isn't in the split.
             DataError: naming a file that is missing, broken, of another size, or with an unknown class.
         """
-        if sample_id not in self._entries:
-            raise UsageError(f"avss {self.split} has no clip {sample_id!r}")
-        entry = self._entries[sample_id]
-        frames, labels = zip(*(self._pair(entry, i) for i in entry.labeled), strict=True)
-        images, truth = self._stacked(entry, frames), np.stack(labels)
-        clip = self._clip(images, f"{entry.folder}/audio.wav")
-        line = self._line(entry)
-        common: dict[str, Any] = {"labels": truth, "classes": self.classes}
-        if not line:
-            return Sample(sample_id, clip, truth > 0, self._category(entry), entry.video, **common)
-        objects = scene_objects(line, len(truth), lambda path: self._read(read_image, path))
-        swap = swapped(line, lambda path: self._clip(images, path), objects)
-        return Sample(
-            sample_id,
-            clip,
-            truth > 0,
-            self._category(entry),
-            line["cluster"],
-            line["tier"],
-            objects,
-            swap,
-            **common,
-        )
-
-    def _line(self, entry: Entry) -> Line:
-        return self._manifest.get(entry.uid, {})
+        entry = self._entry(sample_id)
+        pairs = [self._pair(entry, i) for i in self.layout.annotated(entry)]
+        sizes = sorted({frame.shape[:2] for frame, _ in pairs})
+        if len(sizes) > 1:
+            folder = f"{entry.label}/{entry.name}"
+            raise DataError(f"the frames of {self.base / folder} have several sizes: {sizes}")
+        frames, labels = (np.stack(images) for images in zip(*pairs, strict=True))
+        return self._sample(entry, frames, labels > 0, labels=labels, classes=self.classes)
 
     def _category(self, entry: Entry) -> str:
-        line = self._line(entry)
-        return heard_classes(line) if line else "+".join(split_names(entry.heard, self.classes))
+        if entry.name in self.manifest:
+            return super()._category(entry)
+        return "+".join(split_names(entry.category, self.classes))
 
     def _pair(self, entry: Entry, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Frame and labels, squashed."""
-        path = f"{entry.folder}/labels_semantic/{index}.png"
-        frame = self._read(read_image, f"{entry.folder}/frames/{index}.jpg")
+        path = self.layout.path(self.layout.mask, entry, index)
+        frame = self._read(read_image, self.layout.path(self.layout.frame, entry, index))
         labels = self._read(read_indices, path)
         if labels.shape != frame.shape[:2]:
             raise DataError(
@@ -241,27 +103,23 @@ class AVSSSet:
             )
         if self.side is None:
             return frame, labels
-        return resize_square(frame, self.side), resize_square_labels(labels, self.side)
+        return resize_square(frame, self.side), resize_square(labels, self.side)
 
-    def _stacked(self, entry: Entry, frames: tuple[np.ndarray, ...]) -> np.ndarray:
-        sizes = sorted({frame.shape[:2] for frame in frames})
-        if len(sizes) > 1:
-            raise DataError(f"the frames of {self.base / entry.folder} have several sizes: {sizes}")
-        return np.stack(frames)
 
-    def _clip(self, frames: np.ndarray, sound_path: str) -> Clip:
-        sound, rate = self._read(read_audio, sound_path)
-        seconds = np.arange(len(frames), dtype=np.float64)
-        return Clip(
-            frames, seconds + SHOWN_AT, sound, rate, str(self.base / sound_path), sound_times=seconds + 0.5
-        )
+def resize_square(image: np.ndarray, side: int) -> np.ndarray:
+    """An image of any size squashed to a square: a frame bilinearly, labels each by the nearest.
 
-    def _read(self, reader: Callable[[Path], Any], path: str) -> Any:
-        """A file of this set, or a DataError that names it."""
-        try:
-            return reader(self.base / path)
-        except MediaError as error:
-            raise DataError(f"avss {self.split}: {error}") from error
+    Args:
+        image: uint8 [H, W, 3], or labels uint8 [H, W].
+        side: in pixels.
+
+    Returns:
+        uint8 [side, side, 3] or [side, side].
+    """
+    if image.shape[:2] == (side, side):
+        return image
+    how = Image.Resampling.BILINEAR if image.ndim == 3 else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(image).resize((side, side), how))
 
 
 def split_names(joined: str, classes: tuple[str, ...]) -> list[str]:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from moca_avs.errors import UsageError
-from moca_avs_bench.data import avsbench, avss, vggsound
-from moca_avs_bench.data import localization_sets as localization
-from moca_avs_bench.data.avsbench import SPLITS
-
-Expected = Iterable[tuple[str, list[str]]]
-"""(group, the files it should have) of each clip; a group is a split, or "split label" in AVSS."""
+from moca_avs_bench.data.avss import read_classes
+from moca_avs_bench.data.layout import LAYOUTS, expected_files, find_root
 
 SHOWN = 10
 """Missing files that a printed report names."""
@@ -73,55 +68,16 @@ def check(name: str, root: str | Path) -> DatasetReport:
         UsageError: for an unknown name.
         DataError: where the table itself is missing or damaged.
     """
-    checks: dict[str, Callable[[str, str | Path], DatasetReport]] = {
-        **dict.fromkeys(avsbench.LAYOUTS, _avsbench),
-        "avss": _avss,
-        "vggsound": _vggsound,
-        **dict.fromkeys(localization.FOLDERS, _localization),
-    }
-    if name not in checks:
-        raise UsageError(f"dataset must be one of {', '.join(checks)}, found {name!r}")
-    return checks[name](name, root)
-
-
-def _avsbench(name: str, root: str | Path) -> DatasetReport:
-    base, layout = avsbench.find_root(name, root), avsbench.LAYOUTS[name]
-    listed, complete, missing = _counted(base, avsbench.expected_files(name, base), layout.official)
-    composite = (base / "manifest").is_dir()
-    return DatasetReport(name, base, listed, complete, layout.official, missing, composite)
-
-
-def _avss(name: str, root: str | Path) -> DatasetReport:
-    base = avss.find_root(root)
-    known = {f"{split} {label}": avss.OFFICIAL[label][split] for split in SPLITS for label in avss.SECONDS}
-    listed, complete, missing = _counted(base, avss.expected_files(base), known)
-    note = f"71 classes, here {len(avss.read_classes(base))}"
-    composite = (base / "manifest").is_dir()
-    return DatasetReport(name, base, listed, complete, known, missing, composite, note)
-
-
-def _localization(name: str, root: str | Path) -> DatasetReport:
-    base, known = localization.find_root(name, root), {"test": localization.OFFICIAL[name]}
-    listed, complete, missing = _counted(base, localization.expected_files(name, base), known)
-    composite = localization.is_composite(base)
-    return DatasetReport(name, base, listed, complete, known, missing, composite)
-
-
-def _vggsound(name: str, root: str | Path) -> DatasetReport:
-    base = vggsound.find_root(root)
-    listed, complete, missing = _counted(base, vggsound.expected_files(base), vggsound.SPLITS)
-    return DatasetReport(name, base, listed, complete, {}, missing, note=vggsound.OFFICIAL)
-
-
-def _counted(
-    base: Path, expected: Expected, groups: Iterable[str]
-) -> tuple[dict[str, int], dict[str, int], tuple[str, ...]]:
-    """Clips listed and complete per group, and the files that are missing."""
-    listed, complete = dict.fromkeys(groups, 0), dict.fromkeys(groups, 0)
+    if name not in LAYOUTS:
+        raise UsageError(f"dataset must be one of {', '.join(LAYOUTS)}, found {name!r}")
+    layout, base = LAYOUTS[name], find_root(name, root)
+    listed, complete = dict.fromkeys(layout.groups, 0), dict.fromkeys(layout.groups, 0)
     missing: list[str] = []
-    for group, files in expected:
+    for group, files in expected_files(name, base):
         lacks = [path for path in files if not (base / path).is_file()]
         missing += lacks
         listed[group] += 1
         complete[group] += not lacks
-    return listed, complete, tuple(missing)
+    note = f"{layout.note}, here {len(read_classes(base))}" if name == "avss" else layout.note
+    composite = layout.is_composite(base)
+    return DatasetReport(name, base, listed, complete, layout.official, tuple(missing), composite, note)

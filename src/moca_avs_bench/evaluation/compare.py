@@ -80,14 +80,12 @@ def compare(a: Files, b: Files, row_a: str = "method", row_b: str = "method") ->
     same_a, same_b = ({key: header[key] for key in SHARED} for header in (header_a, header_b))
     check_same(same_a, same_b, "the two evaluations can't be paired")
     sums: dict[tuple[str, str], tuple[Sums, Sums]] = defaultdict(lambda: (Sums(), Sums()))
-    scoring, samples = SCORERS[header_a["kind"]], 0
+    scorer, samples = SCORERS[header_a["kind"]], 0
     for one, other in _pairs(records_a, records_b):
         if row_a not in one.get("rows", ()) or row_b not in other.get("rows", ()):
             continue
         samples += 1
-        left, right = (
-            scoring.columns(*pair, header_a["protocol"]) for pair in ((one, row_a), (other, row_b))
-        )
+        left, right = (scorer.columns(*pair, header_a["protocol"]) for pair in ((one, row_a), (other, row_b)))
         for tier in {one["tier"], "all"} - {""}:
             for metric in left.keys() & right.keys():
                 sums[tier, metric][0].add(one["cluster"], left[metric])
@@ -102,22 +100,22 @@ def compare(a: Files, b: Files, row_a: str = "method", row_b: str = "method") ->
         b=_title(header_b, row_b),
         samples=samples,
         left_out=header_a["size"] - samples,
-        tiers=_intervals(sums, header_a["seed"], scoring),
+        tiers=_intervals(sums, header_a["seed"], scorer),
     )
 
 
 def _intervals(
-    sums: dict[tuple[str, str], tuple[Sums, Sums]], seed: int, scoring: Scorer
+    sums: dict[tuple[str, str], tuple[Sums, Sums]], seed: int, scorer: Scorer
 ) -> dict[str, dict[str, Interval]]:
     tiers = [*sorted({tier for tier, _ in sums} - {"all"}), "all"]
     found = {
         (tier, metric): difference_interval(
-            a.array(), b.array(), statistic=scoring.statistic(metric), seed=seed
+            a.array(), b.array(), statistic=scorer.statistic(metric), seed=seed
         )
         for (tier, metric), (a, b) in sums.items()
     }
     return {
-        tier: {m: found[tier, m] for m in scoring.metrics if (tier, m) in found and found[tier, m].n}
+        tier: {m: found[tier, m] for m in scorer.metrics if (tier, m) in found and found[tier, m].n}
         for tier in tiers
     }
 

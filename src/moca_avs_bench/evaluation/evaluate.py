@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from typing import Any
 from moca_avs.clip import Clip
 from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import DataError, MediaError, UsageError
+from moca_avs.methods import load
 from moca_avs.utils.files import atomic_write
+from moca_avs_bench.data import open_evaluation_set
 from moca_avs_bench.evaluation.controls import (
     CONTROLS,
     Foreground,
@@ -43,9 +45,11 @@ Predict = Callable[[Sample, Clip | None], Iterator[tuple[str, Prediction]]]
 
 
 def evaluate(
-    method: SegmentFunction,
-    dataset: EvaluationSet,
+    method: SegmentFunction | str,
+    dataset: EvaluationSet | str,
     *,
+    root: str | Path = "stamps",
+    split: str = "test",
     controls: tuple[str, ...] = CONTROLS,
     foreground: Foreground | None = None,
     protocol: str | None = None,
@@ -59,12 +63,15 @@ def evaluate(
     """Score a method on a split, beside its controls and nulls.
 
     Args:
-        method: ``Clip -> Segmentation``; its ``settings`` go into the report.
-        dataset: the split; loaded one sample at a time.
+        method: ``Clip -> Segmentation``; its ``settings`` go into the report. A name (a preset, a run folder)
+            stands for `moca_avs.load` of it.
+        dataset: the split, loaded one sample at a time; a name stands for `open_evaluation_set` of it.
+        root: where a data set given by name lies; "stamps" is the offline benchmark.
+        split: of a data set given by name.
         controls: "wrong_sound" feeds everything the sound of a clip of another class, "wrong_adapters" only
             the adapters (left out for methods that don't take ``adapter_clip``).
         foreground: proposer for the audio-blind foreground row, ``frame -> bool [P, H, W]``; None: no row.
-        protocol: one of the kind's (`scoring.SCORINGS`); None: "avsbench", AVSS "real", localization "lvs".
+        protocol: one of the kind's (`scorers.SCORERS`); None: "avsbench", AVSS "real", localization "lvs".
         f_from: whether F sweeps over the mask as {0, 1} or over the heat map.
         jsonl: where the per-sample lines go; None keeps no file.
         resume: go on with an existing file of the same evaluation.
@@ -79,6 +86,10 @@ def evaluate(
         UsageError: on options that make no sense, a file that exists (without `resume`), or one of another
             evaluation.
     """
+    if isinstance(method, str):
+        method = load(method)
+    if isinstance(dataset, str):
+        dataset = open_evaluation_set(dataset, root, split)
     unknown = set(controls) - set(CONTROLS)
     if unknown:
         raise UsageError(f"no control named {', '.join(sorted(unknown))}; choose from {', '.join(CONTROLS)}")
@@ -136,12 +147,14 @@ def _evaluate_all(
     resume: bool,
     progress: bool,
 ) -> Report:
+    from tqdm import tqdm
+
     with _records_file(jsonl) as path:
         done = _begin(path, header, resume)
         first, step = header["shard"]
         todo = [i for i in range(first - 1, header["size"], step) if i not in done]
         with path.open("a", encoding="utf-8") as lines:
-            for index in _bar(todo, progress):
+            for index in tqdm(todo, desc="evaluating", unit="clip", disable=not progress):
                 record = _record(predict, dataset, partners, index, header["f_from"])
                 lines.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
                 lines.flush()
@@ -156,7 +169,7 @@ def _record(
     f_from: FSource,
 ) -> Record:
     """One sample's line; a sample that can't be read becomes a line that says so."""
-    scoring, sample_id = scorer_of(dataset), dataset.ids[index]
+    scorer, sample_id = scorer_of(dataset), dataset.ids[index]
     record: Record = {"index": index, "id": sample_id}
     try:
         sample = dataset.load(sample_id)
@@ -172,7 +185,7 @@ def _record(
             record["missing"] = list(sample.missing)
         wrong = None if partners is None else _wrong_sound(dataset, sample, partners, record)
         record["rows"] = {
-            name: score(scoring, prediction, sample, f_from) for name, prediction in predict(sample, wrong)
+            name: score(scorer, prediction, sample, f_from) for name, prediction in predict(sample, wrong)
         }
     except (DataError, MediaError) as error:
         return {"index": index, "id": sample_id, "failed": str(error)}
@@ -203,7 +216,7 @@ def _header(
     seed: int,
     shard: tuple[int, int],
 ) -> Header:
-    scoring = scorer_of(dataset)
+    scorer = scorer_of(dataset)
     if f_from not in ("mask", "heatmap"):
         raise UsageError(f"f_from must be mask or heatmap, found {f_from!r}")
     if not 1 <= shard[0] <= shard[1]:
@@ -215,8 +228,8 @@ def _header(
         "split": dataset.split,
         "size": len(ids),
         "ids_sha256": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
-        "kind": scoring.kind,
-        "protocol": scoring.protocol(protocol),
+        "kind": scorer.kind,
+        "protocol": scorer.protocol(protocol),
         "f_from": f_from,
         "seed": seed,
         "settings": settings,
@@ -252,35 +265,13 @@ def _begin(path: Path, header: Header, resume: bool) -> set[int]:
     """Start the file, or cut off what a kill left half written; indices of the samples already in it."""
     if path.exists() and path.stat().st_size and not resume:
         raise UsageError(f"{path} exists: resume the evaluation it holds, or remove it")
-    if not _has_header(path):
+    path.touch()
+    with path.open("rb") as lines:
+        whole = sum(len(line) for line in lines if line.endswith(b"\n"))
+    if not whole:  # not even the header was written to its end
         with atomic_write(path) as partial:
             partial.write_text(json.dumps(header, ensure_ascii=False) + "\n", encoding="utf-8")
         return set()
     check_same(header, read_header(path), f"{path} holds another evaluation")
-    _cut_half_line(path)
+    os.truncate(path, whole)
     return {record["index"] for record in read_records(path)}
-
-
-def _has_header(path: Path) -> bool:
-    """Whether the first line was written to its end."""
-    if not path.exists():
-        return False
-    with path.open("rb") as lines:
-        return lines.readline().endswith(b"\n")
-
-
-def _cut_half_line(path: Path) -> None:
-    end, position = 0, 0
-    with path.open("rb") as lines:
-        for line in lines:
-            position += len(line)
-            end = position if line.endswith(b"\n") else end
-    os.truncate(path, end)
-
-
-def _bar(todo: list[int], progress: bool) -> Iterable[int]:
-    if not progress:
-        return todo
-    from tqdm import tqdm
-
-    return tqdm(todo, desc="evaluating", unit="clip")

@@ -78,7 +78,7 @@ class Report:
     Attributes:
         dataset: name of the dataset.
         split: of the dataset.
-        kind: how it is scored (`scoring.SCORINGS`).
+        kind: how it is scored (`scorers.SCORERS`).
         protocol: one of that kind's.
         f_from: what F swept its thresholds over.
         seed: of the wrong-sound draw and of the bootstrap.
@@ -214,7 +214,7 @@ class _Tally:
     """Adds records up; grows with the number of source files, not of frames."""
 
     def __init__(self, header: Header) -> None:
-        self.header, self.scoring = header, SCORERS[header["kind"]]
+        self.header, self.scorer = header, SCORERS[header["kind"]]
         self.sums: dict[tuple[str, str, str], Sums] = defaultdict(Sums)
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.clusters: dict[str, set[str]] = defaultdict(set)
@@ -242,7 +242,7 @@ class _Tally:
         for tier in {record["tier"], "all"} - {""}:
             self._count(tier, record)
         for row in record["rows"]:
-            for metric, numbers in self.scoring.columns(record, row, self.header["protocol"]).items():
+            for metric, numbers in self.scorer.columns(record, row, self.header["protocol"]).items():
                 for tier in {record["tier"], "all"} - {""}:
                     self.sums[tier, row, metric].add(record["cluster"], numbers)
 
@@ -280,11 +280,11 @@ class _Tally:
 
     def _scores(self, tier: str, row: str) -> dict[str, Interval]:
         seed, nothing = self.header["seed"], np.zeros((0, 2))
-        found = {metric: self.sums.get((tier, row, metric)) for metric in self.scoring.metrics}
+        found = {metric: self.sums.get((tier, row, metric)) for metric in self.scorer.metrics}
         return {
             metric: interval(
                 nothing if sums is None else sums.array(),
-                statistic=self.scoring.statistic(metric),
+                statistic=self.scorer.statistic(metric),
                 seed=seed,
             )
             for metric, sums in found.items()

@@ -1,21 +1,29 @@
-"""How each kind of dataset is scored: its protocols, its metrics, and what a record holds of a row."""
+"""How each kind of dataset is scored: its protocols, its metrics, and what a record holds of a row.
+
+* `RegionScorer` (S4, MS3): masks against masks, by the protocols of `metrics.region`.
+* `SemanticScorer` (AVSS): class maps against class maps (`metrics.semantic`), and what is heard against
+  background as in S4 (protocol ``avsbench``). A prediction without classes has no class scores.
+* `LocalizationScorer` (VGG-SS, VGGSound-Single, Flickr-SoundNet): by the rules of `metrics.localization`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import math
+from typing import get_args
 
 import numpy as np
 
 from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import DataError, UsageError
-from moca_avs_bench.evaluation import classes, locations, regions
 from moca_avs_bench.evaluation.controls import Prediction
 from moca_avs_bench.evaluation.records import FSource, Record
+from moca_avs_bench.metrics import localization, objects, region, semantic
 from moca_avs_bench.metrics.bootstrap import Statistic, peak_of_means
 
+LOADED = 10
+"""Frames that AVSS's public loader makes of every clip; those that a clip doesn't have are its padding."""
 
-@dataclass(frozen=True)
+
 class Scorer:
     """One kind of dataset.
 
@@ -23,17 +31,38 @@ class Scorer:
         kind: its name.
         protocols: names of its protocols, the default first.
         metrics: in the order of a report's columns.
-        score: an answer to a sample -> the numbers of a record's row, enough for every protocol.
-        columns: (record, row, protocol) -> metric -> sums, the last one a count.
-        statistics: metric -> what makes a score of sums, where that is not the highest mean.
     """
 
     kind: str
     protocols: tuple[str, ...]
     metrics: tuple[str, ...]
-    score: Callable[[Prediction, Sample, FSource], Record]
-    columns: Callable[[Record, str, str], dict[str, np.ndarray]]
-    statistics: Mapping[str, Statistic] = field(default_factory=dict)
+
+    def score(self, prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
+        """The numbers of a record's row, enough for every protocol.
+
+        Args:
+            prediction: of one row; its masks have the truth's shape.
+            sample: its truth.
+            f_from: what F sweeps its thresholds over: the mask as {0, 1}, or the heat map upsampled.
+
+        Raises:
+            DataError: on a prediction that doesn't fit the sample.
+        """
+        raise NotImplementedError
+
+    def columns(self, record: Record, row: str, protocol: str) -> dict[str, np.ndarray]:
+        """What one sample adds to each score of a row: metric -> float64 [S], the last number a count.
+
+        Args:
+            record: of one sample.
+            row: name of the row.
+            protocol: one of `protocols`.
+        """
+        raise NotImplementedError
+
+    def statistic(self, metric: str) -> Statistic:
+        """What makes a score of a metric's summed columns: the highest sum divided by the count."""
+        return peak_of_means
 
     def protocol(self, name: str | None) -> str:
         """The protocol of that name; None is the default. Raises UsageError for one that isn't there."""
@@ -43,26 +72,161 @@ class Scorer:
             raise UsageError(f"no protocol named {name!r}; choose from {', '.join(self.protocols)}")
         return name
 
-    def statistic(self, metric: str) -> Statistic:
-        """What makes a score of a metric's sums."""
-        return self.statistics.get(metric, peak_of_means)
 
+class RegionScorer(Scorer):
+    """Masks against masks.
 
-SCORERS = {
-    scoring.kind: scoring
-    for scoring in (
-        Scorer("region", regions.PROTOCOLS, regions.METRICS, regions.score, regions.columns),
-        Scorer(
-            "semantic",
-            classes.PROTOCOLS,
-            classes.METRICS,
-            classes.score,
-            classes.columns,
-            classes.STATISTICS,
-        ),
-        Scorer("localization", locations.PROTOCOLS, locations.METRICS, locations.score, locations.columns),
+    A row holds per frame ``iou``, ``f`` (highest point of its curve), ``blank`` (0/1: empty mask), ``object``
+    and ``swap`` (null where undefined); and ``curve``, the F curve summed over frames with a truth: 255
+    numbers from a heat map, 2 from a mask (threshold 0 and all others).
+    """
+
+    kind = "region"
+    protocols: tuple[str, ...] = get_args(region.Protocol)
+    metrics: tuple[str, ...] = (
+        "miou",
+        "miou_sounding",
+        "f",
+        "object_accuracy",
+        "swap_accuracy",
+        "silent_accuracy",
+        "false_silence",
     )
+
+    def score(self, prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
+        """See `Scorer.score`."""
+        truth = sample.masks
+        if f_from == "mask":
+            curves = region.f_curves(prediction.masks, truth)[:, :2]  # all other columns equal the second
+        else:
+            heat = objects.upsample(prediction.heat, *truth.shape[1:])
+            curves = region.f_curves(np.clip(heat, 0, 1), truth)  # interpolation may round past 1
+        record: Record = {
+            "iou": region.frame_iou(prediction.masks, truth).tolist(),
+            "f": curves.max(1).tolist(),
+            "curve": curves[region.nonempty(truth)].sum(0).tolist(),
+            "blank": (~region.nonempty(prediction.masks)).astype(int).tolist(),
+        }
+        if not sample.objects:
+            return record
+        masks = np.stack([thing.mask for thing in sample.objects])
+        sounding = np.stack([thing.sounding for thing in sample.objects])
+        found = {"object": objects.object_accuracy(prediction.heat, masks, sounding)}
+        if sample.swapped and prediction.swapped_heat is not None:
+            found["swap"] = objects.swap_accuracy(
+                prediction.heat, prediction.swapped_heat, masks, sounding, sample.swapped[1]
+            )
+        for key, values in found.items():
+            record[key] = [None if math.isnan(value) else value for value in values.tolist()]
+        return record
+
+    def columns(self, record: Record, row: str, protocol: str) -> dict[str, np.ndarray]:
+        """See `Scorer.columns`; the protocol is what one call of the public script holds."""
+        numbers = record["rows"][row]
+        sounding = np.array(record["truth"]) > 0
+        iou, blank = np.array(numbers["iou"]), np.array(numbers["blank"], float)
+        per_video, true_frames = protocol == "avsbench", int(sounding.sum())
+        if protocol == "per_frame":
+            f = np.array([sum(numbers["f"]), len(numbers["f"])])
+        elif protocol == "dataset":
+            f = np.array([*numbers["curve"], true_frames], float)
+        else:  # a video of only empty truths scores 0 and counts; inside a video such frames are left out
+            f = np.array([max(numbers["curve"]) / true_frames if true_frames else 0.0, 1.0])
+        found = {
+            "miou": _mean(iou, per_video),
+            "miou_sounding": _mean(iou[sounding], per_video),
+            "f": f,
+            "silent_accuracy": _mean(blank[~sounding]),
+            "false_silence": _mean(blank[sounding]),
+        }
+        for metric, key in (("object_accuracy", "object"), ("swap_accuracy", "swap")):
+            if key in numbers:
+                found[metric] = _mean(np.array([value for value in numbers[key] if value is not None]))
+        return found
+
+
+class SemanticScorer(RegionScorer):
+    """Class maps against class maps.
+
+    A row also holds ``classes``: ``index`` of the classes in prediction or truth, and for each the frames
+    that hold it (``seen``) and the sums of ``iou`` and ``f``. Columns of class scores are 2 C + 1 long (see
+    `semantic.mean_over_classes`).
+    """
+
+    kind = "semantic"
+    protocols = semantic.PROTOCOLS
+    metrics = ("class_miou", "class_f", *RegionScorer.metrics)
+
+    def score(self, prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
+        """See `Scorer.score`. DataError too on labels with a class that the dataset doesn't have."""
+        record = super().score(prediction, sample, f_from)
+        if prediction.labels is None or sample.labels is None:
+            return record
+        if prediction.labels.shape != sample.labels.shape or prediction.labels.max() >= len(sample.classes):
+            raise DataError(
+                f"labels must be {list(sample.labels.shape)} with classes below {len(sample.classes)}, "
+                f"found {list(prediction.labels.shape)} up to {prediction.labels.max()}"
+            )
+        totals = semantic.update(semantic.begin(len(sample.classes)), prediction.labels, sample.labels)
+        index = np.flatnonzero(totals.seen)
+        record["classes"] = {
+            "index": index.tolist(),
+            "seen": totals.seen[index].astype(int).tolist(),
+            "iou": totals.iou[index].tolist(),
+            "f": totals.f[index].tolist(),
+        }
+        return record
+
+    def columns(self, record: Record, row: str, protocol: str) -> dict[str, np.ndarray]:
+        """See `Scorer.columns`; "padded" adds frames that are background in prediction and truth."""
+        found = super().columns(record, row, "avsbench")
+        classes = record["rows"][row].get("classes")
+        if classes is None:
+            return found
+        frames = len(record["truth"])
+        padding = max(LOADED - frames, 0) if protocol == "padded" else 0
+        sums = {key: np.zeros(record["class_count"]) for key in ("iou", "f", "seen")}
+        for key, values in sums.items():
+            values[classes["index"]] = classes[key]
+            values[0] += padding
+        for metric, key in (("class_miou", "iou"), ("class_f", "f")):
+            found[metric] = np.concatenate([sums[key], sums["seen"], [frames + padding]])
+        return found
+
+    def statistic(self, metric: str) -> Statistic:
+        """The mean over classes for class scores."""
+        return semantic.mean_over_classes if metric.startswith("class_") else peak_of_means
+
+
+class LocalizationScorer(Scorer):
+    """Heat maps against boxes. A row holds ``ciou``: protocol -> the image's number."""
+
+    kind = "localization"
+    protocols = localization.PROTOCOLS
+    metrics = ("ciou", "auc", "mean_ciou")
+
+    def score(self, prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
+        """See `Scorer.score`; `f_from` has no meaning here. DataError too without a ground-truth map."""
+        if sample.consensus is None:
+            raise DataError(f"sample {sample.id} has no ground-truth map; localization sets have one")
+        heat, truth = prediction.heat.astype(np.float32), sample.consensus[None]
+        predicted = {name: localization.predicted(name, heat, prediction.masks) for name in self.protocols}
+        return {"ciou": {name: localization.ciou(mask, truth).item() for name, mask in predicted.items()}}
+
+    def columns(self, record: Record, row: str, protocol: str) -> dict[str, np.ndarray]:
+        """See `Scorer.columns`."""
+        scores = np.array([record["rows"][row]["ciou"][protocol]])
+        return {
+            "ciou": np.array([localization.success_rate(scores), 1.0]),
+            "auc": np.array([localization.auc(scores), 1.0]),
+            "mean_ciou": np.array([scores.item(), 1.0]),
+        }
+
+
+SCORERS: dict[str, Scorer] = {
+    scorer.kind: scorer for scorer in (RegionScorer(), SemanticScorer(), LocalizationScorer())
 }
+"""Kind of a dataset -> its scorer."""
 
 
 def scorer_of(dataset: EvaluationSet) -> Scorer:
@@ -70,16 +234,23 @@ def scorer_of(dataset: EvaluationSet) -> Scorer:
     return SCORERS[getattr(dataset, "kind", "region")]
 
 
-def score(scoring: Scorer, prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
-    """One row of a sample's record.
+def score(scorer: Scorer, prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
+    """One row of a sample's record: `Scorer.score`, and why frames were left empty.
 
     Raises:
-        DataError: on an answer that doesn't fit the sample.
+        DataError: on a prediction that doesn't fit the sample.
     """
     if prediction.masks.shape != sample.masks.shape:
         raise DataError(
             f"masks must have the truth's shape {list(sample.masks.shape)}, "
             f"found {list(prediction.masks.shape)}"
         )
-    record = scoring.score(prediction, sample, f_from)
+    record = scorer.score(prediction, sample, f_from)
     return record | {"reasons": list(prediction.reasons)} if prediction.reasons else record
+
+
+def _mean(values: np.ndarray, per_video: bool = False) -> np.ndarray:
+    """Sum and count, or the video's mean and 1."""
+    if not len(values):
+        return np.zeros(2)
+    return np.array([values.mean(), 1.0] if per_video else [values.sum(), len(values)])
