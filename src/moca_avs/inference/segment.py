@@ -63,6 +63,8 @@ def segment(
         WeightsError: where the method can't be loaded.
 
     Example:
+        Skipped where docstrings are tested: it needs a video and the weights.
+
         >>> import moca_avs
         >>> moca_avs.segment("band.mp4", "out")  # doctest: +SKIP
     """

@@ -105,6 +105,8 @@ def load(
         WeightsError: for weights that are missing, damaged or another encoder's.
 
     Example:
+        Skipped where docstrings are tested: it needs a video and the weights.
+
         >>> import moca_avs
         >>> method = moca_avs.load("lite")  # doctest: +SKIP
         >>> result = method("band.mp4")  # doctest: +SKIP
