@@ -29,20 +29,27 @@ from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import MocaError, UsageError, WeightsError
 from moca_avs.model.adapter import ADAPTERS, AdapterSet, load_adapters, save_adapters
 
-_STATE = "state.pt"
+STATE = "state.pt"
 _PARTIAL = ".part"
 _COMPARED = ("training", "encoder", "data", "arithmetic")
 _BEFORE: Mapping[str, dict[str, Any]] = {"arithmetic": {"precision": "float32"}}  # runs that do not say
 
 
 class RunFolder:
-    """Reads and writes one run folder.
+    """Config and log of one run folder, whatever is trained.
 
     Args:
         path: the folder; made by `open`.
-        identity: what `config.json` says. Its "training", "encoder", "data" and "arithmetic" decide the
-            result, so a resumed run must have the same; the rest is only told.
+        identity: what `config.json` says. Its parts in `compared` decide the result, so a resumed run must
+            have the same; the rest is only told.
+
+    Attributes:
+        weights: the file that marks the run as done.
+        compared: parts of the identity.
     """
+
+    weights = ADAPTERS
+    compared: tuple[str, ...] = _COMPARED
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self.path = path
@@ -51,7 +58,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the last step is done and its weights are in place."""
-        return (self.path / ADAPTERS).exists()
+        return (self.path / self.weights).exists()
 
     def open(self, resume: bool) -> None:
         """Make the folder, or check that it holds this very run.
@@ -79,7 +86,8 @@ class RunFolder:
     @property
     def _started(self) -> bool:
         """Whether a step was done here; until then a run can begin anew with any settings."""
-        return (self.path / "log.jsonl").exists() or latest_checkpoint(self.path) is not None
+        begun = (self.path / "log.jsonl", self.path / STATE)
+        return any(file.exists() for file in begun) or latest_checkpoint(self.path) is not None
 
     def _foreign(self) -> list[Path]:
         return [entry for entry in self.path.iterdir() if entry.suffix != _PARTIAL]
@@ -93,11 +101,11 @@ class RunFolder:
     def _check_same(self, config: Path) -> None:
         try:
             found = json.loads(config.read_text(encoding="utf-8"))
-            parts = {part: dict((_BEFORE | found)[part]) for part in _COMPARED}
+            parts = {part: _named((_BEFORE | found)[part]) for part in self.compared}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{config} is not the config of a training run ({error!r})") from error
-        for part in _COMPARED:
-            old, new = parts[part], self.identity[part]
+        for part in self.compared:
+            old, new = parts[part], _named(self.identity[part])
             differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
             if differing:
                 was = ", ".join(
@@ -106,6 +114,30 @@ class RunFolder:
                 raise UsageError(
                     f"{self.path} holds a run with other {part} settings ({was}); choose another folder"
                 )
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Append one line to log.jsonl."""
+        path = self.path / "log.jsonl"
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def cut_log(self, step: int) -> None:
+        """Forget what was logged after `step`: those steps will be run again."""
+        path = self.path / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        if kept != lines:
+            with writing(path):
+                self._replace_text("log.jsonl", "".join(kept))
+
+    def _replace_text(self, name: str, text: str) -> None:
+        partial = self.path / f".{name}{_PARTIAL}"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(self.path / name)
+
+
+class AdapterRun(RunFolder):
+    """The run folder of adapters: their checkpoints and last weights."""
 
     def save(
         self, step: int, adapters: AdapterSet, optimizer: torch.optim.Optimizer, scaler: dict[str, Any]
@@ -125,7 +157,7 @@ class RunFolder:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             save_adapters(adapters, partial / ADAPTERS)
-            (partial / _STATE).write_bytes(buffer.getvalue())
+            (partial / STATE).write_bytes(buffer.getvalue())
             partial.replace(target)
 
     def finish(self, adapters: AdapterSet) -> None:
@@ -148,44 +180,29 @@ class RunFolder:
             return None
         try:
             adapters = load_adapters(folder / ADAPTERS, encoder, dtype)
-            state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+            state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
             step, optimizer, digest = state["step"], state["optimiser"], state["digest"]
             scaler = dict(state.get("scaler", {}))
             intact = digest == _digest(adapters, optimizer)
         except (WeightsError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             raise _damaged(folder, (str(error) or repr(error)).splitlines()[0]) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(folder, f"{_STATE} is not what training writes: {error!r}") from error
+            raise _damaged(folder, f"{STATE} is not what training writes: {error!r}") from error
         if step != int(folder.name):
-            raise _damaged(folder, f"{_STATE} is of step {step}")
+            raise _damaged(folder, f"{STATE} is of step {step}")
         if not intact:
             raise _damaged(
-                folder, f"{ADAPTERS} and {_STATE} are not, byte for byte, what was written together"
+                folder, f"{ADAPTERS} and {STATE} are not, byte for byte, what was written together"
             )
         return step, adapters, optimizer, scaler
-
-    def log(self, entry: dict[str, Any]) -> None:
-        """Append one line to log.jsonl."""
-        path = self.path / "log.jsonl"
-        with writing(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
-    def cut_log(self, step: int) -> None:
-        """Forget what was logged after `step`: those steps will be run again."""
-        path = self.path / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        if kept != lines:
-            with writing(path):
-                self._replace_text("log.jsonl", "".join(kept))
 
     def _checkpoint(self, step: int) -> Path:
         return self.path / "steps" / f"{step:06d}"
 
-    def _replace_text(self, name: str, text: str) -> None:
-        partial = self.path / f".{name}{_PARTIAL}"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.path / name)
+
+def _named(part: Any) -> dict[str, Any]:
+    """A part of an identity; a mere name as one setting."""
+    return {"name": part} if isinstance(part, str) else dict(part)
 
 
 def latest_checkpoint(run: Path) -> Path | None:
