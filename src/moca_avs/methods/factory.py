@@ -50,6 +50,7 @@ class MethodParts:
         options: the encoder's own.
         adapters: file of trained adapters; None where there are none.
         sources: where foundation models come from.
+        wrap_proposer: see `moca_avs.proposals.build_proposer`.
     """
 
     encoder_name: str
@@ -57,6 +58,7 @@ class MethodParts:
     options: dict[str, Any] = field(default_factory=dict)
     adapters: Path | None = None
     sources: ModelSources = field(default_factory=ModelSources)
+    wrap_proposer: Callable[[Proposer], Proposer] | None = None
     _proposers: dict[str, Proposer] = field(default_factory=dict)
 
     @cached_property
@@ -74,7 +76,8 @@ class MethodParts:
     def proposer(self, name: str) -> Proposer:
         """Mask proposals by name; they remember the last frames, so that several parts can share one."""
         if name not in self._proposers:
-            self._proposers[name] = CachedProposer(build_proposer(name, self.sources, self.device))
+            built = build_proposer(name, self.sources, self.device, self.wrap_proposer)
+            self._proposers[name] = CachedProposer(built)
         return self._proposers[name]
 
 
@@ -254,9 +257,14 @@ class MethodSource:
 
 
 def load_method(
-    name: str, method: str, device: str, settings: dict[str, Any], sources: ModelSources
+    name: str,
+    method: str,
+    device: str,
+    settings: dict[str, Any],
+    sources: ModelSources,
+    wrap_proposer: Callable[[Proposer], Proposer] | None = None,
 ) -> Method:
-    """See `moca_avs.methods.load`."""
+    """See `moca_avs.methods.load`; `wrap_proposer`: see `moca_avs.proposals.build_proposer`."""
     if method not in METHODS:
         raise UsageError(f"unknown method {method!r}; there are: {', '.join(METHODS)}")
     source = find_source(name)
@@ -270,9 +278,8 @@ def load_method(
     logger.info("device %s: %s", chosen, why)
     if method == "moca":
         logger.info("adapters from %s", source.adapters)
-    return build_method(
-        method, config, MethodParts(source.encoder, chosen, options, source.adapters, sources)
-    )
+    parts = MethodParts(source.encoder, chosen, options, source.adapters, sources, wrap_proposer)
+    return build_method(method, config, parts)
 
 
 def find_source(name: str) -> MethodSource:

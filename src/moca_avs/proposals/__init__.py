@@ -73,13 +73,19 @@ def check_proposer(name: str) -> list[str]:
     return parts
 
 
-def build_proposer(name: str, sources: ModelSources | None = None, device: str = "cpu") -> Proposer:
+def build_proposer(
+    name: str,
+    sources: ModelSources | None = None,
+    device: str = "cpu",
+    wrap: Callable[[Proposer], Proposer] | None = None,
+) -> Proposer:
     """Build a proposer by name, or several as one ("saliency+superpixels").
 
     Args:
         name: of `PROPOSERS`, or several joined with "+".
         sources: where foundation models come from.
         device: where they compute.
+        wrap: what is made of each proposer before they are joined; None leaves them as they are.
 
     Raises:
         UsageError: for an unknown name.
@@ -90,4 +96,6 @@ def build_proposer(name: str, sources: ModelSources | None = None, device: str =
 
     sources = sources or ModelSources()
     built = [PROPOSERS[part](sources, device) for part in check_proposer(name)]
+    if wrap is not None:
+        built = [wrap(proposer) for proposer in built]
     return built[0] if len(built) == 1 else JoinedProposer(built)
