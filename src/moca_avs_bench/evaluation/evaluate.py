@@ -7,13 +7,13 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from moca_avs.clip import Clip
 from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import DataError, MediaError, UsageError
+from moca_avs.utils.files import atomic_write
 from moca_avs_bench.evaluation.controls import (
     CONTROLS,
     Foreground,
@@ -137,7 +137,9 @@ def _evaluate_all(
 ) -> Report:
     from tqdm import tqdm
 
-    with _records_file(jsonl) as path:
+    with tempfile.TemporaryDirectory(prefix="moca-avs-") as folder:
+        path = Path(folder) / "records.jsonl" if jsonl is None else Path(jsonl)
+        path.parent.mkdir(parents=True, exist_ok=True)
         done = _begin(path, header, resume)
         first, step = header["shard"]
         todo = [i for i in range(first - 1, header["size"], step) if i not in done]
@@ -237,18 +239,6 @@ def _settings(method: SegmentFunction) -> dict[str, Any]:
     return settings | ({"classes": Path(classes).name} if isinstance(classes, str) else {})
 
 
-@contextmanager
-def _records_file(jsonl: str | Path | None) -> Iterator[Path]:
-    """The file named, or one that is gone afterwards."""
-    if jsonl is not None:
-        path = Path(jsonl)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="moca-avs-") as folder:
-        yield Path(folder) / "records.jsonl"
-
-
 def _begin(path: Path, header: Header, resume: bool) -> set[int]:
     """Start the file, or cut off what a kill left half written; indices of the samples already in it."""
     if path.exists() and path.stat().st_size and not resume:
@@ -257,9 +247,8 @@ def _begin(path: Path, header: Header, resume: bool) -> set[int]:
     with path.open("rb") as lines:
         whole = sum(len(line) for line in lines if line.endswith(b"\n"))
     if not whole:  # not even the header was written to its end
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(header, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(header, ensure_ascii=False) + "\n", encoding="utf-8")
         return set()
     check_same(header, read_header(path), f"{path} holds another evaluation")
     os.truncate(path, whole)
