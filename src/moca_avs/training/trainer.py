@@ -27,7 +27,7 @@ from moca_avs.errors import DataError, MocaError, UsageError
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.model.adapter import AdapterSet
 from moca_avs.model.pairing import NeighbourTable, sample_pairs
-from moca_avs.training.checkpoint import RunFolder
+from moca_avs.training.checkpoint import AdapterRun, RunFolder
 from moca_avs.training.config import CACHE_LIMIT, RuntimeConfig, TrainConfig
 from moca_avs.training.distributed import DistributedContext, distributed_context
 from moca_avs.training.feature_cache import open_features
@@ -107,7 +107,7 @@ def train(
     with distributed_context(device) as context:
         check_processes(context, config, data)
         progress = progress and context.is_main
-        run = RunFolder(Path(out), _identity(encoder, data, config, precision, context))
+        run = AdapterRun(Path(out), _identity(encoder, data, config, precision, context))
         context.on_main(lambda: run.open(resume))
         if context.on_main(lambda: run.finished):
             if progress:
@@ -169,7 +169,7 @@ class _Trainer:
         self,
         encoder: AudioVisualEncoder,
         config: TrainConfig,
-        run: RunFolder,
+        run: AdapterRun,
         precision: Precision,
         context: DistributedContext,
     ) -> None:
@@ -202,30 +202,22 @@ class _Trainer:
 
     def fit(self, precomputed: PrecomputedFeatures, table: NeighbourTable, progress: bool) -> None:
         """Run the remaining steps; checkpoints and log lines on the way."""
-        config, run, on_main = self.config, self.run, self.context.on_main
-        on_main(lambda: run.cut_log(self.step))
-        bar = tqdm(
-            desc="training",
-            total=config.steps,
-            initial=self.step,
-            unit="step",
-            disable=None if progress else True,
+        self.context.on_main(lambda: self.run.cut_log(self.step))
+
+        def save() -> None:
+            scaler = self.scaler.state_dict()
+            self.context.on_main(lambda: self.run.save(self.step, self.adapters, self.optimizer, scaler))
+
+        run_steps(
+            self.run,
+            range(self.step, self.config.steps),
+            lambda stop: self._advance(precomputed, table, stop),
+            save,
+            self.config.log_every,
+            self.config.checkpoint_every,
+            progress,
+            self.context,
         )
-        with bar, interrupts() as interrupted:
-            while self.step < config.steps:
-                entry, stop = self._advance(precomputed, table, interrupted())
-                bar.update()
-                bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
-                last = self.step == config.steps
-                if self.context.is_main and (last or self.step % config.log_every == 0):
-                    run.log(entry)
-                stop = stop or (self.context.size == 1 and interrupted())
-                if stop or last or self.step % config.checkpoint_every == 0:
-                    on_main(
-                        lambda: run.save(self.step, self.adapters, self.optimizer, self.scaler.state_dict())
-                    )
-                if stop and not last:
-                    raise KeyboardInterrupt
 
     def _advance(
         self, precomputed: PrecomputedFeatures, table: NeighbourTable, stop: bool
@@ -331,6 +323,50 @@ def _identity(
             "platform": platform.platform(),
         },
     }
+
+
+def run_steps(
+    run: RunFolder,
+    steps: range,
+    advance: Callable[[bool], tuple[dict[str, Any], bool]],
+    save: Callable[[], None],
+    log_every: int,
+    checkpoint_every: int,
+    progress: bool,
+    context: DistributedContext | None = None,
+) -> None:
+    """Take a run's remaining steps; checkpoints and log lines on the way, the last step always.
+
+    Args:
+        run: gets the log's lines.
+        steps: from the number of steps taken before to that of all.
+        advance: takes one step. Is told whether this process was asked to stop; returns the step's line for
+            the log, with its "loss", and whether any process was asked to stop.
+        save: writes a checkpoint.
+        log_every: steps between lines of the log.
+        checkpoint_every: steps between checkpoints.
+        progress: show a bar on stderr.
+        context: the processes at work; None is this one alone.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, when the step has ended and its checkpoint is written.
+    """
+    context = context or DistributedContext()
+    shown = None if progress else True
+    bar = tqdm(desc="training", total=steps.stop, initial=steps.start, unit="step", disable=shown)
+    with bar, interrupts() as interrupted:
+        for step in steps:
+            entry, stop = advance(interrupted())
+            bar.update()
+            bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
+            done, last = step + 1, step + 1 == steps.stop
+            if context.is_main and (last or done % log_every == 0):
+                run.log(entry)
+            stop = stop or (context.size == 1 and interrupted())
+            if stop or last or done % checkpoint_every == 0:
+                save()
+            if stop and not last:
+                raise KeyboardInterrupt
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
