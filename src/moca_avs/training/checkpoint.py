@@ -17,17 +17,21 @@ import io
 import json
 import pickle
 import shutil
-from collections.abc import Iterator, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from tqdm import tqdm
 
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import MocaError, UsageError, WeightsError
 from moca_avs.model.adapter import ADAPTERS, AdapterSet, load_adapters, save_adapters
+from moca_avs.training.distributed import DistributedContext
 from moca_avs.utils.files import atomic_write
 
 STATE = "state.pt"
@@ -194,6 +198,70 @@ class AdapterRun(RunFolder):
 def _named(part: Any) -> dict[str, Any]:
     """A part of an identity; a mere name as one setting."""
     return {"name": part} if isinstance(part, str) else dict(part)
+
+
+def run_steps(
+    run: RunFolder,
+    steps: range,
+    advance: Callable[[bool], tuple[dict[str, Any], bool]],
+    save: Callable[[], None],
+    log_every: int,
+    checkpoint_every: int,
+    progress: bool,
+    context: DistributedContext | None = None,
+) -> None:
+    """Take a run's remaining steps; checkpoints and log lines on the way, the last step always.
+
+    Args:
+        run: gets the log's lines.
+        steps: from the number of steps taken before to that of all.
+        advance: takes one step. Is told whether this process was asked to stop; returns the step's line for
+            the log, with its "loss", and whether any process was asked to stop.
+        save: writes a checkpoint.
+        log_every: steps between lines of the log.
+        checkpoint_every: steps between checkpoints.
+        progress: show a bar on stderr.
+        context: the processes at work; None is this one alone.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, when the step has ended and its checkpoint is written.
+    """
+    context = context or DistributedContext()
+    shown = None if progress else True
+    bar = tqdm(desc="training", total=steps.stop, initial=steps.start, unit="step", disable=shown)
+    with bar, interrupts() as interrupted:
+        for step in steps:
+            entry, stop = advance(interrupted())
+            bar.update()
+            bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
+            done, last = step + 1, step + 1 == steps.stop
+            if context.is_main and (last or done % log_every == 0):
+                run.log(entry)
+            stop = stop or (context.size == 1 and interrupted())
+            if stop or last or done % checkpoint_every == 0:
+                save()
+            if stop and not last:
+                raise KeyboardInterrupt
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for the end of a step (half a step can't be resumed); a second one does not wait."""
+    asked = threading.Event()
+
+    def ask(signum: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set  # signals only reach the main thread
+        return
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def latest_checkpoint(run: Path) -> Path | None:

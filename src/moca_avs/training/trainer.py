@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import os
 import platform
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from moca_avs.errors import DataError, MocaError, UsageError
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.model.adapter import AdapterSet
 from moca_avs.model.pairing import NeighbourTable, sample_pairs
-from moca_avs.training.checkpoint import AdapterRun, RunFolder
+from moca_avs.training.checkpoint import AdapterRun, run_steps
 from moca_avs.training.config import CACHE_LIMIT, RuntimeConfig, TrainConfig
 from moca_avs.training.distributed import DistributedContext, distributed_context
 from moca_avs.training.feature_cache import open_features
@@ -325,50 +323,6 @@ def _identity(
     }
 
 
-def run_steps(
-    run: RunFolder,
-    steps: range,
-    advance: Callable[[bool], tuple[dict[str, Any], bool]],
-    save: Callable[[], None],
-    log_every: int,
-    checkpoint_every: int,
-    progress: bool,
-    context: DistributedContext | None = None,
-) -> None:
-    """Take a run's remaining steps; checkpoints and log lines on the way, the last step always.
-
-    Args:
-        run: gets the log's lines.
-        steps: from the number of steps taken before to that of all.
-        advance: takes one step. Is told whether this process was asked to stop; returns the step's line for
-            the log, with its "loss", and whether any process was asked to stop.
-        save: writes a checkpoint.
-        log_every: steps between lines of the log.
-        checkpoint_every: steps between checkpoints.
-        progress: show a bar on stderr.
-        context: the processes at work; None is this one alone.
-
-    Raises:
-        KeyboardInterrupt: after Ctrl-C, when the step has ended and its checkpoint is written.
-    """
-    context = context or DistributedContext()
-    shown = None if progress else True
-    bar = tqdm(desc="training", total=steps.stop, initial=steps.start, unit="step", disable=shown)
-    with bar, interrupts() as interrupted:
-        for step in steps:
-            entry, stop = advance(interrupted())
-            bar.update()
-            bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
-            done, last = step + 1, step + 1 == steps.stop
-            if context.is_main and (last or done % log_every == 0):
-                run.log(entry)
-            stop = stop or (context.size == 1 and interrupted())
-            if stop or last or done % checkpoint_every == 0:
-                save()
-            if stop and not last:
-                raise KeyboardInterrupt
-
-
 def step_generator(seed: int, step: int) -> torch.Generator:
     """A CPU generator of one step alone, so that resuming needs no replay; -1 is the adapters' start."""
     drawn = np.random.SeedSequence([seed, step + 1]).generate_state(1, np.uint64)[0]
@@ -386,23 +340,3 @@ def deterministic(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-
-
-@contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait for the end of a step (half a step can't be resumed); a second one does not wait."""
-    asked = threading.Event()
-
-    def ask(signum: int, frame: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # signals only reach the main thread
-        return
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

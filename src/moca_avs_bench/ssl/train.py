@@ -16,8 +16,7 @@ from torch import Tensor
 from moca_avs.data.base import TrainingSet
 from moca_avs.errors import DataError, MocaError, WeightsError
 from moca_avs.hub.cache import file_sha256
-from moca_avs.training.checkpoint import STATE, RunFolder, writing
-from moca_avs.training.trainer import run_steps
+from moca_avs.training.checkpoint import STATE, RunFolder, run_steps, writing
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.ssl.backbone import load_backbone, pixels, wave
 from moca_avs_bench.ssl.config import ComparatorConfig
