@@ -27,8 +27,8 @@ import moca_avs
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.data.base import SceneObject
 from moca_avs.errors import DataError, MocaError
+from moca_avs.hub.catalog import ASSETS
 from moca_avs.hub.pypi import package_file
-from moca_avs.hub.registry import ASSETS
 from moca_avs.io.image import contact_sheet, overlay
 from moca_avs.io.video import read_clip
 from moca_avs.methods.base import Method

@@ -41,7 +41,7 @@ from moca_avs_bench.ssl.backbone import (
     wave,
 )
 from moca_avs_bench.ssl.config import ComparatorConfig, HeatConfig
-from moca_avs_bench.ssl.losses import Comparator, EzVsl, Lvs, MixAndLocalize, cosine_heat
+from moca_avs_bench.ssl.comparators import Comparator, EzVsl, Lvs, MixAndLocalize, cosine_heat
 
 WEIGHTS = "comparator.safetensors"
 _FORMAT = "moca-avs comparator 1"

@@ -20,8 +20,8 @@ from moca_avs.training.checkpoint import STATE, RunFolder, run_steps, writing
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.ssl.backbone import load_backbone, pixels, wave
 from moca_avs_bench.ssl.config import ComparatorConfig
-from moca_avs_bench.ssl.losses import Batch, Comparator
 from moca_avs_bench.ssl.method import WEIGHTS, new_system, save_system, system_class
+from moca_avs_bench.ssl.comparators import Batch, Comparator
 
 _MARGIN = 1.1  # images are this much larger than the crops
 

@@ -20,7 +20,7 @@ from moca_avs.io.image import contact_sheet, overlay
 from moca_avs.methods.base import Method
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.evaluation.controls import with_audio_of
-from moca_avs_bench.tables.report import TableResult
+from moca_avs_bench.tables.result import TableResult
 from moca_avs_bench.tables.setup import RunContext
 from moca_avs_bench.tables.spec import Table, TableRow
 

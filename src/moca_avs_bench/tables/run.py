@@ -23,7 +23,7 @@ from moca_avs.methods.base import Method
 from moca_avs_bench.evaluation.controls import CONTROLS
 from moca_avs_bench.evaluation.evaluate import evaluate
 from moca_avs_bench.evaluation.report import Report, read_report
-from moca_avs_bench.tables.report import CellResult, RowResult, ScoredRow, TableResult
+from moca_avs_bench.tables.result import CellResult, RowResult, ScoredRow, TableResult
 from moca_avs_bench.tables.setup import RunContext, settings_digest, trained
 from moca_avs_bench.tables.spec import Comparator, Oracle, Table, TableColumn, TableRow, TrainedMoca
 from moca_avs_bench.tables.systems import build, why_not
