@@ -20,12 +20,12 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+import moca_avs
 from moca_avs.data.base import subset
 from moca_avs.errors import MocaError
-from moca_avs.hub.huggingface import ModelSources
 from moca_avs.methods import METHODS
 from moca_avs.methods.base import Method
-from moca_avs.methods.factory import find_source, load_method
+from moca_avs.methods.factory import find_source
 from moca_avs.proposals import build_proposer
 from moca_avs.proposals.base import CachedProposer, Proposer
 from moca_avs_bench.data import open_evaluation_set
@@ -104,8 +104,7 @@ def load_methods(
     if "moca" in chosen and find_source(preset).adapters is None:
         print(hearing.NO_ADAPTERS)
         chosen = [name for name in chosen if name != "moca"]
-    sources = ModelSources(None if weights is None else Path(weights))
-    return {name: load_method(preset, name, "auto", {}, sources, keep) for name in chosen}
+    return {name: moca_avs.load(preset, name, weights=weights, wrap_proposer=keep) for name in chosen}
 
 
 def to_markdown(reports: dict[str, Report], command: str) -> str:

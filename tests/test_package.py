@@ -2,12 +2,42 @@ import os
 import subprocess
 import sys
 
+import numpy as np
+import pytest
 
-def test_the_public_names_are_there():
-    import moca_avs
+import moca_avs
+from helpers.color_models import ColorProposer
+from helpers.color_world import RATE, video
+from helpers.tiny_encoders import ColorEncoder
+from moca_avs import Clip, Segmentation
+from moca_avs.errors import MediaError, UsageError
+from moca_avs.methods.config import MocaConfig
+from moca_avs.methods.moca import Moca
 
+
+def test_the_public_names_are_there_and_shown():
+    promised = {
+        *("load", "segment", "train", "evaluate", "read_clip", "stream_clips", "Clip", "Segmentation"),
+        *("TrainConfig", "list_presets", "list_methods"),
+        *("register_encoder", "register_method", "register_dataset", "__version__"),
+    }
+    assert promised == set(moca_avs.__all__)
+    assert promised <= set(dir(moca_avs))
     for name in moca_avs.__all__:
-        assert getattr(moca_avs, name) is not None
+        assert getattr(moca_avs, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        moca_avs.nothing  # noqa: B018
+
+
+def test_what_there_is():
+    assert moca_avs.list_presets()[:3] == ("lite", "imagebind", "languagebind")
+    assert list(moca_avs.list_methods())[:2] == ["moca", "frozen"]
+
+
+def test_importing_it_imports_nothing_heavy():
+    code = "import sys, moca_avs; dir(moca_avs); print({'torch', 'numpy', 'av'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
 
 
 def test_nothing_is_written_into_the_home_folder(tmp_path):
@@ -17,3 +47,74 @@ def test_nothing_is_written_into_the_home_folder(tmp_path):
     }
     subprocess.run([sys.executable, "-c", code], env={**kept, "HOME": str(tmp_path)}, check=True)
     assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.fixture
+def method():
+    return Moca(ColorEncoder(), None, ColorProposer(), MocaConfig(refine="mpm", clusters=4, window=1.0))
+
+
+def test_a_method_takes_a_clip_or_frames_with_audio(method):
+    clip, _ = video(["red", "blue"])
+    expected = method(clip)
+    plain = method(Clip(clip.frames, clip.times, clip.sound, RATE))
+    for found in (
+        method((clip.frames, clip.sound, RATE)),
+        method(clip.frames, clip.sound, RATE),
+        method(list(clip.frames), clip.sound.astype(np.float64), RATE),
+        plain,
+    ):
+        assert np.array_equal(found.masks, expected.masks)
+        assert np.array_equal(found.times, clip.times)  # a frame in the middle of each second
+
+
+@pytest.mark.parametrize("given", [None, 3, [1, 2], (np.zeros((1, 4, 4, 3), np.uint8), np.zeros(3))])
+def test_a_method_refuses_anything_else_in_one_sentence(method, given):
+    with pytest.raises(UsageError, match=r"takes a path, a Clip, or \(frames, audio, sample_rate\); found"):
+        method(given)
+    with pytest.raises(MediaError, match="does not exist"):
+        method("nowhere.mp4")
+
+
+def test_what_can_be_cast_is_cast():
+    frames = [np.zeros((4, 5, 3), np.uint8)] * 2
+    clip = Clip(frames, [0, 1], np.zeros(20), 10, sound_times=np.array([0, 1]))
+    assert (clip.frames.dtype, clip.frames.shape) == (np.uint8, (2, 4, 5, 3))
+    assert (clip.times.dtype, clip.sound.dtype) == (np.float64, np.float32)
+    assert clip.sound_times.dtype == np.float64
+    assert Clip(frames, np.zeros(2, np.float32), [], 10).sound.dtype == np.float32
+
+
+def test_reprs_are_short():
+    clip, _ = video(["red", ""])
+    assert repr(clip) == f"Clip(2 frames of 128x128, 2.00 s of sound at {RATE} Hz)"
+    result = Segmentation(
+        np.zeros((2, 4, 5), bool),
+        np.zeros((2, 1, 1), np.float16),
+        np.zeros(2, np.float32),
+        ("", "silent"),
+        np.zeros(2),
+        {"method": "frozen"},
+    )
+    assert repr(result) == "Segmentation(2 frames of 5x4, 1 with a mask, method='frozen')"
+
+
+def test_coco_is_read_by_pycocotools(method, tmp_path):
+    from pycocotools.coco import COCO
+
+    clip, _ = video(["red", "", "blue"])
+    result = method(clip)
+    coco = COCO()
+    coco.dataset = result.to_coco()
+    coco.createIndex()
+    assert coco.getImgIds() == [0, 1, 2]
+    assert [len(coco.getAnnIds(index)) for index in range(3)] == [1, 0, 1]
+    for index in (0, 2):
+        (one,) = coco.loadAnns(coco.getAnnIds(index))
+        assert np.array_equal(coco.annToMask(one).astype(bool), result.masks[index])
+        left, top, width, height = one["bbox"]
+        box = np.zeros_like(result.masks[index])
+        box[top : top + height, left : left + width] = True
+        assert not (result.masks[index] & ~box).any()
+        assert one["area"] == result.masks[index].sum()
+    assert [cat["name"] for cat in coco.loadCats(coco.getCatIds())] == ["sounding object"]

@@ -29,8 +29,8 @@ from moca_avs.data.base import SceneObject
 from moca_avs.errors import DataError, MocaError
 from moca_avs.hub.pypi import package_file
 from moca_avs.hub.registry import ASSETS
+from moca_avs.io.image import contact_sheet, overlay
 from moca_avs.io.video import read_clip
-from moca_avs.io.visualize import contact_sheet, overlay
 from moca_avs.methods.base import Method
 from moca_avs.methods.factory import find_source
 from moca_avs.utils.files import atomic_write

@@ -22,11 +22,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import moca_avs
 from moca_avs.data.base import EvaluationSet, subset
 from moca_avs.errors import MocaError, UsageError
-from moca_avs.hub.huggingface import ModelSources
 from moca_avs.methods.base import Method
-from moca_avs.methods.factory import find_source, load_method
+from moca_avs.methods.factory import find_source
 from moca_avs.proposals import build_proposer
 from moca_avs.proposals.base import CachedProposer, Proposer
 from moca_avs.utils.files import atomic_write
@@ -117,7 +117,7 @@ def load_methods(preset: str, keep: Callable[[Proposer], Proposer]) -> dict[str,
     names = ["frozen"] + ["moca"] * (find_source(preset).adapters is not None)
     if "moca" not in names:
         print(NO_ADAPTERS)
-    return {name: load_method(preset, name, "auto", {}, ModelSources(), keep) for name in names}
+    return {name: moca_avs.load(preset, name, wrap_proposer=keep) for name in names}
 
 
 def evaluated(

@@ -10,10 +10,18 @@ import numpy as np
 
 from moca_avs.errors import MediaError
 
+# What is cast without loss of meaning: lists of arrays, whole or single-precision times, float64 audio.
+_CASTS = (
+    ("frames", np.uint8, ""),
+    ("times", np.float64, "iuf"),
+    ("sound_times", np.float64, "iuf"),
+    ("sound", np.float32, "f"),
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Frames and the sound around them.
+    """Frames and the sound around them; lists, whole times and float64 audio are cast.
 
     Attributes:
         frames: uint8 [T, H, W, 3], RGB.
@@ -27,7 +35,8 @@ class Clip:
         noise_floor: level in dBFS of the whole recording's quiet parts; None means: measure it on `sound`.
 
     Raises:
-        MediaError: on a wrong shape or dtype, or where the sound holds NaN or infinite samples.
+        MediaError: on a wrong shape or dtype (integer audio has no known scale), or where the sound holds NaN
+            or infinite samples.
     """
 
     frames: np.ndarray
@@ -40,18 +49,22 @@ class Clip:
     noise_floor: float | None = None
 
     def __post_init__(self) -> None:
+        for name, kind, casts in _CASTS:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            array = np.asarray(value)
+            if array.dtype != kind and (array.dtype.kind in casts or not array.size):
+                array = array.astype(kind)
+            object.__setattr__(self, name, array)
         frames, times, sound = self.frames, self.times, self.sound
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
             raise MediaError(f"frames must be uint8 [T, H, W, 3], found {frames.dtype} {list(frames.shape)}")
-        if times.shape != (len(frames),) or times.dtype != np.float64:
-            raise MediaError(
-                f"times must be float64 [{len(frames)}], found {times.dtype} {list(times.shape)}"
-            )
-        heard = self.sound_times
-        if heard is not None and (heard.shape != times.shape or heard.dtype != np.float64):
-            raise MediaError(
-                f"sound_times must be float64 [{len(frames)}], found {heard.dtype} {list(heard.shape)}"
-            )
+        for name, found in (("times", times), ("sound_times", self.sound_times)):
+            if found is not None and (found.shape != (len(frames),) or found.dtype != np.float64):
+                raise MediaError(
+                    f"{name} must be float64 [{len(frames)}], found {found.dtype} {list(found.shape)}"
+                )
         if sound.ndim != 1 or sound.dtype != np.float32:
             raise MediaError(
                 f"sound must be mono float32 [N], found {sound.dtype} {list(sound.shape)}; "
@@ -62,6 +75,14 @@ class Clip:
         bad = int(sound.size - np.isfinite(sound).sum())
         if bad:
             raise MediaError(f"the sound of {self.source or 'this clip'} holds {bad} NaN or infinite samples")
+
+    def __repr__(self) -> str:
+        height, width = self.frames.shape[1:3]
+        seconds = len(self.sound) / self.sample_rate
+        return (
+            f"Clip({len(self)} frames of {width}x{height}, {seconds:.2f} s of sound at {self.sample_rate} Hz"
+            + (f", source={self.source!r})" if self.source else ")")
+        )
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -124,28 +145,88 @@ class Segmentation:
     def __len__(self) -> int:
         return len(self.reasons)
 
+    def __repr__(self) -> str:
+        height, width = self.masks.shape[1:]
+        full = sum(not reason for reason in self.reasons)
+        method = self.settings.get("method", "unknown")
+        return f"Segmentation({len(self)} frames of {width}x{height}, {full} with a mask, method={method!r})"
+
     def save(
         self,
         folder: str | Path,
         frames: np.ndarray | None = None,
         sound: np.ndarray | None = None,
         sample_rate: int | None = None,
+        *,
+        overlay: bool = False,
     ) -> Path:
         """Write ``result.json``, ``masks/``, ``heatmaps/`` and ``heatmaps.safetensors`` (and an overlay).
 
         Args:
             folder: where to write; made if missing.
-            frames: uint8 [T, H, W, 3]; given, ``overlay.mp4`` is written too.
-            sound: float32 [N] mono, the overlay's sound track.
+            frames: uint8 [T, H, W, 3]; given, ``overlay.mp4`` shows them, at their own times.
+            sound: float32 [N] mono, the sound track of that overlay.
             sample_rate: of `sound`, in Hz.
+            overlay: write ``overlay.mp4`` as ``moca segment`` does: every frame of the source video, with its
+                own sound. The source is the file that the clip was read from (`Clip.source`).
+
+        Raises:
+            MediaError: where the place can't be written, or the source video is not there any more.
         """
+        from moca_avs.io.overlay import write_overlay
         from moca_avs.io.results import save_segmentation
 
-        return save_segmentation(self, Path(folder), frames, sound, sample_rate)
+        saved = save_segmentation(self, Path(folder), frames, sound, sample_rate)
+        if overlay and frames is None:
+            write_overlay(self, saved / "overlay.mp4")
+        return saved
+
+    def to_coco(self) -> dict[str, Any]:
+        """The masks as a COCO dictionary: "images", "annotations" (compressed RLE) and "categories".
+
+        One image per frame, named like the mask PNGs, with its time in seconds; one annotation per frame with
+        a mask, or per class of `labels` in it, with its score. Category 1 is "sounding object"; with labels
+        the categories are the class indices.
+        """
+        from moca_avs.io.results import encode_rle
+
+        height, width = self.masks.shape[1:]
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for index, mask in enumerate(self.masks):
+            name = f"{index:06d}.png"
+            time = float(self.times[index])
+            images.append({"id": index, "file_name": name, "height": height, "width": width, "time": time})
+            if self.labels is None:
+                found = {1: mask}
+            else:
+                labels = self.labels[index]
+                found = {int(label): labels == label for label in np.unique(labels) if label}
+            for category, part in found.items():
+                if not part.any():
+                    continue
+                rows, columns = np.flatnonzero(part.any(1)), np.flatnonzero(part.any(0))
+                left, top = int(columns[0]), int(rows[0])
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": index,
+                        "category_id": category,
+                        "segmentation": encode_rle(part),
+                        "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
+                        "area": int(part.sum()),
+                        "iscrowd": 0,
+                        "score": float(self.scores[index]),
+                    }
+                )
+        named = {1} if self.labels is None else {int(label) for label in np.unique(self.labels) if label}
+        word = "sounding object" if self.labels is None else "class {}"
+        categories = [{"id": label, "name": word.format(label)} for label in sorted(named)]
+        return {"images": images, "annotations": annotations, "categories": categories}
 
     @classmethod
     def load(cls, folder: str | Path) -> Segmentation:
         """Read what `save` wrote; equal to it in every field."""
         from moca_avs.io.results import load_segmentation
 
-        return load_segmentation(Path(folder))
+        return load_segmentation(Path(folder), cls)

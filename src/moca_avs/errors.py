@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class MocaError(Exception):
     """Base of every error that moca-avs raises on purpose; the command line prints it without a traceback."""
@@ -25,3 +27,15 @@ class UsageError(MocaError):
     """Arguments that make no sense together."""
 
     exit_code = 2
+
+
+def first_few(names: Sequence[str], shown: int = 3) -> str:
+    """The first names, joined by commas, and how many more there are: for an error that would be long."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, without the stop at its end; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(" .:") if lines else type(error).__name__

@@ -124,8 +124,7 @@ def unseen_media() -> Pool:
 def draw_sheet(videos: Sequence[tuple[JobSpec, SegmentOptions]], path: Path) -> Path:
     """One image: a row of frames with their masks for each video."""
     from moca_avs import Segmentation, read_clip
-    from moca_avs.io.image import write_image
-    from moca_avs.io.visualize import contact_sheet, overlay
+    from moca_avs.io.image import contact_sheet, overlay, write_image
 
     rows = []
     for job, options in videos:

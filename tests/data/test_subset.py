@@ -2,8 +2,7 @@
 
 import pytest
 
-from helpers.color_datasets import PlaceWorld
-from helpers.color_world import ColorWorld
+from helpers.color_world import ColorWorld, PlaceWorld
 from moca_avs.data.base import subset, training_subset
 from moca_avs.errors import UsageError
 

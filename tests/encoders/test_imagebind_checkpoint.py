@@ -276,8 +276,8 @@ def test_the_preset_is_the_papers_choices():
 def test_a_user_reads_the_license_on_stderr(folder):
     code = (
         "import sys; from pathlib import Path; from moca_avs.encoders import build_encoder;"
-        "from moca_avs.hub.huggingface import ModelSources; places = ModelSources(Path(sys.argv[1]));"
-        "[build_encoder('imagebind', places=places) for _ in range(2)]"
+        "from moca_avs.hub.huggingface import ModelSources; sources = ModelSources(Path(sys.argv[1]));"
+        "[build_encoder('imagebind', sources=sources) for _ in range(2)]"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder.parent)], capture_output=True, text=True, check=True

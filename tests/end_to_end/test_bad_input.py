@@ -5,12 +5,12 @@ import shutil
 import numpy as np
 import pytest
 
-from helpers.simple_media import bark, images, write_float_wav, write_video, write_wav
+from helpers.media_files import bark, images, make_video, make_wav
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    return write_video(tmp_path_factory.mktemp("videos") / "good.mp4", images(10, 64, 96), bark(2))
+    return make_video(tmp_path_factory.mktemp("videos") / "good.mp4", images(10, 64, 96), bark(2), fps=5)
 
 
 @pytest.fixture
@@ -62,12 +62,12 @@ def test_a_truncated_mp4_without_its_index(moca, tmp_path, video):
 
 
 def test_sound_without_image(moca, tmp_path):
-    wav = write_wav(tmp_path / "bark.wav", bark(2))
+    wav = make_wav(tmp_path / "bark.wav", bark(2))
     assert "give an image to go with it (--image IMAGE --sound" in refused(moca, tmp_path, wav)
 
 
 def test_a_zero_length_sound(moca, tmp_path, image):
-    wav = write_wav(tmp_path / "nothing.wav", [])
+    wav = make_wav(tmp_path / "nothing.wav", [])
     said = refused(moca, tmp_path, "--image", image, "--sound", wav)
     assert "nothing.wav" in said
 
@@ -75,7 +75,7 @@ def test_a_zero_length_sound(moca, tmp_path, image):
 def test_nan_samples_in_a_sound_file(moca, tmp_path, image):
     sound = bark(2)
     sound[1000:1010] = np.nan
-    wav = write_float_wav(tmp_path / "broken.wav", sound)
+    wav = make_wav(tmp_path / "broken.wav", sound)
     said = refused(moca, tmp_path, "--image", image, "--sound", wav)
     assert "broken.wav holds NaN" in said
 
@@ -83,7 +83,7 @@ def test_nan_samples_in_a_sound_file(moca, tmp_path, image):
 def test_nan_samples_in_a_video(moca, tmp_path):
     sound = bark(2)
     sound[-5:] = np.inf
-    video = write_video(tmp_path / "broken.mkv", images(10, 64, 96), sound, sound_codec="pcm_f32le")
+    video = make_video(tmp_path / "broken.mkv", images(10, 64, 96), sound, sound_codec="pcm_f32le", fps=5)
     assert "broken.mkv holds NaN or infinite samples" in refused(moca, tmp_path, video)
 
 

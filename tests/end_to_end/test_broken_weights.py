@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.simple_media import bark, images, write_video
+from helpers.media_files import bark, images, make_video
 from moca_avs.hub.registry import ASSETS
 from moca_avs.model.adapter import AdapterSet, save_adapters
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    return write_video(tmp_path_factory.mktemp("videos") / "good.mp4", images(5, 64, 96), bark(1))
+    return make_video(tmp_path_factory.mktemp("videos") / "good.mp4", images(5, 64, 96), bark(1), fps=5)
 
 
 @dataclass
@@ -90,7 +90,7 @@ def test_adapters_that_are_a_pickle_with_code_are_refused_and_not_run(moca, vide
 def test_a_checkpoint_state_with_code_is_refused_and_not_run(moca, tmp_path):
     marker, run, videos = tmp_path / "ran", tmp_path / "run", tmp_path / "videos"
     for index in range(3):
-        write_video(videos / f"{index}.mp4", images(10, 48, 48, seed=index), bark(2, seed=index))
+        make_video(videos / f"{index}.mp4", images(10, 48, 48, seed=index), bark(2, seed=index), fps=5)
     options = ("--data", videos, "--out", run, "--batch", "2", "--neighbours", "1", "--device", "cpu")
     assert moca("train", *options, "--steps", "1", "--checkpoint-every", "1").code == 0
     (run / "adapters.safetensors").unlink()  # as if killed after its last checkpoint

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.simple_media import bark, images, look, write_video
+from helpers.media_files import bark, images, look, make_video
 from moca_avs import Segmentation, read_clip
 from moca_avs.hub import debian, pypi
 from moca_avs.io.results import is_complete
@@ -13,7 +13,7 @@ from moca_avs_bench import demo
 
 @pytest.mark.weights
 def test_without_apt_it_does_the_video_alone_and_says_so(tmp_path, monkeypatch, capfd):
-    video = write_video(tmp_path / "video.mp4", images(31, 64, 96), bark(31), fps=1)
+    video = make_video(tmp_path / "video.mp4", images(31, 64, 96), bark(31), fps=1)
     monkeypatch.setattr(debian, "available", lambda: False)
     fetch = pypi.package_file
     monkeypatch.setattr(pypi, "package_file", lambda name: video if name == "band-film" else fetch(name))

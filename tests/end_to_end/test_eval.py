@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.simple_media import bark, images, write_wav
+from helpers.media_files import bark, images, make_wav
 
 CLIPS = (("d1", "dog"), ("c1", "cat"), ("d2", "dog"), ("b1", "bird"))
 
@@ -30,7 +30,7 @@ def root(tmp_path_factory):
                 Image.fromarray(one).save(folder / f"{name}_{index}.png")
         sounds = base / "s4_data" / "audio_wav" / "test" / category
         sounds.mkdir(parents=True, exist_ok=True)
-        write_wav(sounds / f"{name}.wav", bark(5, 16000, seed), 16000)
+        make_wav(sounds / f"{name}.wav", bark(5, 16000, seed), 16000)
     return base.parent
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.simple_media import bark, images, write_wav
+from helpers.media_files import bark, images, make_wav
 
 CLIPS = {"d1": "dog", "c1": "cat", "d2": "dog"}
 CLASSES = {"background": 0, "cat": 1, "dog": 2}
@@ -27,7 +27,7 @@ def root(tmp_path_factory):
         save(frames[0], base / PLACES / f"frames/{name}.jpg")
         (base / PLACES / "audio").mkdir(exist_ok=True)
         for path in (clip / "audio.wav", base / PLACES / f"audio/{name}.wav"):
-            write_wav(path, bark(5, 16000, seed), 16000)
+            make_wav(path, bark(5, 16000, seed), 16000)
         rows, columns = np.nonzero(square(frames[0]))
         box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 64
         table.append(f"{name},{name},0,0,{category},test,v1m")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.simple_media import bark, images, write_video
+from helpers.media_files import bark, images, make_video
 from helpers.tiny_encoders import open_gates
 from helpers.tiny_imagebind import write_tiny_imagebind
 from helpers.tiny_pretrained import write_tiny_weights
@@ -38,7 +38,7 @@ def video(tmp_path_factory):
     """Two seconds, two frames; the second one hears nothing."""
     sound = bark(2)
     sound[8820:] = 0
-    return write_video(tmp_path_factory.mktemp("video") / "band.mp4", images(10, 64, 96), sound)
+    return make_video(tmp_path_factory.mktemp("video") / "band.mp4", images(10, 64, 96), sound, fps=5)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.simple_media import bark, images, look, write_video, write_wav
+from helpers.media_files import bark, images, look, make_video, make_wav
 from moca_avs import Segmentation
 from moca_avs.io.results import is_complete
 
@@ -26,18 +26,19 @@ FROZEN = ("--method", "frozen", "--device", "cpu")
 def videos(tmp_path_factory):
     """Good and bad inputs side by side."""
     folder = tmp_path_factory.mktemp("videos")
-    write_video(folder / "band.mp4", images(15, 64, 96), bark(3))
-    write_video(folder / "mute.mp4", images(10, 48, 64))
-    write_video(folder / "tiny.mov", images(10, 1, 1), bark(2), codec="png", sound_codec="pcm_s16le")
-    write_video(folder / "huge.mkv", images(1, 4320, 7680), bark(1), codec="mjpeg", fps=1)
+    make_video(folder / "band.mp4", images(15, 64, 96), bark(3), fps=5)
+    make_video(folder / "mute.mp4", images(10, 48, 64), fps=5)
+    make_video(folder / "tiny.mov", images(10, 1, 1), bark(2), codec="png", sound_codec="pcm_s16le", fps=5)
+    make_video(folder / "huge.mkv", images(1, 4320, 7680), bark(1), codec="mjpeg", fps=1)
     eight = np.stack([bark(2, 96000, seed) for seed in range(8)])
-    write_video(
+    make_video(
         folder / "eight.mkv",
         images(10, 64, 96),
         eight,
         rate=96000,
         sound_codec="pcm_f32le",
         layout="7.1",
+        fps=5,
     )
     (folder / "fake.mp4").write_text("no video")
     return folder
@@ -146,7 +147,7 @@ def test_limit_start_end_and_native_choose_the_frames(moca, videos, tmp_path):
 
 def test_a_image_with_a_sound(moca, tmp_path):
     Image.fromarray(images(1, 40, 60)[0]).save(tmp_path / "dog.png")
-    wav = write_wav(tmp_path / "bark.wav", bark(2.5))
+    wav = make_wav(tmp_path / "bark.wav", bark(2.5))
     ended = moca("segment", "--image", tmp_path / "dog.png", "--sound", wav, "-o", tmp_path / "out", *FROZEN)
     assert ended.code == 0, ended.err
     found = Segmentation.load(tmp_path / "out" / "dog")
@@ -156,14 +157,14 @@ def test_a_image_with_a_sound(moca, tmp_path):
 
 
 def test_another_sound_for_a_video(moca, videos, tmp_path):
-    wav = write_wav(tmp_path / "bark.wav", bark(2))
+    wav = make_wav(tmp_path / "bark.wav", bark(2))
     ended = moca("segment", videos / "mute.mp4", "--sound", wav, "-o", tmp_path / "out", *FROZEN)
     assert ended.code == 0, ended.err
     assert Segmentation.load(tmp_path / "out" / "mute").masks.any()
 
 
 def test_ctrl_c_keeps_the_finished_frames(start_moca, moca, tmp_path):
-    video = write_video(tmp_path / "long.mp4", images(600, 64, 96), bark(120))
+    video = make_video(tmp_path / "long.mp4", images(600, 64, 96), bark(120), fps=5)
     process = start_moca("segment", video, "-o", tmp_path / "out", "--fps", "native", *FROZEN)
     masks, deadline = tmp_path / "out" / "long" / "masks", time.monotonic() + 300
     while not (masks / "000004.png").exists():
@@ -208,7 +209,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk(small_disk, start_moca, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (8, 240, 320, 3), np.uint8)
-    video = write_video(tmp_path / "noise.mp4", noise, bark(1.6))
+    video = make_video(tmp_path / "noise.mp4", noise, bark(1.6), fps=5)
     folder, options = small_disk
     process = start_moca("segment", video, "-o", folder, "--fps", "native", *FROZEN, **options)
     _, complained = process.communicate(timeout=300)

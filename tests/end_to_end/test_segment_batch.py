@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.simple_media import bark, images, write_video
+from helpers.media_files import bark, images, make_video
 from helpers.tiny_encoders import TinyConvolution
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError, UsageError, WeightsError
@@ -15,7 +15,7 @@ from moca_avs.inference.job import JobResult, SegmentOptions
 from moca_avs.inference.segment import segment_all, segment_file
 from moca_avs.io.results import SegmentationWriter, is_complete
 from moca_avs.methods.config import MocaConfig
-from moca_avs.methods.frozen import Frozen
+from moca_avs.methods.moca import Moca
 from moca_avs.proposals.superpixels import SuperpixelProposer
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
@@ -33,7 +33,7 @@ def videos(tmp_path_factory):
         frames[:, :, width // 2 :] = np.random.default_rng(seed).integers(
             0, 256, (height, width - width // 2, 3)
         )
-        write_video(folder / f"{name}.mp4", frames, sound, rate)
+        make_video(folder / f"{name}.mp4", frames, sound, rate, fps=5)
 
     noisy("a", 64, 96, bark(1.4))
     noisy("b", 48, 64, bark(0.6, 44100), 44100)
@@ -46,7 +46,9 @@ def videos(tmp_path_factory):
 
 
 def method():
-    return Frozen(TinyConvolution(), SuperpixelProposer(), MocaConfig(clusters=3, proposals="superpixels"))
+    return Moca(
+        TinyConvolution(), None, SuperpixelProposer(), MocaConfig(clusters=3, proposals="superpixels")
+    )
 
 
 class Recording:
@@ -297,7 +299,7 @@ def test_what_was_asked_of_a_shared_batch_is_divided_by_frames(videos, tmp_path)
 
 def test_one_group_is_read_ahead_and_no_more(videos, tmp_path, monkeypatch):
     made, answered, waiting = [], [], []
-    groups, answer = segment._groups, segment._answer
+    groups, answer = segment._batches, segment._predict
 
     def noting_groups(pieces, most):
         for group in groups(pieces, most):
@@ -309,8 +311,8 @@ def test_one_group_is_read_ahead_and_no_more(videos, tmp_path, monkeypatch):
         answer(*arguments)
         answered.append(1)
 
-    monkeypatch.setattr(segment, "_groups", noting_groups)
-    monkeypatch.setattr(segment, "_answer", noting_answer)
+    monkeypatch.setattr(segment, "_batches", noting_groups)
+    monkeypatch.setattr(segment, "_predict", noting_answer)
     run(videos, tmp_path, 3)
     assert made == [3] * 11 + [1]
     assert max(waiting) == 2  # the one that is being answered, and the next
@@ -318,7 +320,7 @@ def test_one_group_is_read_ahead_and_no_more(videos, tmp_path, monkeypatch):
 
 def test_groups_of_inputs_without_frames_are_bounded_too():
     pieces = [(index, None) for index in range(20)]
-    assert [len(group) for group in segment._groups(pieces, 3)] == [6, 6, 6, 2]
+    assert [len(group) for group in segment._batches(pieces, 3)] == [6, 6, 6, 2]
 
 
 def test_one_input_alone_is_batched_too(videos, alone, tmp_path):

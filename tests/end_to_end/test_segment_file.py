@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from helpers.simple_media import bark, images, write_video
+from helpers.media_files import bark, images, make_video
 from helpers.tiny_encoders import TinyConvolution
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
@@ -18,7 +18,7 @@ from moca_avs.io.overlay import OverlayWriter
 from moca_avs.io.results import SegmentationWriter, is_complete
 from moca_avs.io.video import stream_clips
 from moca_avs.methods.config import MocaConfig
-from moca_avs.methods.frozen import Frozen
+from moca_avs.methods.moca import Moca
 from moca_avs.proposals.superpixels import SuperpixelProposer
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
@@ -32,11 +32,13 @@ def video(tmp_path_factory):
     sound[22050 : 2 * 22050] = 0
     frames = images(18, 64, 96)
     frames[:, :, 60:] = np.random.default_rng(0).integers(0, 256, (18, 64, 36, 3))
-    return write_video(tmp_path_factory.mktemp("video") / "band.mp4", frames, sound)
+    return make_video(tmp_path_factory.mktemp("video") / "band.mp4", frames, sound, fps=5)
 
 
 def method():
-    return Frozen(TinyConvolution(), SuperpixelProposer(), MocaConfig(clusters=3, proposals="superpixels"))
+    return Moca(
+        TinyConvolution(), None, SuperpixelProposer(), MocaConfig(clusters=3, proposals="superpixels")
+    )
 
 
 class Failing:
@@ -111,11 +113,11 @@ def test_every_file_equals_that_of_doing_one_thing_after_the_other(video, tmp_pa
 
 def test_every_stage_is_counted(video, tmp_path):
     outcome = run(JobSpec(video, tmp_path / "a"))
-    stages = {"read", "sound encoder", "image encoder", "proposals", "clustering", "matching", "decide"}
+    stages = {"read", "audio encoder", "image encoder", "proposals", "clustering", "matching", "decide"}
     assert stages | {"masks", "overlay"} <= outcome.seconds.keys()
     assert all(seconds > 0 for seconds in outcome.seconds.values())
     waiting = sum(seconds for name, seconds in outcome.seconds.items() if name.startswith("waiting"))
-    inside = ("sound encoder", "image encoder", "clustering", "matching", "decide")
+    inside = ("audio encoder", "image encoder", "clustering", "matching", "decide")
     assert sum(outcome.seconds[name] for name in inside) + waiting <= outcome.wall
 
 
@@ -181,7 +183,7 @@ def test_an_input_that_can_not_be_read_loads_no_method_and_leaves_nothing(tmp_pa
 
 def test_what_is_damaged_is_noted_once_and_warned_of_nowhere(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (30, 64, 96, 3), np.uint8)
-    video = write_video(tmp_path / "cut.mkv", noise, bark(6))
+    video = make_video(tmp_path / "cut.mkv", noise, bark(6), fps=5)
     video.write_bytes(video.read_bytes()[: video.stat().st_size * 6 // 10])
     outcome = run(JobSpec(video, tmp_path / "a"))  # in these tests a warning is an error
     assert any("it was cut off" in note for note in outcome.notes)

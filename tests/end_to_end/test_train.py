@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from helpers.simple_media import bark, images, write_video
+from helpers.media_files import bark, images, make_video
 from moca_avs import Segmentation
 
 pytestmark = pytest.mark.weights
@@ -17,7 +17,7 @@ def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     for index in range(4):
         frames = images(10, 48, 48, seed=index * 9) // (index + 1)
-        write_video(folder / f"{index}.mp4", frames, bark(2, seed=index))
+        make_video(folder / f"{index}.mp4", frames, bark(2, seed=index), fps=5)
     (folder / "notes.txt").write_text("no video")
     return folder
 

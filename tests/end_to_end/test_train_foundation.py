@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from helpers.simple_media import bark, images, write_video
+from helpers.media_files import bark, images, make_video
 from helpers.tiny_imagebind import write_tiny_imagebind
 from helpers.tiny_languagebind import write_tiny_languagebind
 
@@ -15,7 +15,7 @@ SMALL = ("--batch", "2", "--neighbours", "1", "--device", "cpu", "--steps", "1",
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     for index in range(3):
-        write_video(folder / f"{index}.mp4", images(10, 48, 48, seed=index), bark(2, seed=index))
+        make_video(folder / f"{index}.mp4", images(10, 48, 48, seed=index), bark(2, seed=index), fps=5)
     return folder
 
 

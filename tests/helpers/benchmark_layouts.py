@@ -8,12 +8,12 @@ import torch
 from torch.nn import functional as F
 
 from helpers.color_models import ColorProposer
+from helpers.color_world import LOW, NAMES
 from helpers.tiny_encoders import ColorEncoder
 from moca_avs.io.audio import write_audio
 from moca_avs.io.image import write_image
 
-RATE, SIDE, SECONDS = ColorEncoder.rate, 48, 5
-TONES = {"red": 100.0, "green": 250.0, "blue": 600.0}
+SIDE, SECONDS = 48, 5
 
 
 class TableEncoder(ColorEncoder):
@@ -42,21 +42,20 @@ def color_proposer(sources, device):
 
 def clip(rng):
     """Frames [5, S, S, 3], the truth [5, S, S], a sound, the class heard: two still boxes, one hums."""
-    names = [str(name) for name in rng.permutation(list(TONES))[:2]]
+    names = [str(name) for name in rng.permutation(NAMES)[:2]]
     frame, truth = np.full((SIDE, SIDE, 3), 110, np.uint8), np.zeros((SECONDS, SIDE, SIDE), bool)
     half = SIDE // 2
     for k, name in enumerate(names):
         top, left = rng.integers(0, half - 4), rng.integers(k * half, k * half + 6)
         height, width = rng.integers(12, half, 2)
         place = (slice(top, top + height), slice(left, min(left + width, (k + 1) * half)))
-        frame[place] = [220 if channel == name else 40 for channel in TONES]
+        frame[place] = [220 if channel == name else 40 for channel in NAMES]
         if k == 0:
             truth[:, place[0], place[1]] = True
     on = np.ones(SECONDS, bool)
     on[rng.integers(SECONDS)] = rng.random() < 0.5
     truth &= on[:, None, None]
-    time = np.arange(SECONDS * RATE) / RATE
-    sound = 0.3 * np.sin(2 * np.pi * TONES[names[0]] * time) * np.repeat(on, RATE)
+    sound = LOW.tone(names[0], SECONDS, level=0.3) * np.repeat(on, LOW.rate)
     return np.stack([frame] * SECONDS), truth, sound.astype(np.float32), names[0]
 
 
@@ -95,7 +94,7 @@ def _put(path, image):
 
 def _sound(path, sound):
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_audio(path, sound, RATE)
+    write_audio(path, sound, LOW.rate)
 
 
 def _table(path, rows):

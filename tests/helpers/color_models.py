@@ -5,10 +5,8 @@ from typing import ClassVar
 import numpy as np
 from scipy import ndimage
 
+from helpers.color_world import LOW, NAMES
 from helpers.tiny_encoders import ColorEncoder
-
-NAMES = ("red", "green", "blue")
-TONES = dict(zip(NAMES, (100.0, 250.0, 600.0), strict=True))
 
 
 def colored(frame, name):
@@ -30,9 +28,8 @@ class ToneTagger:
     settings: ClassVar = {"name": "tones"}
 
     def __call__(self, sound, sample_rate):
-        time = np.arange(len(sound)) / sample_rate
-        power = [abs((sound * np.exp(-2j * np.pi * TONES[n] * time)).mean()) ** 2 for n in NAMES]
-        return np.array([0.0, *(p / sum(power) for p in power)], np.float32)
+        power = LOW.strengths(sound, sample_rate) ** 2
+        return np.array([0.0, *(power / power.sum())], np.float32)
 
 
 class ColorGrounder:

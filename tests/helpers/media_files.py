@@ -1,4 +1,4 @@
-"""Videos and sounds for the tests of media, written with PyAV and the standard library, nothing of ours."""
+"""Videos, images and sounds for the tests, written with PyAV, Pillow and the standard library only."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 
 TICK = Fraction(1, 90000)
+PLANTED_RATE = 16000
+PIXELS = {"libx264": "yuv420p", "mpeg4": "yuv420p", "mjpeg": "yuvj420p", "ffv1": "bgr0", "png": "rgb24"}
 
 
 def gray_steps(count, height=32, width=48):
@@ -32,6 +35,16 @@ def smooth(height=32, width=48):
     """Colors that change slowly: half the resolution of color loses little. uint8 [H, W, 3]."""
     y, x = np.mgrid[:height, :width] / max(height, width)
     return np.stack([40 + 170 * x, 60 + 150 * y, 200 - 75 * (x + y)], -1).round().astype(np.uint8)
+
+
+def images(count, height, width, seed=0):
+    """A bright square on a dim ground that wanders: uint8 [T, H, W, 3]."""
+    frames = np.full((count, height, width, 3), 60, np.uint8)
+    side = max(1, min(height, width) // 3)
+    for index, frame in enumerate(frames):
+        left = (index * 3 + seed) % max(1, width - side + 1)
+        frame[height // 3 : height // 3 + side, left : left + side] = (220, 180, 40)
+    return frames
 
 
 def bt709_planes(image):
@@ -58,13 +71,54 @@ def noise(seconds, rate=22050, channels=1, seed=0):
     return rng.uniform(-0.5, 0.5, (channels, round(seconds * rate))).astype(np.float32)
 
 
+def bark(seconds, rate=22050, seed=0):
+    """Noise bursts twice a second: float32 [N], loud and clearly not a hum."""
+    rng = np.random.default_rng(seed)
+    times = np.arange(round(seconds * rate)) / rate
+    return (rng.uniform(-0.5, 0.5, len(times)) * (np.mod(times, 0.5) < 0.25)).astype(np.float32)
+
+
+def planted_hertz(clip, second):
+    """A tone of its own for each second of each clip."""
+    return 300 * (clip + 1) + 25 * second
+
+
+def planted_color(clip, second):
+    """A color of its own for each second of each clip, far enough apart to survive JPEG: uint8 [3]."""
+    return np.array([20 * second + 20, 40 * clip + 10, 220 - 20 * second], np.uint8)
+
+
+def planted_image(clip, second, height, width):
+    """All of `planted_color`: uint8 [H, W, 3]."""
+    return np.ascontiguousarray(np.broadcast_to(planted_color(clip, second), (height, width, 3)))
+
+
+def planted_sound(clip, seconds):
+    """The tones of a clip, one after the other: float32 [seconds * PLANTED_RATE]."""
+    time = np.arange(PLANTED_RATE) / PLANTED_RATE
+    parts = [0.4 * np.sin(2 * np.pi * planted_hertz(clip, s) * time) for s in range(seconds)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def strongest(sound, rate):
+    """Hz of the loudest part."""
+    return np.abs(np.fft.rfft(sound, rate)).argmax()
+
+
+def make_image(path, pixels, **options):
+    """Write an image file; `options` are Pillow's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
 def make_video(
     path,
     frames,
-    times=None,
-    fps=10,
     sound=None,
     rate=22050,
+    *,
+    times=None,
+    fps=10,
     sound_start=0.0,
     codec="libx264",
     sound_codec="aac",
@@ -73,14 +127,16 @@ def make_video(
     turn=None,
     options=None,
 ):
-    """Write frames (None: sound only) at `times` (default: every 1 / fps s) and a sound [C, N]."""
+    """Write frames (None: sound only) at `times` (default: every 1 / fps s) and a sound [C, N] or [N]."""
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format=form, options=options or {}) as container:
         video = track = None
         if frames is not None:
             times = np.arange(len(frames)) / fps if times is None else np.asarray(times)
             video = _video(container, frames, fps, codec, turn)
         if sound is not None:
+            sound = np.atleast_2d(sound)
             layout = layout or {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[len(sound)]
             track = container.add_stream(sound_codec, rate=rate, layout=layout)
         container.start_encoding()
@@ -94,7 +150,7 @@ def make_video(
 def _video(container, frames, fps, codec, turn):
     video = container.add_stream(codec, rate=fps)
     video.height, video.width = frames.shape[1:3]
-    video.pix_fmt = {"libx264": "yuv420p", "mpeg4": "yuv420p", "mjpeg": "yuvj420p", "ffv1": "bgr0"}[codec]
+    video.pix_fmt = PIXELS[codec]
     if codec in ("libx264", "ffv1"):
         video.codec_context.time_base = TICK
     if codec == "libx264":
@@ -134,7 +190,7 @@ def _write_sound(container, track, sound, rate, layout, start):
 
 
 def make_wav(path, planes, rate=22050):
-    """Float32 WAV of [C, N] with a plain or (beyond two channels) extensible header; may hold NaN."""
+    """Float32 WAV of [C, N] or [N] with a plain or (beyond two channels) extensible header; may hold NaN."""
     planes = np.atleast_2d(planes).astype("<f4")
     channels, data = len(planes), planes.T.tobytes()
     form = struct.pack("<HHIIHH", 3, channels, rate, rate * channels * 4, channels * 4, 32)
@@ -154,3 +210,13 @@ def shown_times(path):
     """Presentation times of every video frame, in seconds, as stamped."""
     with av.open(str(path)) as container:
         return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+
+
+def look(path):
+    """(width, height, frames, seconds, sound channels or 0, pixel format, codec) of a video."""
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        channels = container.streams.audio[0].layout.nb_channels if container.streams.audio else 0
+        frames = sum(1 for _ in container.decode(video))
+        seconds = float(container.duration / av.time_base)
+        return video.width, video.height, frames, seconds, channels, video.pix_fmt, video.codec.name

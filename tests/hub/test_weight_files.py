@@ -7,8 +7,8 @@ import torch
 from helpers.tiny_archives import changed, make_wheel
 from moca_avs.cli.models import check_model, describe, fetch
 from moca_avs.errors import WeightsError
+from moca_avs.hub import weight_files as weights
 from moca_avs.hub.cache import download_dir
-from moca_avs.hub.huggingface import weight_files as weights
 from moca_avs.hub.pypi import cached_path
 from moca_avs.hub.registry import ASSETS
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from helpers import ray_methods
+from helpers.media_files import bark, images, make_video
 from helpers.ray_methods import FATAL, Signed
-from helpers.simple_media import bark, images, write_video
 from moca_avs import Segmentation
 from moca_avs.cli import main
 from moca_avs.errors import UsageError
@@ -58,7 +58,7 @@ def two_processes():
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     return [
-        write_video(folder / f"{index}.mp4", images(10, 64, 96, index), bark(2, seed=index))
+        make_video(folder / f"{index}.mp4", images(10, 64, 96, index), bark(2, seed=index), fps=5)
         for index in range(6)
     ]
 
@@ -109,7 +109,7 @@ def test_results_are_those_of_the_local_engine(two_processes, videos, tmp_path):
 
 
 def test_a_video_that_kills_every_worker_is_the_only_one_that_fails(two_processes, videos, tmp_path):
-    bad = write_video(tmp_path / "bad.mp4", images(5, FATAL, 64), bark(1))
+    bad = make_video(tmp_path / "bad.mp4", images(5, FATAL, 64), bark(1), fps=5)
     jobs = plan([bad, *videos[:2]], tmp_path / "out")
     outcomes = {one.job.source.name: one for one in on_ray(jobs, Signed(tmp_path, FATAL), retries=1)}
     assert [outcomes[name].state for name in ("bad.mp4", "0.mp4", "1.mp4")] == ["failed", "done", "done"]
@@ -166,7 +166,7 @@ def test_without_ray_its_extra_is_named(videos, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_keeps_the_finished_and_says_no_more_than_that(videos, tmp_path):
-    long = write_video(tmp_path / "long.mp4", images(1500, 64, 96), bark(300))
+    long = make_video(tmp_path / "long.mp4", images(1500, 64, 96), bark(300), fps=5)
     # A shell's background jobs ignore Ctrl-C and hand that down; a user's own call does not.
     code = "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
     command = [sys.executable, "-c", f"import signal, sys; from moca_avs.cli import main; {code}", "segment"]

@@ -15,7 +15,7 @@ from helpers.color_models import (
     CropEncoder,
     ToneTagger,
 )
-from helpers.tone_video import RATE, video
+from helpers.color_world import RATE, video
 from moca_avs.clip import Clip
 from moca_avs.errors import UsageError
 from moca_avs.methods.at_gdino_sam import AtGdinoSam

@@ -14,13 +14,13 @@ from helpers.color_models import (
     CropEncoder,
     ToneTagger,
 )
-from helpers.tone_video import RATE, image, video
+from helpers.color_world import RATE, image, video
 from moca_avs.errors import DataError
 from moca_avs.methods.at_gdino_sam import AtGdinoSam
 from moca_avs.methods.bind import OwodBind, SamBind
 from moca_avs.methods.config import BaselineConfig, MocaConfig
-from moca_avs.methods.frozen import Frozen
 from moca_avs.methods.mask_classes import TABLE, TagClassifier, read_classes, separate_objects, tag_classes
+from moca_avs.methods.moca import Moca
 from moca_avs.proposals.masks import pairwise_iou
 
 CLASSES = {"background": 0, "blue": 7, "red": 3, "green": 255}
@@ -48,8 +48,8 @@ def chord(*names):
 
 
 METHODS = {
-    "frozen": lambda named: Frozen(
-        CropEncoder(), ColorProposer(), MocaConfig(refine="mpm", clusters=4, window=1.0), named
+    "frozen": lambda named: Moca(
+        CropEncoder(), None, ColorProposer(), MocaConfig(refine="mpm", clusters=4, window=1.0), named
     ),
     "at-gdino-sam": lambda named: AtGdinoSam(
         ToneTagger(), ColorGrounder(), ColorSegmenter(), BaselineConfig(tag_threshold=0.4), classifier=named

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.color_world import LOW, RATE, SIDE, video
 from helpers.tiny_encoders import ColorEncoder, TinyConvolution, TinyTransformer, open_gates
-from helpers.tone_video import RATE, SIDE, tone, video
 from moca_avs.clip import Clip
 from moca_avs.errors import UsageError
 from moca_avs.methods.config import MocaConfig
-from moca_avs.methods.frozen import Frozen
 from moca_avs.methods.moca import Moca, top_share
 from moca_avs.model.adapter import AdapterSet
 from moca_avs.proposals.masks import pairwise_iou
@@ -24,7 +23,7 @@ def config(**changes):
 
 def frozen(**changes):
     settings = config(**changes)
-    return Frozen(ColorEncoder(), None if settings.refine == "none" else SuperpixelProposer(), settings)
+    return Moca(ColorEncoder(), None, None if settings.refine == "none" else SuperpixelProposer(), settings)
 
 
 def ious(masks, truth):
@@ -144,9 +143,9 @@ def test_sound_times_choose_the_second():
 
 def test_nothing_is_computed_twice_or_in_vain():
     clip, _ = video(["red", "", "red", "red", ""])
-    same = Clip(clip.frames, clip.times, np.tile(tone("red"), 5).astype(np.float32), RATE)
+    same = Clip(clip.frames, clip.times, np.tile(LOW.tone("red"), 5).astype(np.float32), RATE)
     encoder = ColorEncoder()
-    method = Frozen(encoder, None, config())
+    method = Moca(encoder, None, None, config())
     assert method(clip).reasons == ("", "silent", "", "", "silent")
     assert (encoder.sounds_encoded, encoder.images_encoded) == (3, 1)  # five equal frames, two silent
     method(same)
@@ -164,7 +163,7 @@ def test_batches_do_not_matter():
 def test_zero_gates_are_the_frozen_method(make):
     encoder = make()
     clip, _ = video(HEARD)
-    plain = Frozen(encoder, None, config())(clip)
+    plain = Moca(encoder, None, None, config())(clip)
     fused = Moca(encoder, AdapterSet(encoder, count=2), None, config())(clip)
     for field in ("masks", "heatmaps", "scores", "times"):
         assert np.array_equal(getattr(plain, field), getattr(fused, field))
@@ -212,7 +211,7 @@ def test_settings_say_everything():
     assert settings["proposer"]["name"] == "superpixels"
     assert settings["window"] == 1.0
     assert settings["versions"]["torch"] == torch.__version__
-    plain = Frozen(encoder, None, config()).settings
+    plain = Moca(encoder, None, None, config()).settings
     assert (plain["method"], plain["adapters"], plain["proposer"]) == ("frozen", None, None)
 
 

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from helpers.color_models import ColorProposer, CropEncoder
+from helpers.color_world import video
 from helpers.tiny_encoders import TinyConvolution, TinyTransformer, open_gates
-from helpers.tone_video import video
 from moca_avs.clip import Clip
 from moca_avs.methods.base import BatchedMethod
 from moca_avs.methods.bind import SamBind
 from moca_avs.methods.config import BaselineConfig, MocaConfig
-from moca_avs.methods.frozen import Frozen
 from moca_avs.methods.moca import Moca
 from moca_avs.model.adapter import AdapterSet
 
@@ -47,6 +46,11 @@ def build(make, **changes):
     return Moca(encoder, open_gates(AdapterSet(encoder, count=2), 2.0), ColorProposer(), config)
 
 
+# `heat_share` at which every threshold is some hundred roundings away from the next pixel: a batch is rounded
+# otherwise than one image, and heat at the border is equal from pixel to pixel but for rounding.
+WELL_APART = {TinyTransformer: 0.113, TinyConvolution: 0.182}
+
+
 def check(result, alone):
     assert result.reasons == alone.reasons
     assert np.array_equal(result.masks, alone.masks)
@@ -70,6 +74,8 @@ def check(result, alone):
     ids=str,
 )
 def test_each_clip_gets_what_it_gets_alone(make, changes):
+    if changes == {"masks": "heat"}:
+        changes = changes | {"heat_share": WELL_APART[make]}
     together = build(make, **changes).predict_batch(clips())
     assert len(together) == 6
     assert sum(not reason for result in together for reason in result.reasons) >= 5
@@ -120,7 +126,7 @@ def test_equal_samples_at_another_rate_are_another_sound():
 
 def test_who_can_do_it():
     encoder = TinyConvolution()
-    frozen = Frozen(encoder, None, MocaConfig(refine="none", window=1.0))
+    frozen = Moca(encoder, None, None, MocaConfig(refine="none", window=1.0))
     assert isinstance(frozen, BatchedMethod)
     assert isinstance(build(TinyConvolution), BatchedMethod)
     assert not isinstance(SamBind(CropEncoder(), ColorProposer(), BaselineConfig()), BatchedMethod)

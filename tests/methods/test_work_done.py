@@ -11,13 +11,12 @@ from helpers.color_models import (
     CropEncoder,
     ToneTagger,
 )
+from helpers.color_world import video
 from helpers.tiny_encoders import TinyConvolution
-from helpers.tone_video import video
 from moca_avs.clip import Clip
 from moca_avs.methods.at_gdino_sam import AtGdinoSam
 from moca_avs.methods.bind import OwodBind, SamBind
 from moca_avs.methods.config import BaselineConfig, MocaConfig
-from moca_avs.methods.frozen import Frozen
 from moca_avs.methods.moca import Moca
 from moca_avs.model.adapter import AdapterSet
 
@@ -66,7 +65,7 @@ def build(name, **changes):
         encoder, proposer = CountingConvolution(), Asked(ColorProposer())
         config = MocaConfig(**({"window": 1.0, "clusters": 2, "proposals": "superpixels"} | changes))
         adapters = AdapterSet(encoder, "last", 2, latents=2, bottleneck=4) if name == "moca" else None
-        method = Moca(encoder, adapters, proposer, config) if adapters else Frozen(encoder, proposer, config)
+        method = Moca(encoder, adapters, proposer, config)
         return method, encoder, [proposer]
     config, encoder = BaselineConfig(window=1.0), CountingCrops()
     if name == "at-gdino-sam":

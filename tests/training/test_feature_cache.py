@@ -19,7 +19,7 @@ PLENTY = 10**9
 
 
 def extractor(data: TinyData | None = None, **changes: object) -> FeatureExtractor:
-    values = {"encoder": TinyEncoder(), "data": data or TinyData(12), "until_block": 2, "sites": SITES}
+    values = {"encoder": TinyEncoder(), "data": data or TinyData(12), "until_block": 2, "hook_points": SITES}
     return FeatureExtractor(**(values | changes))  # type: ignore[arg-type]
 
 

@@ -1,13 +1,10 @@
-"""The methods as a flag, their settings as another, and what is said of what was chosen.
-
-The flags that say where foundation models come from.
-"""
+"""Flags that several commands share: method, preset, config, settings, device, where models come from."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import UseAppendAction, arg
 
@@ -18,28 +15,39 @@ if TYPE_CHECKING:
     from moca_avs.methods.base import Method
 
 MethodName = Annotated[
-    Literal["moca", "frozen", "at-gdino-sam", "owod-bind", "sam-bind"],
+    str | None,
     arg(
+        metavar="NAME",
         help="moca: with trained adapters; frozen: without. Baselines, nothing trained: at-gdino-sam names "
-        "the sound and finds what is named; owod-bind and sam-bind keep boxes and masks that match it."
+        "the sound and finds what is named; owod-bind and sam-bind keep boxes and masks that match it. "
+        "Registered methods too. If left out, the best one: frozen for a preset, moca for a run.",
     ),
 ]
 PresetName = Annotated[
     str, arg(metavar="NAME", help="A preset (lite, imagebind, languagebind), a run folder, or a Hub id.")
 ]
 Device = Annotated[str, arg(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
+ConfigName = Annotated[
+    str | None,
+    arg(
+        name="config",
+        metavar="paper|JSON",
+        help="paper: the paper's inference (224 px, the sounding cluster, proposals of IoU > .5); or a JSON "
+        "file of settings. It goes before the preset's own; --set goes before it.",
+    ),
+]
 Settings = Annotated[
     UseAppendAction[tuple[str, ...]],
     arg(
         name="set",
         metavar="NAME=VALUE",
-        help="One of the method's settings, like score=literal; may be repeated. result.json names them all.",
+        help="One of the method's settings, like refine=none; may be repeated. result.json names them all.",
     ),
 ]
 
 
 def parse_settings(given: Sequence[str]) -> dict[str, Any]:
-    """``("window=3", "score=literal")`` -> ``{"window": 3, "score": "literal"}``.
+    """``("window=3", "refine=none")`` -> ``{"window": 3, "refine": "none"}``.
 
     Raises:
         UsageError: where one is not NAME=VALUE.
@@ -48,19 +56,12 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
     for item in given:
         name, equals, value = item.partition("=")
         if not (name and equals and value):
-            raise UsageError(f"--set must be NAME=VALUE, like score=literal, found {item!r}")
+            raise UsageError(f"--set must be NAME=VALUE, like refine=none, found {item!r}")
         try:
             settings[name] = json.loads(value)
         except json.JSONDecodeError:
             settings[name] = value
     return settings
-
-
-def described(method: Method) -> str:
-    """A method's plain choices in a line; its parts and their weights are in its results."""
-    plain = {name: value for name, value in method.settings.items() if isinstance(value, str | int | float)}
-    name = plain.pop("method")
-    return f"{name} ({', '.join(f'{key}={value}' for key, value in plain.items())})"
 
 
 Weights = Annotated[
@@ -106,3 +107,25 @@ def parse_sources(weights: str | None, models: Sequence[str]) -> ModelSources:
     from moca_avs.hub.huggingface import ModelSources
 
     return ModelSources(None if weights is None else Path(weights), parse_models(models))
+
+
+def load_chosen(
+    preset: str,
+    method: str | None,
+    device: str,
+    weights: str | None,
+    model: Sequence[str],
+    config: str | None,
+    settings: Mapping[str, Any],
+) -> Method:
+    """The method that the flags choose; prints the device and the method with its plain settings."""
+    from moca_avs.methods import load
+    from moca_avs.utils.device import choose_device
+
+    chosen, why = choose_device(device)
+    print(f"device: {chosen} ({why})")
+    built = load(preset, method, chosen, weights, parse_models(model), config, **settings)
+    plain = {name: value for name, value in built.settings.items() if isinstance(value, str | int | float)}
+    name = plain.pop("method")
+    print(f"method: {name} ({', '.join(f'{key}={value}' for key, value in plain.items())})")
+    return built

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from moca_avs.cli.args import (
+    ConfigName,
     Device,
     MethodName,
     Model,
     PresetName,
     Settings,
     Weights,
-    described,
-    parse_models,
+    load_chosen,
     parse_settings,
 )
 from moca_avs.errors import UsageError
@@ -33,13 +33,17 @@ class Evaluate:
     Beside the report lies a .jsonl with one line per sample: what --resume goes on with, and --merge puts
     together. Exit code 1 where samples could not be read.
 
-    Example: moca eval --dataset s4 --root stamps --method moca --out s4.json
+    Example: moca eval --dataset s4 --root stamps --out s4.json
     """
 
     out: Annotated[str, arg(metavar="JSON", help="Where the report goes.")]
     dataset: Annotated[
-        Literal["s4", "ms3", "avss", "vggss", "vggsound-single", "flickr"],
-        arg(help="Single source, multiple sources, semantic; the others are localization."),
+        str,
+        arg(
+            metavar="NAME",
+            help="s4 (single source), ms3 (multiple sources), avss (semantic); localization: vggss, "
+            "vggsound-single, flickr. Registered ones too.",
+        ),
     ] = "s4"
     root: Annotated[
         str,
@@ -55,7 +59,8 @@ class Evaluate:
     preset: PresetName = "lite"
     weights: Weights = None
     model: Model = ()
-    method: MethodName = "moca"
+    method: MethodName = None
+    config: ConfigName = None
     settings: Settings = ()
     predictions: Annotated[
         str | None,
@@ -128,14 +133,9 @@ class Evaluate:
 
     def _load(self, dataset: EvaluationSet) -> Any:
         """The method; in AVSS it is told the dataset's classes, unless `--set classes=` names others."""
-        from moca_avs import load
-        from moca_avs.utils.device import choose_device
-
-        device, why = choose_device(self.device)
-        print(f"device: {device} ({why})")
         table = getattr(dataset, "class_table", None)
         known = {} if table is None else {"classes": str(table)}
         settings = known | parse_settings(self.settings)
-        method = load(self.preset, self.method, device, self.weights, parse_models(self.model), **settings)
-        print(f"method: {described(method)}")
-        return method
+        return load_chosen(
+            self.preset, self.method, self.device, self.weights, self.model, self.config, settings
+        )

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from moca_avs.cli.args import (
+    ConfigName,
     Device,
     MethodName,
     Model,
     PresetName,
     Settings,
     Weights,
-    described,
-    parse_models,
+    load_chosen,
     parse_settings,
 )
 from moca_avs.errors import UsageError
@@ -52,7 +52,8 @@ class Segment:
     preset: PresetName = "lite"
     weights: Weights = None
     model: Model = ()
-    method: MethodName = "moca"
+    method: MethodName = None
+    config: ConfigName = None
     settings: Settings = ()
     device: Device = "auto"
     fps: Annotated[str, arg(metavar="N|native", help="Frames looked at per second; native: every frame.")] = (
@@ -154,17 +155,11 @@ class Segment:
         return [replace(plan(files, out)[0], sound=Path(self.sound))]
 
     def _load(self) -> Method:
-        from moca_avs import load
-        from moca_avs.utils.device import choose_device
-
-        device, why = choose_device(self.device)
-        print(f"device: {device} ({why})")
         settings = {} if self.batch is None else {"batch": self.batch}
         settings |= parse_settings(self.settings) | ({} if self.seed is None else {"seed": self.seed})
-        models = parse_models(self.model)
-        method = load(self.preset, self.method, device, self.weights, models, **settings)
-        print(f"method: {described(method)}")
-        return method
+        return load_chosen(
+            self.preset, self.method, self.device, self.weights, self.model, self.config, settings
+        )
 
 
 def tell(outcome: JobResult, profile: bool = False) -> None:

@@ -1,14 +1,12 @@
-"""Videos decoded once into memory maps in the cache: what every training set of videos reads from.
+"""Any folder of videos as a training set: frames with their own sound, no labels.
 
-Any folder of videos as a training set: frames with their own sound, no labels.
+Videos are decoded once into memory maps in the cache, which `DecodedVideos` reads.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from PIL import Image
 from moca_avs.clip import Clip
 from moca_avs.errors import DataError, MocaError
 from moca_avs.hub.cache import cache_dir, lock
+from moca_avs.utils.files import atomic_write
 
 Pairs = Iterator[tuple[np.ndarray, np.ndarray, int]]
 """(uint8 [side, side, 3], int16 [N], Hz) of each frame."""
@@ -97,12 +96,10 @@ def _decode_all(
     """Fill `store`: ``frames.u8`` [N, side, side, 3], ``sounds.i16`` (windows end to end), ``index.json``."""
     from tqdm import tqdm
 
-    partial = store.with_name(f".{store.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
     rows: list[dict[str, Any]] = []
     skipped: list[tuple[str, str]] = []
     filled = 0
-    try:
+    with atomic_write(store, folder=True) as partial:
         with (partial / "frames.u8").open("wb") as frames, (partial / "sounds.i16").open("wb") as sounds:
             for path in tqdm(list(paths), desc="decoding", unit="file", disable=not progress):
                 name = path.relative_to(root).as_posix()
@@ -122,9 +119,6 @@ def _decode_all(
         (partial / "index.json").write_text(
             json.dumps({"frames": rows, "skipped": skipped}), encoding="utf-8"
         )
-        os.replace(partial, store)  # noqa: PTH105
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def framed(clips: Iterable[Clip], side: int, window: float) -> Pairs:
@@ -158,7 +152,7 @@ class VideoFolder(DecodedVideos):
     """Frames of all videos below a folder, each with the sound around it (a `TrainingSet`).
 
     Decoded once into the cache, under a hash over the settings and each file's path, size, first and last
-    64 KiB (see `decoded.DecodedVideos`, also for `skipped`).
+    64 KiB (see `DecodedVideos`, also for `skipped`).
 
     Args:
         root: folder; searched below, hidden files are left out.
@@ -177,31 +171,27 @@ class VideoFolder(DecodedVideos):
         folder = Path(root)
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder; expected a folder of videos")
-        paths = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p, folder))
-        fingerprint = _identity(folder, paths, {"fps": fps, "side": side, "window": window})
+        settings = {"fps": fps, "side": side, "window": window}
+        digest = hashlib.sha256(json.dumps([_FORMAT, settings], sort_keys=True).encode())
+        paths = []
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder)
+            if not path.is_file() or any(part.startswith(".") for part in name.parts):
+                continue
+            paths.append(path)
+            size = path.stat().st_size
+            digest.update(f"\0{name.as_posix()}\0{size}\0".encode())
+            try:
+                with path.open("rb") as file:
+                    digest.update(file.read(_CHUNK))
+                    file.seek(max(size - _CHUNK, 0))
+                    digest.update(file.read(_CHUNK))
+            except OSError as error:  # it is listed as skipped when decoding fails on it too
+                digest.update(str(error).encode())
 
         def read(path: Path) -> Pairs:
             from moca_avs.io.video import stream_clips
 
             return framed(stream_clips(path, fps=fps, margin=window / 2), side, window)
 
-        super().__init__(folder, paths, fingerprint, side, read, progress)
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-def _identity(root: Path, paths: list[Path], settings: dict[str, float]) -> str:
-    digest = hashlib.sha256(json.dumps([_FORMAT, settings], sort_keys=True).encode())
-    for path in paths:
-        size = path.stat().st_size
-        digest.update(f"\0{path.relative_to(root).as_posix()}\0{size}\0".encode())
-        try:
-            with path.open("rb") as file:
-                digest.update(file.read(_CHUNK))
-                file.seek(max(size - _CHUNK, 0))
-                digest.update(file.read(_CHUNK))
-        except OSError as error:  # it is listed as skipped when decoding fails on it too
-            digest.update(str(error).encode())
-    return digest.hexdigest()
+        super().__init__(folder, paths, digest.hexdigest(), side, read, progress)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from moca_avs.errors import UsageError
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.hub.registry import PRETRAINED_MODELS
+from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
     from moca_avs.encoders.base import AudioVisualEncoder
@@ -37,12 +38,44 @@ def _languagebind(sources: ModelSources, image_size: int = 224) -> AudioVisualEn
     return LanguageBindEncoder(*find_towers(sources), image_size)
 
 
-ENCODERS: dict[str, Callable[..., AudioVisualEncoder]] = {
-    "lite": _lite,
-    "imagebind": _imagebind,
-    "languagebind": _languagebind,
-}
-"""Name -> builder; a new encoder is one file and one line here. One that takes `sources` is given them."""
+ENCODERS: Registry[Callable[..., AudioVisualEncoder]] = Registry("encoder", "moca_avs.encoders")
+"""Name -> builder; `register_encoder` adds one. A builder that takes `sources` is given them."""
+
+PRESET_CONFIGS: dict[str, dict[str, Any]] = {}
+"""Registered encoder -> its preset, in the layout of ``weights/*/config.json``."""
+
+
+def register_encoder(
+    name: str,
+    build: Callable[..., AudioVisualEncoder],
+    preset: dict[str, Any] | None = None,
+    *,
+    replace: bool = False,
+) -> None:
+    """Add an encoder, which is a preset of that name too: `load`, training and the command line know it.
+
+    Args:
+        name: how it is asked for.
+        build: options -> an `moca_avs.encoders.base.AudioVisualEncoder`; its keywords are the encoder's
+            options (``image_size``, ...), and where it has one called `sources` it is given a
+            `moca_avs.hub.huggingface.ModelSources`.
+        preset: settings of the methods with this encoder, by part: "encoder" (options), "all" (what all
+            methods share), "method" (`MocaConfig`), "baseline" (`BaselineConfig`).
+        replace: allow a name that is taken already.
+
+    Raises:
+        UsageError: for a name that is taken.
+    """
+    ENCODERS.register(name, build, replace=replace)
+    PRESET_CONFIGS[name] = preset or {}
+
+
+def list_presets() -> tuple[str, ...]:
+    """Names of all presets, registered encoders included."""
+    return tuple(ENCODERS)
+
+
+ENCODERS.update({"lite": _lite, "imagebind": _imagebind, "languagebind": _languagebind})
 
 _told: set[str] = set()
 
@@ -62,16 +95,15 @@ def build_encoder(
         UsageError: for an unknown name or option.
         WeightsError: if weights are missing and can't be fetched.
     """
-    if name not in ENCODERS:
-        raise UsageError(f"unknown encoder {name!r}; there are: {', '.join(sorted(ENCODERS))}")
-    taken = inspect.signature(ENCODERS[name]).parameters
-    unknown = sorted(set(options) - (set(taken) - {"places"}))
+    build = ENCODERS.find(name)
+    taken = inspect.signature(build).parameters
+    unknown = sorted(set(options) - (set(taken) - {"sources"}))
     if unknown:
-        own = ", ".join(option for option in taken if option != "places")
+        own = ", ".join(option for option in taken if option != "sources")
         raise UsageError(f"the encoder {name!r} has no option {', '.join(unknown)}; it has: {own}")
-    if "places" in taken:
-        options["places"] = sources or ModelSources()
-    encoder: AudioVisualEncoder = ENCODERS[name](**options).to(device)
+    if "sources" in taken:
+        options["sources"] = sources or ModelSources()
+    encoder: AudioVisualEncoder = build(**options).to(device)
     return encoder
 
 

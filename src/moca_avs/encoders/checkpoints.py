@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import warnings
 import zipfile
@@ -20,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moca_avs.errors import WeightsError
+from moca_avs.errors import WeightsError, first_few, first_line
 from moca_avs.hub.cache import cache_dir
 from moca_avs.hub.weight_files import read_safetensors, tensors_sha256
+from moca_avs.utils.files import atomic_write
 
-_SHOWN = 3
 # All that torch's reader raises at random damage (found by trying); OSError where there is no file.
 _DAMAGE = (
     OSError,
@@ -62,7 +61,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} is no state dict: {why}; get the file again from its source") from error
     except _DAMAGE as error:
         raise WeightsError(
-            f"{path} can't be read as a checkpoint ({_first_line(error)}); it is missing, cut short or no "
+            f"{path} can't be read as a checkpoint ({first_line(error)}); it is missing, cut short or no "
             "checkpoint: get the file again from its source"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -104,12 +103,12 @@ def check_state(
     missing = [name for name in expected if name not in found]
     if missing:
         raise WeightsError(
-            f"{path} lacks {_some(missing)} of {title}: it is another model's file, or only a part of it"
+            f"{path} lacks {first_few(missing)} of {title}: it is another model's file, or only a part of it"
         )
     unknown = sorted(set(found) - set(expected))
     if unknown:
         raise WeightsError(
-            f"{path} holds {_some(unknown)}, which {title} does not have: it is another model's"
+            f"{path} holds {first_few(unknown)}, which {title} does not have: it is another model's"
         )
     odd = [
         f"{name} {list(found[name].shape)} instead of {list(shape)}"
@@ -117,10 +116,10 @@ def check_state(
         if list(found[name].shape) != list(shape)
     ]
     if odd:
-        raise WeightsError(f"{path} has other shapes than {title}: {_some(odd)}")
+        raise WeightsError(f"{path} has other shapes than {title}: {first_few(odd)}")
     whole = [f"{name} {found[name].dtype}" for name in expected if not found[name].is_floating_point()]
     if whole:
-        raise WeightsError(f"{path} must hold floating-point weights of {title}, found {_some(whole)}")
+        raise WeightsError(f"{path} must hold floating-point weights of {title}, found {first_few(whole)}")
 
 
 def assign(module: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -147,22 +146,10 @@ def checkpoint_hash(path: Path, tensors: Mapping[str, Tensor]) -> str:
         if len(remembered) == 64:
             return remembered
     digest = tensors_sha256(tensors)
-    with suppress(OSError):  # a cache that can't be written only costs the time of hashing again
-        note.parent.mkdir(parents=True, exist_ok=True)
-        partial = note.with_name(f"{note.name}.{os.getpid()}")
+    # A cache that can't be written only costs the time of hashing again.
+    with suppress(OSError), atomic_write(note, explain=False) as partial:
         partial.write_text(digest, encoding="ascii")
-        partial.replace(note)
     return digest
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(" .:") if lines else type(error).__name__
 
 
 @dataclass(frozen=True)

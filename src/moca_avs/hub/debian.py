@@ -17,6 +17,7 @@ from pathlib import Path
 
 from moca_avs.errors import DataError
 from moca_avs.hub.cache import cache_dir, download_dir, lock, run_with_progress
+from moca_avs.utils.files import atomic_write
 
 # `#clear` drops the machine's own hooks around an update (container images use them to empty
 # /var/cache/apt): our update must not touch anything outside the cache.
@@ -52,17 +53,23 @@ def unpacked(package: str) -> Path:
 
 def unpacked_all(packages: Iterable[str]) -> dict[str, Path]:
     """`unpacked` for several packages; the package lists are fetched once at most."""
-    wanted = list(packages)
+    trees: dict[str, Path] = {}
     with lock("debian"):
-        for package in wanted:
-            if _find(package) is None:
-                _fetch(package)
-    return {package: _require(package) for package in wanted}
+        for package in packages:
+            trees[package] = _find(package) or _fetch(package)
+    return trees
 
 
 def version(package: str) -> str:
-    """Version of an unpacked package, as Debian writes it (``1:0.9.28-sdl2-1``)."""
-    return _require(package).name.split("_", 1)[1].replace("%3a", ":")
+    """Version of an unpacked package, as Debian writes it (``1:0.9.28-sdl2-1``).
+
+    Raises:
+        DataError: if it was not unpacked yet.
+    """
+    found = _find(package)
+    if found is None:
+        raise DataError(f"the Debian package {package} is not in {_root()}; call unpacked({package!r}) first")
+    return found.name.split("_", 1)[1].replace("%3a", ":")
 
 
 def _root() -> Path:
@@ -77,33 +84,26 @@ def _find(package: str) -> Path | None:
     return trees[-1] if trees else None
 
 
-def _require(package: str) -> Path:
-    found = _find(package)
-    if found is None:
-        raise DataError(f"the Debian package {package} is not in {_root()}; call unpacked({package!r}) first")
-    return found
-
-
-def _fetch(package: str) -> None:
+def _fetch(package: str) -> Path:
     """Download the package (or take the one put there by hand) and unpack it in one step."""
     with tempfile.TemporaryDirectory(prefix="deb-", dir=cache_dir()) as temporary:
         by_hand = sorted(download_dir().glob(f"{package}_*.deb"))
         archive = by_hand[-1] if by_hand else _download(package, Path(temporary))
-        tree = Path(temporary) / "tree"
-        _unpack(archive, tree)
-        found = subprocess.run(
-            ["dpkg-deb", "--field", str(archive), "Version"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        os.utime(tree)  # dpkg-deb gives the root its build date; `_find` wants ours
-        tree.replace(_root() / f"{package}_{found.replace(':', '%3a')}")
+        found = _dpkg_deb("--field", archive, "Version").replace(":", "%3a")
+        target = _root() / f"{package}_{found}"
+        with atomic_write(target, folder=True) as tree:
+            _dpkg_deb("--extract", archive, str(tree))
+            os.utime(tree)  # dpkg-deb gives the root its build date; `_find` wants ours
+        return target
 
 
-def _unpack(archive: Path, tree: Path) -> None:
+def _dpkg_deb(action: str, archive: Path, argument: str) -> str:
     if shutil.which("dpkg-deb") is None:
         raise DataError(f"unpacking {archive.name} needs dpkg-deb; install dpkg, or use Debian or Ubuntu")
-    done = _run(["dpkg-deb", "--extract", str(archive), str(tree)])
+    done = _run(["dpkg-deb", action, str(archive), argument])
     if done.returncode:
         raise DataError(f"{archive} could not be unpacked: {done.stderr.strip()}; delete it and run again")
+    return done.stdout.strip()
 
 
 def _download(package: str, folder: Path) -> Path:
@@ -112,41 +112,31 @@ def _download(package: str, folder: Path) -> Path:
             f"the Debian package {package} is needed, and this machine has no apt-get: use Debian or Ubuntu "
             f"(a container will do), or put {package}_*.deb into {download_dir()}"
         )
+    apt = _apt()
     listed = any((_root() / "lists").glob("*Packages*"))
     text = ""
     for update in (False, True) if listed else (True,):  # lists grow stale: a failure asks for new ones
         if update:
-            text = _update()
-        plan = _plan(package)
-        if plan is None:
+            print("fetching package lists", file=sys.stderr, flush=True)
+            done = _run([*apt, "update"])
+            text = done.stdout + done.stderr
+        plan = _run([*apt, "download", "--print-uris", package]).stdout  # a line: address, name, bytes, hash
+        parts = [shlex.split(line) for line in plan.splitlines()]
+        sizes = [int(words[2]) for words in parts if len(words) >= 3 and words[1].endswith(".deb")]
+        if not sizes:  # the lists don't know the package
             continue
         work = folder / f"work-{update}"
         work.mkdir()
-        status, text = run_with_progress([*_apt(), "download", package], package, plan[1], work)
+        status, text = run_with_progress([*apt, "download", package], package, sizes[0], work)
         found = sorted(work.glob("*.deb"))
         if status == 0 and found:
             return found[0]
-    raise DataError(_failure(package, text))
-
-
-def _plan(package: str) -> tuple[str, int] | None:
-    """(file name, bytes) of what apt would download; None if its lists don't know the package."""
-    done = _run([*_apt(), "download", "--print-uris", package])
-    for line in done.stdout.splitlines():
-        parts = shlex.split(line)
-        if len(parts) >= 3 and parts[1].endswith(".deb"):
-            return parts[1], int(parts[2])
-    return None
-
-
-def _update() -> str:
-    print("fetching package lists", file=sys.stderr, flush=True)
-    done = _run([*_apt(), "update"])
-    return done.stdout + done.stderr
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    errors = [line.strip() for line in text.splitlines() if line.startswith(("E:", "W: Failed"))]
+    raise DataError(
+        f"the Debian package {package} could not be fetched (no network, or not in this machine's sources): "
+        f"apt-get said {errors[-1] if errors else 'that it knows no such package'!r}; on a machine that has "
+        f"a network run `apt-get download {package}` and put the .deb into {download_dir()}"
+    )
 
 
 def _apt() -> list[str]:
@@ -164,10 +154,5 @@ def _apt() -> list[str]:
     return ["apt-get", f"--config-file={configuration}", "--quiet"]
 
 
-def _failure(package: str, text: str) -> str:
-    errors = [line.strip() for line in text.splitlines() if line.startswith(("E:", "W: Failed"))]
-    return (
-        f"the Debian package {package} could not be fetched (no network, or not in this machine's sources): "
-        f"apt-get said {errors[-1] if errors else 'that it knows no such package'!r}; on a machine that has "
-        f"a network run `apt-get download {package}` and put the .deb into {download_dir()}"
-    )
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)

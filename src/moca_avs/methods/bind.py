@@ -1,34 +1,32 @@
-"""Regions of a frame: cut out, embedded, held against the sound, painted as heat. Shared by the baselines.
+"""OWOD-BIND and SAM-BIND (paper section 4.1, II and III): regions that match the sound. Nothing is trained.
 
-OWOD-BIND (paper section 4.1, II): boxes around anything, kept where they sound. Nothing is trained.
-
-SAM-BIND (paper section 4.1, III): masks of anything, kept where they sound. Nothing is trained.
+A frame's regions (boxes around anything, or masks of anything) are cut out, embedded in the joint space and
+kept where their cosine with the sound is high.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import starmap
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moca_avs.clip import Clip, Segmentation
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.methods.base import (
+    ClipFrame,
+    FrameMethod,
     FramePrediction,
     MaskClassifier,
+    encode_windows,
     encoder_settings,
-    frames_and_embeddings,
-    predict_clip,
     versions,
 )
 from moca_avs.methods.config import BaselineConfig
 from moca_avs.proposals.base import BoxDetector, BoxSegmenter, Proposer, cached_proposer
 from moca_avs.proposals.boxes import bounding_boxes, box_masks, whole_boxes
+from moca_avs.proposals.masks import downscale
 from moca_avs.utils.frame_cache import FrameCache
 from moca_avs.utils.profiler import record
 
@@ -121,8 +119,32 @@ def union_prediction(parts: np.ndarray, heat: np.ndarray, score: float) -> Frame
     )
 
 
-class OwodBind:
+class _Bind(FrameMethod):
+    """What both share: the sound of each frame, its regions, and those of them that match."""
+
+    config: BaselineConfig
+    encoder: AudioVisualEncoder
+
+    def predict_frames(self, frames: list[ClipFrame]) -> Iterator[FramePrediction]:
+        """See `FrameMethod`."""
+        windows = [frame.window(self.config.window) for frame in frames]
+        embeddings = encode_windows(self.encoder, windows).embedding
+        for frame, embedding in zip(frames, embeddings, strict=True):
+            yield self._predict(downscale(frame.image, self.config.working_side), embedding)
+
+    def _predict(self, image: np.ndarray, sound: Tensor) -> FramePrediction:
+        raise NotImplementedError
+
+    def _embed(self, crops: Iterator[np.ndarray]) -> Tensor:
+        return embed_crops(self.encoder, crops, self.config.crop_batch)
+
+
+class OwodBind(_Bind):
     """Class-agnostic boxes -> those whose crops match the sound -> masks -> their union.
+
+    Its `scores` are the highest cosine of a box with the sound. Heat at a pixel is (1 + cosine) / 2 of the
+    best box that covers it, 0 where none does. `reasons`: "", "silent", "no sound", "no box" (nothing looks
+    like an object), "below threshold", "no mask".
 
     Args:
         encoder: frozen; holds crops and sounds in one space.
@@ -141,10 +163,10 @@ class OwodBind:
         classifier: MaskClassifier | None = None,
     ) -> None:
         self.config = config or BaselineConfig()
-        self.encoder, self.detector, self.segmenter = encoder, detector, segmenter
-        self.classifier = classifier
-        self._seen: FrameCache[tuple[np.ndarray, Tensor]] = FrameCache()
-        self.settings: dict[str, Any] = {
+        self.encoder, self.grid, self.classifier = encoder, encoder.grid, classifier
+        self.detector, self.segmenter = detector, segmenter
+        self._regions: FrameCache[tuple[np.ndarray, Tensor]] = FrameCache()
+        self.settings = {
             "method": "owod-bind",
             **self.config.to_dict(),
             "encoder": encoder_settings(encoder),
@@ -154,47 +176,33 @@ class OwodBind:
             "versions": versions(),
         }
 
-    @torch.inference_mode()
-    def __call__(self, clip: Clip) -> Segmentation:
-        """Segment every frame of a clip.
-
-        Returns:
-            Masks at source size. `scores` are the highest cosine of a box with the sound. Heat at a pixel is
-            (1 + cosine) / 2 of the best box that covers it, 0 where none does. `reasons`: "", "silent", "no
-            sound", "no box" (nothing looks like an object), "below threshold", "no mask".
-        """
-        return predict_clip(
-            clip,
-            self.config,
-            self.encoder.grid,
-            self.settings,
-            lambda rows: starmap(self._answer, frames_and_embeddings(self.encoder, clip, rows, self.config)),
-            self.classifier,
-        )
-
-    def _answer(self, frame: np.ndarray, sound: Tensor) -> FramePrediction:
-        boxes, regions = self._seen(frame, lambda: self._look(frame))
+    def _predict(self, image: np.ndarray, sound: Tensor) -> FramePrediction:
+        boxes, regions = self._regions(image, lambda: self._detect(image))
         if not len(boxes):
-            return empty_prediction(frame, self.encoder.grid, "no box")
+            return empty_prediction(image, self.grid, "no box")
         cosine = cosine_similarities(regions, sound)
-        heat = paint_heatmap(box_masks(boxes, frame.shape[:2]), (1 + cosine) / 2, self.encoder.grid)
-        taken = above_threshold(cosine, self.config)
-        if not taken.any():
-            return empty_prediction(frame, heat, "below threshold")
+        heat = paint_heatmap(box_masks(boxes, image.shape[:2]), (1 + cosine) / 2, self.grid)
+        matching = above_threshold(cosine, self.config)
+        if not matching.any():
+            return empty_prediction(image, heat, "below threshold")
         with record("proposals"):
-            masks = self.segmenter(frame, boxes[taken])
-        return union_prediction(masks, heat, float(cosine[taken].max()))
+            masks = self.segmenter(image, boxes[matching])
+        return union_prediction(masks, heat, float(cosine[matching].max()))
 
-    def _look(self, frame: np.ndarray) -> tuple[np.ndarray, Tensor]:
-        """Boxes that look like objects, float32 [P, 4], and what they show, [P, E]."""
+    def _detect(self, image: np.ndarray) -> tuple[np.ndarray, Tensor]:
+        """Boxes that look like objects, float32 [P, 4], and the embeddings of what they show, [P, E]."""
         with record("proposals"):
-            boxes, scores = self.detector(frame)
+            boxes, scores = self.detector(image)
         boxes = boxes[scores > self.config.objectness]
-        return boxes, embed_crops(self.encoder, box_crops(frame, boxes), self.config.crop_batch)
+        return boxes, self._embed(box_crops(image, boxes))
 
 
-class SamBind:
+class SamBind(_Bind):
     """Mask proposals -> those whose masked crops match the sound -> their union.
+
+    Its `scores` are the highest cosine of a proposal with the sound. Heat at a pixel is (1 + cosine) / 2 of
+    the best proposal that covers it, 0 where none does. `reasons`: "", "silent", "no sound", "no proposal",
+    "below threshold".
 
     Args:
         encoder: frozen; holds crops and sounds in one space.
@@ -211,9 +219,10 @@ class SamBind:
         classifier: MaskClassifier | None = None,
     ) -> None:
         self.config = config or BaselineConfig()
-        self.encoder, self.proposer, self.classifier = encoder, cached_proposer(proposer), classifier
-        self._seen: FrameCache[Tensor] = FrameCache()
-        self.settings: dict[str, Any] = {
+        self.encoder, self.grid, self.classifier = encoder, encoder.grid, classifier
+        self.proposer = cached_proposer(proposer)
+        self._regions: FrameCache[Tensor] = FrameCache()
+        self.settings = {
             "method": "sam-bind",
             **self.config.to_dict(),
             "encoder": encoder_settings(encoder),
@@ -222,35 +231,15 @@ class SamBind:
             "versions": versions(),
         }
 
-    @torch.inference_mode()
-    def __call__(self, clip: Clip) -> Segmentation:
-        """Segment every frame of a clip.
-
-        Returns:
-            Masks at source size. `scores` are the highest cosine of a proposal with the sound. Heat at a
-            pixel is (1 + cosine) / 2 of the best proposal that covers it, 0 where none does. `reasons`: "",
-            "silent", "no sound", "no proposal", "below threshold".
-        """
-        return predict_clip(
-            clip,
-            self.config,
-            self.encoder.grid,
-            self.settings,
-            lambda rows: starmap(self._answer, frames_and_embeddings(self.encoder, clip, rows, self.config)),
-            self.classifier,
-        )
-
-    def _answer(self, frame: np.ndarray, sound: Tensor) -> FramePrediction:
-        masks = self.proposer(frame)
+    def _predict(self, image: np.ndarray, sound: Tensor) -> FramePrediction:
+        masks = self.proposer(image)
         masks = masks[masks.any((1, 2))]
         if not len(masks):
-            return empty_prediction(frame, self.encoder.grid, "no proposal")
-        regions = self._seen(
-            frame, lambda: embed_crops(self.encoder, mask_crops(frame, masks), self.config.crop_batch)
-        )
+            return empty_prediction(image, self.grid, "no proposal")
+        regions = self._regions(image, lambda: self._embed(mask_crops(image, masks)))
         cosine = cosine_similarities(regions, sound)
-        heat = paint_heatmap(masks, (1 + cosine) / 2, self.encoder.grid)
-        taken = above_threshold(cosine, self.config)
-        if not taken.any():
-            return empty_prediction(frame, heat, "below threshold")
-        return union_prediction(masks[taken], heat, float(cosine[taken].max()))
+        heat = paint_heatmap(masks, (1 + cosine) / 2, self.grid)
+        matching = above_threshold(cosine, self.config)
+        if not matching.any():
+            return empty_prediction(image, heat, "below threshold")
+        return union_prediction(masks[matching], heat, float(cosine[matching].max()))

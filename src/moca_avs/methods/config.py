@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from moca_avs.errors import UsageError
 from moca_avs.io.silence import SilenceConfig
 from moca_avs.proposals import check_proposer
+from moca_avs.utils.settings import Range, Settings, Share
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+Seconds = Annotated[float, Range(0.02, 600)]
+Cosine = Annotated[float, Range(-1, 1)]
+Count = Annotated[int, Range(1, 100_000)]
 
 
 @dataclass(frozen=True)
-class MethodConfig:
+class MethodConfig(Settings):
     """What every method shares: the window of sound, the silence gate, the copy of the frame worked on.
 
     Raises:
         UsageError: on a value that does not exist or is out of range.
     """
 
-    window: float = 2.0
+    window: Seconds = 2.0
     """Seconds of sound, centered on the frame, that the encoder hears."""
-    gate_window: float = 1.0
+    gate_window: Seconds = 1.0
     """Seconds of sound, centered on the frame, that decide whether it is silent."""
     silence_level: float = -60.0
     """dBFS; a gate window whose loudest 50 ms are below is silent."""
@@ -31,9 +32,9 @@ class MethodConfig:
     """dB by which they must stand out from the recording's noise floor."""
     silence_ceiling: float = SilenceConfig.ceiling
     """dBFS; a noise floor above this is not room noise and does not count."""
-    working_side: int = 384
+    working_side: Count = 384
     """Pixels on the longer side of the copy on which masks are chosen."""
-    batch: int = 8
+    batch: Count = 8
     """Frames that go through the networks at once."""
     tagger: str = "ast"
     """Names the sound (at-gdino-sam, and every method where `classes` is given): a key of
@@ -43,44 +44,12 @@ class MethodConfig:
     classes: str | None = None
     """AVSS: the dataset's label2idx.json; masks get classes. None: they get none."""
 
-    def __post_init__(self) -> None:
-        for name in ("window", "gate_window"):
-            self._within(name, 0.02, 600.0)
-        for name in ("working_side", "batch"):
-            self._within(name, 1, 100_000)
-
-    def _within(self, name: str, low: float, high: float) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise UsageError(f"{name} must be a number in {low}..{high}, found {value!r}")
-
-    def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
-        if getattr(self, name) not in allowed:
-            raise UsageError(f"{name} must be one of {', '.join(allowed)}, found {getattr(self, name)!r}")
-
     @property
     def silence(self) -> SilenceConfig:
         """The gate's part of it."""
         return SilenceConfig(
             absolute=self.silence_level, margin=self.silence_margin, ceiling=self.silence_ceiling
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every field as plain JSON data."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`; missing fields take their defaults.
-
-        Raises:
-            UsageError: on a name that is no field.
-        """
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise UsageError(f"unknown settings {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
-        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -91,18 +60,18 @@ class MocaConfig(MethodConfig):
         UsageError: on a value that does not exist or is out of range.
     """
 
-    similarity: float = -1.0
+    similarity: Cosine = -1.0
     """Mean cosine with the sound inside the mask, below which a frame is left empty; -1 lets all pass."""
 
     masks: Literal["clusters", "heat"] = "clusters"
     """Coarse mask: the sounding cluster (the paper), or the hottest share of the image."""
-    clusters: int = 8
+    clusters: Count = 8
     """K of k-means (the paper does not give it)."""
     cluster_space: Literal["joint", "trunk"] = "joint"
     """Features clustered: in the joint space, or the image trunk's own."""
-    upsample: int = 4
+    upsample: Count = 4
     """Factor of bilinear upsampling before clustering."""
-    starts: int = 4
+    starts: Count = 4
     """Independent starts of k-means per frame."""
     seed: int = 0
     """Of k-means."""
@@ -110,40 +79,30 @@ class MocaConfig(MethodConfig):
     """The cluster with the highest mean cosine, or all above `sounding_threshold`."""
     sounding_threshold: float = 0.2
     """Mean cosine with the sound."""
-    heat_share: float = 0.10
+    heat_share: Share = 0.10
     """Share of the image that `masks="heat"` takes."""
 
     refine: Literal["mpm", "best", "heat", "none"] = "mpm"
     """The paper's proposal matching; the one proposal nearest the mask; the one with the most heat; none."""
     proposals: str = "saliency"
     """Where proposals come from: names of `moca_avs.proposals.PROPOSERS`, joined by "+"."""
-    match_iou: float = 0.5
+    match_iou: Share = 0.5
     """`refine="mpm"`: proposals that overlap the mask more than this form the mask together."""
     when_unmatched: Literal["cluster", "empty"] = "cluster"
     """`refine="mpm"` without a match: keep the coarse mask, or leave the frame empty (the paper's text)."""
-    best_iou: float = 0.3
+    best_iou: Share = 0.3
     """`refine="best"`: least overlap with the coarse mask, which is kept otherwise."""
-    max_sources: int = 1
+    max_sources: Count = 1
     """`refine="mpm"` and `"best"`: the coarse mask's so many largest connected parts are matched each by
     itself; 1 matches the whole mask (the paper)."""
-    source_share: float = 0.25
+    source_share: Share = 0.25
     """With `max_sources` above 1: least share of the coarse mask's area that makes a part count."""
     area_power: float = 0.5
     """`refine="heat"`: power of a proposal's share of the image that multiplies its contrast."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("clusters", "upsample", "starts", "max_sources"):
-            self._within(name, 1, 100_000)
-        for name in ("match_iou", "best_iou", "heat_share", "source_share"):
-            self._within(name, 0.0, 1.0)
-        self._within("similarity", -1.0, 1.0)
         check_proposer(self.proposals)
-        self._one_of("masks", ("clusters", "heat"))
-        self._one_of("cluster_space", ("joint", "trunk"))
-        self._one_of("sounding", ("best", "threshold"))
-        self._one_of("refine", ("mpm", "best", "heat", "none"))
-        self._one_of("when_unmatched", ("cluster", "empty"))
 
 
 @dataclass(frozen=True)
@@ -154,18 +113,18 @@ class BaselineConfig(MethodConfig):
         UsageError: on a value that does not exist or is out of range.
     """
 
-    tag_threshold: float = 0.5
+    tag_threshold: Share = 0.5
     """The paper's tau_AT, at-gdino-sam: a tag counts above this."""
     tag_score: Literal["literal", "rescaled"] = "literal"
     """What is held against `tag_threshold`: the tag's probability, or its share of the likeliest tag's."""
-    objectness: float = 0.5
+    objectness: Share = 0.5
     """The paper's tau_BB, owod-bind: a box counts above this."""
-    bind_threshold: float = 0.7
+    bind_threshold: Cosine = 0.7
     """The paper's tau_BIND, owod-bind and sam-bind: a region counts above this."""
     score: Literal["literal", "rescaled"] = "rescaled"
     """What is held against `bind_threshold`: the region's cosine with the sound (the paper's text; real
     image-sound cosines hardly reach .7), or that cosine stretched so that the frame's regions span 0..1."""
-    crop_batch: int = 16
+    crop_batch: Count = 16
     """Crops that go through the encoder at once."""
 
     detector: str = "openworld"
@@ -177,10 +136,14 @@ class BaselineConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("tag_threshold", "objectness"):
-            self._within(name, 0.0, 1.0)
-        self._within("bind_threshold", -1.0, 1.0)
-        self._within("crop_batch", 1, 100_000)
         check_proposer(self.proposals)
-        self._one_of("tag_score", ("literal", "rescaled"))
-        self._one_of("score", ("literal", "rescaled"))
+
+
+PAPER: dict[str, dict[str, Any]] = {
+    "encoder": {"image_size": 224},
+    "method": {"masks": "clusters", "sounding": "best", "refine": "mpm", "match_iou": 0.5, "max_sources": 1},
+    "baseline": {"tag_threshold": 0.5, "objectness": 0.5, "bind_threshold": 0.7},
+}
+"""The paper's inference, by part as in a preset's ``config.json``: images of 224 px (section 4.2), the
+cluster that sounds, proposals that overlap it by IoU > .5 (section 3.1), the baselines' thresholds (4.2).
+``load(..., config="paper")`` and ``--config paper`` put it before a preset's own choices."""

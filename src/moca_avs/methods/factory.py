@@ -1,43 +1,195 @@
-"""Puts methods together out of their parts, by name; nothing is built that isn't used.
-
-From a name to a method: presets, run folders, published folders, Hub ids.
-"""
+"""From a name to a method: presets, run folders and Hub ids, and the parts that methods are built of."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from moca_avs.encoders import ENCODERS, build_encoder
+from moca_avs.encoders import ENCODERS, PRESET_CONFIGS, build_encoder
 from moca_avs.encoders.audio_tagging import Tagger
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.huggingface import ModelSources
-from moca_avs.methods import METHODS
-from moca_avs.methods.at_gdino_sam import AtGdinoSam
 from moca_avs.methods.base import MaskClassifier, Method
-from moca_avs.methods.bind import OwodBind, SamBind
-from moca_avs.methods.config import BaselineConfig, MethodConfig, MocaConfig
-from moca_avs.methods.frozen import Frozen
-from moca_avs.methods.moca import Moca
+from moca_avs.methods.config import PAPER, BaselineConfig, MethodConfig, MocaConfig
 from moca_avs.model.adapter import ADAPTERS, read_adapter_config
 from moca_avs.proposals import build_proposer
 from moca_avs.proposals.base import BoxDetector, BoxSegmenter, CachedProposer, Proposer
 from moca_avs.proposals.grounding_dino import Grounder
 from moca_avs.utils.device import choose_device
+from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
     from moca_avs.encoders.lite import LiteEncoder
-
-HEAT_GRID = 16  # positions per side of ImageBind's map, for the one baseline that has no encoder
+    from moca_avs.methods import MethodEntry
 
 P = TypeVar("P")
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.json"
+CONFIG_PARTS = ("encoder", "all", "method", "baseline")
+ENCODER_OPTIONS = ("image_size", "dilate")
+HEAT_GRID = 16  # positions per side of ImageBind's map, for the one baseline that has no encoder
+OFFLINE = "saliency+superpixels"
+"""Proposals behind `lite`'s stand-ins."""
+_SHIPPED = Path(__file__).resolve().parent.parent / "weights"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+# --- names ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MethodSource:
+    """What a name stands for.
+
+    Attributes:
+        encoder: its name.
+        adapters: the file; None where there are none.
+        configs: contents of config.json files, the weaker first.
+        default_method: the best one measured: nothing trained in a preset, a run's own adapters.
+    """
+
+    encoder: str
+    adapters: Path | None
+    configs: tuple[dict[str, Any], ...]
+    default_method: str = "moca"
+
+
+def build_method(
+    entry: MethodEntry,
+    source: MethodSource,
+    device: str,
+    settings: Mapping[str, Any],
+    sources: ModelSources,
+    config: str | Path | Mapping[str, Any] | None = None,
+    wrap_proposer: Callable[[Proposer], Proposer] | None = None,
+    adapters: bool = True,
+) -> Method:
+    """The method of a source; arguments as in `moca_avs.methods.load`, `adapters`: whether it takes any."""
+    configs = [*source.configs, _given_config(config)]
+    options, method_config = _configure(entry, configs, settings)
+    chosen, why = choose_device(device)
+    logger.info("device %s: %s", chosen, why)
+    if adapters:
+        logger.info("adapters from %s", source.adapters)
+    file = source.adapters if adapters else None
+    parts = MethodParts(source.encoder, chosen, options, file, sources, wrap_proposer)
+    return entry.build(method_config, parts)
+
+
+def find_source(name: str) -> MethodSource:
+    """What is meant by a preset, a folder or a Hub id.
+
+    Raises:
+        UsageError: if it is none of them.
+        WeightsError: if a folder holds no adapters, or the Hub can't be reached.
+    """
+    if name in ENCODERS:
+        adapters = _SHIPPED / name / ADAPTERS
+        return MethodSource(name, adapters if adapters.is_file() else None, (_preset(name),), "frozen")
+    if Path(name).is_dir():
+        return _folder(Path(name))
+    if _HUB_ID.fullmatch(name):
+        return _folder(_from_hub(name))
+    raise UsageError(
+        f"{name!r} is no preset ({', '.join(ENCODERS)}), no folder, and no Hub id like owner/name"
+    )
+
+
+def _folder(folder: Path) -> MethodSource:
+    """A run's folder (its newest whole step), one of its steps, or a published folder."""
+    steps = [file for file in folder.glob(f"steps/*/{ADAPTERS}") if file.parent.name.isdecimal()]
+    newest = max(steps, key=lambda file: int(file.parent.name), default=None)
+    file = folder / ADAPTERS if (folder / ADAPTERS).is_file() else newest
+    if file is None:
+        raise WeightsError(
+            f"{folder} holds no {ADAPTERS} and no steps/*/{ADAPTERS}; give a folder that training wrote"
+        )
+    encoder = read_adapter_config(file)["encoder"]
+    return MethodSource(encoder, file, (_preset(encoder), _read_config(folder / CONFIG)))
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[ADAPTERS, CONFIG]))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"{name!r} is no folder here and could not be fetched from the Hub ({reason}); "
+            f"download its {ADAPTERS} and {CONFIG} by hand into a folder and give that"
+        ) from error
+
+
+def _preset(name: str) -> dict[str, Any]:
+    return PRESET_CONFIGS.get(name) or _read_config(_SHIPPED / name / CONFIG)
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """A ``config.json``, {} where there is none.
+
+    Its parts are "encoder" (options), "all" (what all methods share), "method" (`MocaConfig`) and "baseline"
+    (`BaselineConfig`).
+    """
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        return {part: dict(config.get(part, {})) for part in CONFIG_PARTS}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise WeightsError(f"{file} is not a config that moca-avs wrote: {error}") from error
+
+
+def _given_config(config: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What a caller gave as `config`: by part, or {"any": settings} where it is a plain list of settings."""
+    if config is None:
+        return {}
+    if config == "paper":
+        return PAPER
+    if not isinstance(config, Mapping):
+        try:
+            config = json.loads(Path(config).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"config must be paper or a JSON file of settings: {error}") from error
+        if not isinstance(config, dict):
+            raise UsageError(f"config must hold settings by name, found {type(config).__name__}")
+    return config if set(config) <= set(CONFIG_PARTS) else {"any": config}
+
+
+def _configure(
+    entry: MethodEntry, configs: list[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], MethodConfig]:
+    """Encoder options and method config; later configs are stronger, the caller's settings strongest."""
+    config_class = entry.config
+    own = {field.name for field in fields(config_class)}
+    known = own | set(ENCODER_OPTIONS)
+    values: dict[str, Any] = {}
+    for config in configs:
+        stored = config.get("encoder", {})
+        values |= {key: stored[key] for key in ENCODER_OPTIONS if key in stored}
+        found = {**config.get("all", {}), **config.get(entry.kind, {})}
+        # What a preset says to our own methods need not be a setting of a registered one.
+        ours = config_class in (MocaConfig, BaselineConfig)
+        values |= found if ours else {k: v for k, v in found.items() if k in own}
+        values |= config.get("any", {})
+    values |= settings
+    unknown = sorted({*settings, *configs[-1].get("any", {})} - known)
+    if unknown:
+        raise UsageError(f"unknown settings {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+    options = {key: values.pop(key) for key in ENCODER_OPTIONS if key in values}
+    return options, config_class.from_dict(values)
+
+
+# --- the parts of methods -------------------------------------------------------------------------------
 
 
 @dataclass
@@ -50,7 +202,7 @@ class MethodParts:
         options: the encoder's own.
         adapters: file of trained adapters; None where there are none.
         sources: where foundation models come from.
-        wrap_proposer: see `moca_avs.proposals.build_proposer`.
+        wrap_proposer: put around each proposer that is built (a cache on disk, for example).
     """
 
     encoder_name: str
@@ -74,73 +226,42 @@ class MethodParts:
         return self.encoder if isinstance(self.encoder, LiteEncoder) else LiteEncoder().to(self.device)
 
     def proposer(self, name: str) -> Proposer:
-        """Mask proposals by name; they remember the last frames, so that several parts can share one."""
+        """Mask proposals by name; they keep those of the last frames, so that several parts can share one."""
         if name not in self._proposers:
-            built = build_proposer(name, self.sources, self.device, self.wrap_proposer)
+            built = build_proposer(name, self.sources, self.device, wrap=self.wrap_proposer)
             self._proposers[name] = CachedProposer(built)
         return self._proposers[name]
 
+    def tagger(self, name: str) -> Tagger:
+        """Names sounds; a key of `TAGGERS`."""
+        return _part(TAGGERS, name)(self)
 
-def build_method(method: str, config: MethodConfig, parts: MethodParts) -> Method:
-    """Put a method together.
+    def grounder(self, name: str) -> Grounder:
+        """Finds what a tag names; a key of `GROUNDERS`."""
+        return _part(GROUNDERS, name)(self)
 
-    Args:
-        method: a key of `CONFIGS`.
-        config: of that method's class.
-        parts: what it is made of.
+    def detector(self, name: str) -> BoxDetector:
+        """Finds boxes around anything; a key of `DETECTORS`."""
+        return _part(DETECTORS, name)(self)
 
-    Raises:
-        UsageError: for a part that does not exist.
-        WeightsError: for weights that are missing or damaged.
-    """
-    if isinstance(config, BaselineConfig):
-        return BASELINES[method](config, parts)
-    if not isinstance(config, MocaConfig):
-        raise UsageError(f"{method!r} can't be configured by a {type(config).__name__}")
-    proposer = None if config.refine == "none" else parts.proposer(config.proposals)
-    if method == "frozen" or parts.adapters is None:
-        return Frozen(parts.encoder, proposer, config, _mask_classifier(config, parts))
-    from moca_avs.model.adapter import load_adapters
+    def segmenter(self, name: str) -> BoxSegmenter:
+        """Boxes to masks; a key of `SEGMENTERS`."""
+        return _part(SEGMENTERS, name)(self)
 
-    adapters = load_adapters(parts.adapters, parts.encoder).to(parts.device)
-    return Moca(parts.encoder, adapters, proposer, config, classifier=_mask_classifier(config, parts))
+    def classifier(self, config: MethodConfig) -> MaskClassifier | None:
+        """Names the classes of masks with the tagger and the grounder, where a list of classes is given."""
+        if config.classes is None:
+            return None
+        from moca_avs.methods.mask_classes import TagClassifier, read_classes
 
-
-# --- the baselines --------------------------------------------------------------------------------------
+        tagger, grounder = self.tagger(config.tagger), self.grounder(config.grounder)
+        return TagClassifier(tagger, grounder, read_classes(config.classes))
 
 
-def _at_gdino_sam(config: BaselineConfig, parts: MethodParts) -> Method:
-    tagger = _part(TAGGERS, "tagger", config.tagger, parts)
-    grounder = _part(GROUNDERS, "grounder", config.grounder, parts)
-    segmenter = _part(SEGMENTERS, "segmenter", config.segmenter, parts)
-    grid = parts.lite.grid if config.grounder == "class-maps" else HEAT_GRID
-    return AtGdinoSam(tagger, grounder, segmenter, config, grid, _mask_classifier(config, parts))
-
-
-def _owod_bind(config: BaselineConfig, parts: MethodParts) -> Method:
-    detector = _part(DETECTORS, "detector", config.detector, parts)
-    segmenter = _part(SEGMENTERS, "segmenter", config.segmenter, parts)
-    return OwodBind(parts.encoder, detector, segmenter, config, _mask_classifier(config, parts))
-
-
-def _sam_bind(config: BaselineConfig, parts: MethodParts) -> Method:
-    return SamBind(parts.encoder, parts.proposer(config.proposals), config, _mask_classifier(config, parts))
-
-
-BASELINES: dict[str, Callable[[BaselineConfig, MethodParts], Method]] = {
-    "at-gdino-sam": _at_gdino_sam,
-    "owod-bind": _owod_bind,
-    "sam-bind": _sam_bind,
-}
-CONFIGS: dict[str, type[MethodConfig]] = {
-    "moca": MocaConfig,
-    "frozen": MocaConfig,
-    **dict.fromkeys(BASELINES, BaselineConfig),
-}
-"""Method -> the class that configures it."""
-
-
-# --- their parts ----------------------------------------------------------------------------------------
+def _part(parts: Registry[Callable[[MethodParts], P]], name: str) -> Callable[[MethodParts], P]:
+    if name not in parts:
+        raise UsageError(f"{parts.kind} must be one of {', '.join(parts)}, found {name!r}")
+    return parts[name]
 
 
 def _soundnet(parts: MethodParts) -> Tagger:
@@ -200,170 +321,57 @@ def _sam(parts: MethodParts) -> BoxSegmenter:
     return SamSegmenter(parts.sources, parts.device)
 
 
-OFFLINE = "saliency+superpixels"
-"""Proposals behind `lite`'s stand-ins."""
-TAGGERS: dict[str, Callable[[MethodParts], Tagger]] = {"soundnet": _soundnet, "ast": _ast}
-GROUNDERS: dict[str, Callable[[MethodParts], Grounder]] = {
-    "class-maps": _class_maps,
-    "grounding-dino": _grounding_dino,
+TAGGERS: Registry[Callable[[MethodParts], Tagger]] = Registry("tagger")
+GROUNDERS: Registry[Callable[[MethodParts], Grounder]] = Registry("grounder")
+DETECTORS: Registry[Callable[[MethodParts], BoxDetector]] = Registry("detector")
+SEGMENTERS: Registry[Callable[[MethodParts], BoxSegmenter]] = Registry("segmenter")
+TAGGERS.update({"soundnet": _soundnet, "ast": _ast})
+GROUNDERS.update({"class-maps": _class_maps, "grounding-dino": _grounding_dino})
+DETECTORS.update({"proposals": _proposal_boxes, "openworld": _openworld, "owlv2": _owlv2})
+SEGMENTERS.update({"proposals": _proposal_segmenter, "sam": _sam})
+
+
+# --- our own methods ------------------------------------------------------------------------------------
+
+
+def _moca(config: MocaConfig, parts: MethodParts) -> Method:
+    """`moca` where there are adapters, else `frozen`."""
+    from moca_avs.methods.moca import Moca
+    from moca_avs.model.adapter import load_adapters
+
+    adapters = None
+    if parts.adapters is not None:
+        adapters = load_adapters(parts.adapters, parts.encoder).to(parts.device)
+    proposer = None if config.refine == "none" else parts.proposer(config.proposals)
+    return Moca(parts.encoder, adapters, proposer, config, parts.classifier(config))
+
+
+def _at_gdino_sam(config: BaselineConfig, parts: MethodParts) -> Method:
+    from moca_avs.methods.at_gdino_sam import AtGdinoSam
+
+    tagger, grounder = parts.tagger(config.tagger), parts.grounder(config.grounder)
+    segmenter = parts.segmenter(config.segmenter)
+    grid = parts.lite.grid if config.grounder == "class-maps" else HEAT_GRID
+    return AtGdinoSam(tagger, grounder, segmenter, config, grid, parts.classifier(config))
+
+
+def _owod_bind(config: BaselineConfig, parts: MethodParts) -> Method:
+    from moca_avs.methods.bind import OwodBind
+
+    detector, segmenter = parts.detector(config.detector), parts.segmenter(config.segmenter)
+    return OwodBind(parts.encoder, detector, segmenter, config, parts.classifier(config))
+
+
+def _sam_bind(config: BaselineConfig, parts: MethodParts) -> Method:
+    from moca_avs.methods.bind import SamBind
+
+    return SamBind(parts.encoder, parts.proposer(config.proposals), config, parts.classifier(config))
+
+
+BUILDERS: dict[str, Callable[[Any, MethodParts], Method]] = {
+    "moca": _moca,
+    "frozen": _moca,
+    "at-gdino-sam": _at_gdino_sam,
+    "owod-bind": _owod_bind,
+    "sam-bind": _sam_bind,
 }
-DETECTORS: dict[str, Callable[[MethodParts], BoxDetector]] = {
-    "proposals": _proposal_boxes,
-    "openworld": _openworld,
-    "owlv2": _owlv2,
-}
-SEGMENTERS: dict[str, Callable[[MethodParts], BoxSegmenter]] = {"proposals": _proposal_segmenter, "sam": _sam}
-
-
-def _part(builders: dict[str, Callable[[MethodParts], P]], role: str, name: str, parts: MethodParts) -> P:
-    if name not in builders:
-        raise UsageError(f"{role} must be one of {', '.join(builders)}, found {name!r}")
-    return builders[name](parts)
-
-
-def _mask_classifier(config: MethodConfig, parts: MethodParts) -> MaskClassifier | None:
-    """Names classes with the tagger and the grounder, where a list of classes is given."""
-    if config.classes is None:
-        return None
-    from moca_avs.methods.mask_classes import TagClassifier, read_classes
-
-    tagger = _part(TAGGERS, "tagger", config.tagger, parts)
-    return TagClassifier(
-        tagger, _part(GROUNDERS, "grounder", config.grounder, parts), read_classes(config.classes)
-    )
-
-
-logger = logging.getLogger(__name__)
-
-CONFIG = "config.json"
-ENCODER_OPTIONS = ("image_size", "dilate")
-_SHIPPED = Path(__file__).resolve().parent.parent / "weights"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-@dataclass(frozen=True)
-class MethodSource:
-    """What a name stands for.
-
-    Attributes:
-        encoder: its name.
-        adapters: the file; None where there are none.
-        configs: contents of config.json files, the weaker first.
-    """
-
-    encoder: str
-    adapters: Path | None
-    configs: tuple[dict[str, Any], ...]
-
-
-def load_method(
-    name: str,
-    method: str,
-    device: str,
-    settings: dict[str, Any],
-    sources: ModelSources,
-    wrap_proposer: Callable[[Proposer], Proposer] | None = None,
-) -> Method:
-    """See `moca_avs.methods.load`; `wrap_proposer`: see `moca_avs.proposals.build_proposer`."""
-    if method not in METHODS:
-        raise UsageError(f"unknown method {method!r}; there are: {', '.join(METHODS)}")
-    source = find_source(name)
-    if method == "moca" and source.adapters is None:
-        raise WeightsError(
-            f"no trained adapters ship with the preset {name!r}; train some (moca train) and give the run's "
-            "folder, or use the method 'frozen', which needs none"
-        )
-    options, config = _configured(source, method, settings)
-    chosen, why = choose_device(device)
-    logger.info("device %s: %s", chosen, why)
-    if method == "moca":
-        logger.info("adapters from %s", source.adapters)
-    parts = MethodParts(source.encoder, chosen, options, source.adapters, sources, wrap_proposer)
-    return build_method(method, config, parts)
-
-
-def find_source(name: str) -> MethodSource:
-    """What is meant by a preset, a folder or a Hub id.
-
-    Raises:
-        UsageError: if it is none of them.
-        WeightsError: if a folder holds no adapters, or the Hub can't be reached.
-    """
-    if name in ENCODERS:
-        adapters = _SHIPPED / name / ADAPTERS
-        return MethodSource(name, adapters if adapters.is_file() else None, (_read_config(_SHIPPED / name),))
-    if Path(name).is_dir():
-        return _folder(Path(name))
-    if _HUB_ID.fullmatch(name):
-        return _folder(_from_hub(name))
-    raise UsageError(
-        f"{name!r} is no preset ({', '.join(ENCODERS)}), no folder, and no Hub id like owner/name"
-    )
-
-
-def _folder(folder: Path) -> MethodSource:
-    """A run's folder (its newest whole step), one of its steps, or a published folder."""
-    file = _newest_adapters(folder)
-    if file is None:
-        raise WeightsError(
-            f"{folder} holds no {ADAPTERS} and no steps/*/{ADAPTERS}; give a folder that training wrote"
-        )
-    encoder = read_adapter_config(file)["encoder"]
-    return MethodSource(encoder, file, (_read_config(_SHIPPED / encoder), _read_config(folder)))
-
-
-def _newest_adapters(folder: Path) -> Path | None:
-    if (folder / ADAPTERS).is_file():
-        return folder / ADAPTERS
-    steps = [file for file in folder.glob(f"steps/*/{ADAPTERS}") if file.parent.name.isdecimal()]
-    return max(steps, key=lambda file: int(file.parent.name), default=None)
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=[ADAPTERS, CONFIG]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"{name!r} is no folder here and could not be fetched from the Hub ({reason}); "
-            f"download its {ADAPTERS} and {CONFIG} by hand into a folder and give that"
-        ) from error
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    """A folder's ``config.json``; {} without one.
-
-    Its parts are "encoder" (options), "all" (what all methods share), "method" (`MocaConfig`) and "baseline"
-    (`BaselineConfig`).
-    """
-    file = folder / CONFIG
-    if not file.is_file():
-        return {}
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        return {part: dict(config.get(part, {})) for part in ("encoder", "all", "method", "baseline")}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise WeightsError(f"{file} is not a config that moca-avs wrote: {error}") from error
-
-
-def _configured(
-    source: MethodSource, method: str, settings: dict[str, Any]
-) -> tuple[dict[str, Any], MethodConfig]:
-    """Encoder options and method config: files first, the caller's settings over them."""
-    kind = CONFIGS[method]
-    known = {field.name for field in fields(kind)} | set(ENCODER_OPTIONS)
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise UsageError(f"unknown settings {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
-    options: dict[str, Any] = {}
-    values: dict[str, Any] = {}
-    for config in source.configs:
-        stored = config.get("encoder", {})
-        options |= {key: stored[key] for key in ENCODER_OPTIONS if key in stored}
-        values |= config.get("all", {}) | config.get("baseline" if method in BASELINES else "method", {})
-    options |= {key: value for key, value in settings.items() if key in ENCODER_OPTIONS}
-    values |= {key: value for key, value in settings.items() if key not in ENCODER_OPTIONS}
-    return options, kind.from_dict(values)

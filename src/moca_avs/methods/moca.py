@@ -1,11 +1,11 @@
-"""MoCA's inference (paper section 3.1): fused features, clusters, the sounding one, proposals, masks."""
+"""MoCA's inference (paper section 3.1): enhanced features, the sounding cluster, matching proposals."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby, repeat
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,14 @@ from torch.nn import functional as F
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.encoders.base import AudioFeatures, AudioVisualEncoder
 from moca_avs.errors import UsageError
+from moca_avs.io.video import as_clip
 from moca_avs.methods.base import (
-    FrameIndex,
+    ClipFrame,
+    FrameMethod,
     FramePrediction,
     MaskClassifier,
     encode_windows,
     encoder_settings,
-    predict_clips,
     prepare_frames,
     versions,
 )
@@ -30,23 +31,27 @@ from moca_avs.methods.config import MocaConfig
 from moca_avs.model.adapter import AdapterSet
 from moca_avs.model.clustering import sounding_clusters, spherical_kmeans
 from moca_avs.model.fusion import cosine_heatmap, image_prefix, last_state
-from moca_avs.model.proposal_matching import best_proposal, connected_parts, hottest_proposal, match_proposals
+from moca_avs.model.proposal_matching import (
+    best_proposal,
+    connected_parts,
+    hottest_proposal,
+    match_proposals,
+)
 from moca_avs.proposals.base import Proposer, cached_proposer, is_parallel
 from moca_avs.proposals.masks import downscale, resize_mask
-from moca_avs.utils.frame_cache import CACHED_FRAMES, frame_key
+from moca_avs.utils.frame_cache import FrameCache
 from moca_avs.utils.prefetch import parallel_map
 from moca_avs.utils.profiler import record
 
 
-class Moca:
-    """Finds the pixels that make the sound, frame by frame.
+class Moca(FrameMethod):
+    """The paper's method; without adapters it is the method `frozen` (figure 1c, step 0 of training).
 
     Args:
         encoder: frozen.
-        adapters: trained; None is the method `frozen`.
+        adapters: trained; None leaves the encoder's own features.
         proposer: gives the masks that refine; None where ``config.refine`` is "none".
         config: every choice.
-        method: name told in `settings`.
         classifier: says what the masks are; None: `Segmentation.labels` stays None.
 
     Raises:
@@ -59,21 +64,18 @@ class Moca:
         adapters: AdapterSet | None,
         proposer: Proposer | None,
         config: MocaConfig | None = None,
-        method: str = "moca",
         classifier: MaskClassifier | None = None,
     ) -> None:
-        self.config = config or MocaConfig()
+        self.config: MocaConfig = config or MocaConfig()
         if self.config.refine != "none" and proposer is None:
             raise UsageError(f"refine={self.config.refine!r} needs a proposer; give one, or refine='none'")
-        self.encoder = encoder
-        self.classifier = classifier
+        refines = self.config.refine != "none" and proposer is not None
+        self.encoder, self.grid, self.classifier = encoder, encoder.grid, classifier
         self.adapters = None if adapters is None else adapters.requires_grad_(False)
-        self.proposer = (
-            None if self.config.refine == "none" or proposer is None else cached_proposer(proposer)
-        )
-        self._states: OrderedDict[bytes, Tensor] = OrderedDict()
-        self.settings: dict[str, Any] = {
-            "method": method,
+        self.proposer = cached_proposer(proposer) if refines and proposer is not None else None
+        self._prefixes: FrameCache[Tensor] = FrameCache()
+        self.settings = {
+            "method": "frozen" if adapters is None else "moca",
             **self.config.to_dict(),
             "encoder": encoder_settings(encoder),
             "adapters": None if adapters is None else {**adapters.config, "weights": adapters.weights_hash()},
@@ -82,12 +84,30 @@ class Moca:
             "versions": versions(),
         }
 
-    @torch.inference_mode()
-    def __call__(self, clip: Clip, adapter_clip: Clip | None = None) -> Segmentation:
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder computes."""
+        return torch.device(getattr(self.encoder, "device", "cpu"))
+
+    @property
+    def supports_adapter_audio(self) -> bool:
+        """Whether the adapters' sound can be given apart from the rest (``adapter_clip=``)."""
+        return self.adapters is not None
+
+    def __call__(
+        self,
+        source: Clip | str | Path | tuple[Any, Any, int],
+        audio: Any = None,
+        sample_rate: int | None = None,
+        *,
+        adapter_clip: Clip | None = None,
+    ) -> Segmentation:
         """Segment every frame of a clip.
 
         Args:
-            clip: frames and sound.
+            source: see `FrameMethod`.
+            audio: see `FrameMethod`.
+            sample_rate: see `FrameMethod`.
             adapter_clip: another clip whose sound the adapters hear instead, frame by frame (the wrong-sound
                 control); the gate and the choice of the mask still use the clip's own.
 
@@ -101,48 +121,47 @@ class Moca:
         """
         if adapter_clip is not None and not (adapter_clip.sound.size and len(adapter_clip)):
             raise UsageError("adapter_clip has no sound for the adapters to hear")
-        return self._answered([clip], adapter_clip)[0]
+        return self.predict_batch([as_clip(source, audio, sample_rate)], adapter_clip=adapter_clip)[0]
 
-    @torch.inference_mode()
-    def predict_batch(self, clips: Sequence[Clip]) -> list[Segmentation]:
-        """Segment several clips, their frames in common batches; see `BatchedMethod`."""
-        return self._answered(clips)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the encoder computes."""
-        return torch.device(getattr(self.encoder, "device", "cpu"))
-
-    def _answered(self, clips: Sequence[Clip], adapter_clip: Clip | None = None) -> list[Segmentation]:
-        return predict_clips(
-            clips,
-            self.config,
-            self.encoder.grid,
-            self.settings,
-            lambda rows: self._segment(rows, adapter_clip),
-            self.classifier,
-        )
-
-    def _segment(self, rows: list[FrameIndex], adapter_clip: Clip | None) -> Iterator[FramePrediction]:
-        frames = [clip.frames[index] for clip, index in rows]
-        working = [downscale(frame, self.config.working_side) for frame in frames]
-        with self._proposing(working) as proposals:
-            sounds = self._sounds(rows, adapter_clip)
+    def predict_frames(
+        self, frames: list[ClipFrame], adapter_clip: Clip | None = None
+    ) -> Iterator[FramePrediction]:
+        """The paper's inference on a batch of B audible frames; see `FrameMethod` and `__call__`."""
+        config = self.config
+        images = [downscale(frame.image, config.working_side) for frame in frames]
+        with self._proposals(images) as proposals:  # found in threads meanwhile: they need no sound
+            audio = self._encode_audio(frames, adapter_clip)
             with record("image encoder"):
-                state = self._state(frames, sounds)
-                joint = self.encoder.joint_features(state)
-            cosine = cosine_heatmap(joint, sounds.embedding)
+                state = self._enhanced_state(frames, audio)  # adapters beside the last frozen blocks
+                features = self.encoder.joint_features(state)  # [B, E, h, w]
+            cosine = cosine_heatmap(features, audio.embedding)  # [B, h, w] in [-1, 1]
             heat = ((1 + cosine) / 2).half().cpu().numpy()
-            fine = _upsample(cosine, [image.shape[:2] for image in working])
-            coarse = self._coarse(state, joint, sounds.embedding, fine)
-            for index, image in enumerate(working):
+            fine = _upsample(cosine, [image.shape[:2] for image in images])
+            if config.masks == "heat":
+                coarse = [top_share(one, config.heat_share) for one in fine]
+            else:
+                size = (features.shape[2] * config.upsample, features.shape[3] * config.upsample)
+                clustered = (
+                    features if config.cluster_space == "joint" else self.encoder.backbone_features(state)
+                )
+                with record("clustering"):
+                    clusters = spherical_kmeans(
+                        clustered, config.clusters, size=size, seed=config.seed, starts=config.starts
+                    )
+                    cosine = cosine_heatmap(features, audio.embedding, size)
+                    sounding = sounding_clusters(
+                        clusters.labels, cosine, config.sounding, config.sounding_threshold
+                    )
+                masks = zip(sounding.cpu().numpy(), fine, strict=True)
+                coarse = [resize_mask(mask, one.shape) for mask, one in masks]
+            for index, image in enumerate(images):
                 with record("waiting for proposals"):
                     found = next(proposals)
-                yield self._decide(image, found, heat[index], fine[index], coarse[index])
+                yield self._match(image, found, coarse[index], heat[index], fine[index])
 
     @contextmanager
-    def _proposing(self, working: list[np.ndarray]) -> Iterator[Iterator[np.ndarray | None]]:
-        """Proposals of each frame, found in threads while the encoder is busy: they don't hear the sound.
+    def _proposals(self, images: list[np.ndarray]) -> Iterator[Iterator[np.ndarray | None]]:
+        """Proposals of each image, made in threads while the encoder computes.
 
         None where they wait for the coarse mask, because it may be empty.
         """
@@ -150,103 +169,81 @@ class Moca:
         if self.proposer is None or (config.masks == "clusters" and config.sounding == "threshold"):
             yield repeat(None)
             return
-        workers = min(torch.get_num_threads(), len(working)) if is_parallel(self.proposer) else 1
-        with parallel_map(self.proposer, working, workers) as found:
+        workers = min(torch.get_num_threads(), len(images)) if is_parallel(self.proposer) else 1
+        with parallel_map(self.proposer, images, workers) as found:
             yield found
 
-    def _decide(
+    def _encode_audio(self, frames: list[ClipFrame], adapter_clip: Clip | None) -> AudioFeatures:
+        """Embedding and tokens of each frame's window, each distinct window encoded once."""
+        seconds = self.config.window
+        audio = encode_windows(self.encoder, [frame.window(seconds) for frame in frames])
+        if adapter_clip is None or self.adapters is None:
+            return audio
+        last, others = len(adapter_clip) - 1, []
+        for frame in frames:
+            window, rate = ClipFrame(adapter_clip, min(frame.index, last)).window(seconds)
+            others.append((window if window.size else adapter_clip.sound, rate))
+        return AudioFeatures(audio.embedding, encode_windows(self.encoder, others).tokens)
+
+    def _enhanced_state(self, frames: list[ClipFrame], audio: AudioFeatures) -> Tensor:
+        """The state after the last block, with what the adapters add: batch first.
+
+        What lies before the first adapter depends on the frame alone and is kept for the last frames.
+        """
+        first = self.encoder.image_blocks if self.adapters is None else self.adapters.first_block
+
+        def prefixes(new: list[int]) -> list[Tensor]:
+            prepared = prepare_frames(self.encoder, [frames[index].image for index in new])
+            states = image_prefix(self.encoder, prepared, first)
+            return [state.clone() for state in torch.split(states, 1)]
+
+        kept = self._prefixes.batch([frame.image for frame in frames], prefixes)
+        state = torch.cat(kept)  # cat keeps the memory format, stack does not
+        return last_state(self.encoder, self.adapters, state, audio, first)
+
+    def _match(
         self,
         image: np.ndarray,
         proposals: np.ndarray | None,
+        coarse: np.ndarray,
         heat: np.ndarray,
         cosine: np.ndarray,
-        coarse: np.ndarray,
     ) -> FramePrediction:
+        """Refine a coarse mask (bool [H, W]) by proposals (bool [P, H, W]); `cosine` is [H, W]."""
+        config = self.config
         if not coarse.any():
             return FramePrediction(coarse, heat, 0.0, "below threshold")
         if proposals is None and self.proposer is not None:
             proposals = self.proposer(image)
         with record("matching"):
-            parts = self._refined(proposals, cosine, coarse)
+            if proposals is None:
+                parts = coarse[None]
+            elif config.refine == "heat":
+                parts = hottest_proposal(proposals, cosine, coarse, config.area_power)[None]
+            else:
+                sources = connected_parts(coarse, config.max_sources, config.source_share)
+                if config.refine == "best":
+                    parts = np.stack([best_proposal(proposals, one, config.best_iou) for one in sources])
+                else:
+                    unmatched = config.when_unmatched
+                    matched = [
+                        match_proposals(proposals, one, config.match_iou, unmatched) for one in sources
+                    ]
+                    parts = np.concatenate(matched)
         mask: np.ndarray = np.any(parts, axis=0)
         if not mask.any():
             return FramePrediction(mask, heat, 0.0, "no proposal")
         score = float(cosine[mask].mean(dtype=np.float64))
-        if score < self.config.similarity:
+        if score < config.similarity:
             return FramePrediction(np.zeros_like(mask), heat, score, "below threshold")
         return FramePrediction(mask, heat, score, "", parts)
-
-    def _refined(self, proposals: np.ndarray | None, cosine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-        """Masks bool [P, H, W] whose union is the answer."""
-        config = self.config
-        if proposals is None:
-            return coarse[None]
-        if config.refine == "heat":
-            return hottest_proposal(proposals, cosine, coarse, config.area_power)[None]
-        parts = connected_parts(coarse, config.max_sources, config.source_share)
-        if config.refine == "best":
-            return np.stack([best_proposal(proposals, part, config.best_iou) for part in parts])
-        matched = [
-            match_proposals(proposals, part, config.match_iou, config.when_unmatched) for part in parts
-        ]
-        return np.concatenate(matched)
-
-    def _coarse(
-        self, state: Tensor, joint: Tensor, embedding: Tensor, fine: list[np.ndarray]
-    ) -> list[np.ndarray]:
-        """Coarse masks bool [H, W] of the working copies."""
-        config = self.config
-        if config.masks == "heat":
-            return [top_share(cosine, config.heat_share) for cosine in fine]
-        grid = (joint.shape[2] * config.upsample, joint.shape[3] * config.upsample)
-        features = joint if config.cluster_space == "joint" else self.encoder.backbone_features(state)
-        with record("clustering"):
-            found = spherical_kmeans(
-                features, config.clusters, size=grid, seed=config.seed, starts=config.starts
-            )
-            cosine = cosine_heatmap(joint, embedding, grid)
-            chosen = sounding_clusters(found.labels, cosine, config.sounding, config.sounding_threshold)
-        coarse = zip(chosen.cpu().numpy(), fine, strict=True)
-        return [resize_mask(mask, cosine.shape) for mask, cosine in coarse]
-
-    def _sounds(self, rows: list[FrameIndex], adapter_clip: Clip | None) -> AudioFeatures:
-        """States of the rows' windows, each distinct window encoded once."""
-        seconds = self.config.window
-        sounds = encode_windows(
-            self.encoder, [(clip.window(i, seconds), clip.sample_rate) for clip, i in rows]
-        )
-        if adapter_clip is None or self.adapters is None:
-            return sounds
-        others = [(_window_of(adapter_clip, i, seconds), adapter_clip.sample_rate) for _, i in rows]
-        return AudioFeatures(sounds.embedding, encode_windows(self.encoder, others).tokens)
-
-    def _state(self, frames: list[np.ndarray], sounds: AudioFeatures) -> Tensor:
-        """State after the last block, with what the adapters add: batch first."""
-        until = self.encoder.image_blocks if self.adapters is None else self.adapters.first_block
-        return last_state(self.encoder, self.adapters, self._prefix(frames, until), sounds, until)
-
-    def _prefix(self, frames: list[np.ndarray], until: int) -> Tensor:
-        """`image_prefix` of each frame; recent frames are remembered, equal ones computed once."""
-        keys = [frame_key(frame) for frame in frames]
-        known = {key: self._states[key] for key in keys if key in self._states}
-        new = {key: index for index, key in enumerate(keys) if key not in known}
-        if new:
-            images = prepare_frames(self.encoder, [frames[index] for index in new.values()])
-            states = image_prefix(self.encoder, images, until).split(1)
-            known |= {key: state.clone() for key, state in zip(new, states, strict=True)}
-        for key in keys:
-            self._states[key] = known[key]
-            self._states.move_to_end(key)
-        while len(self._states) > CACHED_FRAMES:
-            self._states.popitem(last=False)
-        return torch.cat([known[key] for key in keys])  # cat keeps the memory format, stack does not
 
 
 def _upsample(cosine: Tensor, sizes: list[tuple[int, ...]]) -> list[np.ndarray]:
     """[B, h, w] and a size (H, W) for each -> float32 [H, W] each, bilinear; runs of one size go together."""
     counts = [(size, len(list(run))) for size, run in groupby(sizes)]
     fine: list[np.ndarray] = []
-    for (size, _), part in zip(counts, cosine.split([count for _, count in counts]), strict=True):
+    for (size, _), part in zip(counts, torch.split(cosine, [count for _, count in counts]), strict=True):
         maps = F.interpolate(part[:, None], size, mode="bilinear", align_corners=False)
         fine += list(maps[:, 0].cpu().numpy())
     return fine
@@ -255,10 +252,5 @@ def _upsample(cosine: Tensor, sizes: list[tuple[int, ...]]) -> list[np.ndarray]:
 def top_share(heat: np.ndarray, share: float) -> np.ndarray:
     """The hottest `share` of an image: float [H, W] -> bool [H, W], at least one position."""
     count = min(heat.size, max(1, round(share * heat.size)))
-    return heat >= np.partition(heat, heat.size - count, axis=None)[heat.size - count]
-
-
-def _window_of(clip: Clip, index: int, seconds: float) -> np.ndarray:
-    """The window of a clip's frame, or of its last one; all of its sound where that window is empty."""
-    window = clip.window(min(index, len(clip) - 1), seconds)
-    return window if window.size else clip.sound
+    mask: np.ndarray = heat >= np.partition(heat, heat.size - count, axis=None)[heat.size - count]
+    return mask

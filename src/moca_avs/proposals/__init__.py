@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from moca_avs.errors import UsageError
+from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
     from moca_avs.hub.huggingface import ModelSources
@@ -47,14 +48,17 @@ def _sam_grid(sources: ModelSources, device: str) -> Proposer:
     return SamPointGrid(sources, device)
 
 
-PROPOSERS: dict[str, Callable[[ModelSources, str], Proposer]] = {
-    "saliency": _saliency,
-    "superpixels": _superpixels,
-    "openworld-sam": _openworld_sam,
-    "owl-sam": _owl_sam,
-    "sam-grid": _sam_grid,
-}
-"""Name -> builder; names may be joined with "+"."""
+PROPOSERS: Registry[Callable[[ModelSources, str], Proposer]] = Registry("proposer", "moca_avs.proposers")
+"""Name -> builder (sources, device); names may be joined with "+"."""
+PROPOSERS.update(
+    {
+        "saliency": _saliency,
+        "superpixels": _superpixels,
+        "openworld-sam": _openworld_sam,
+        "owl-sam": _owl_sam,
+        "sam-grid": _sam_grid,
+    }
+)
 
 
 def check_proposer(name: str) -> list[str]:
@@ -85,7 +89,7 @@ def build_proposer(
         name: of `PROPOSERS`, or several joined with "+".
         sources: where foundation models come from.
         device: where they compute.
-        wrap: what is made of each proposer before they are joined; None leaves them as they are.
+        wrap: put around each proposer that is built (a cache, for example).
 
     Raises:
         UsageError: for an unknown name.
@@ -96,6 +100,5 @@ def build_proposer(
 
     sources = sources or ModelSources()
     built = [PROPOSERS[part](sources, device) for part in check_proposer(name)]
-    if wrap is not None:
-        built = [wrap(proposer) for proposer in built]
+    built = built if wrap is None else [wrap(proposer) for proposer in built]
     return built[0] if len(built) == 1 else JoinedProposer(built)

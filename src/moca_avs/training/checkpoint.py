@@ -1,4 +1,4 @@
-"""The run folder: a kill at any moment leaves it whole, and resuming goes on as if nothing had happened.
+"""The run folder and a run's steps: a kill at any moment leaves it whole, resuming goes on from there.
 
     RUN/config.json                          what is trained, on what, beside which weights
     RUN/log.jsonl                            one line per logged step
@@ -17,20 +17,25 @@ import io
 import json
 import pickle
 import shutil
-from collections.abc import Iterator, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from tqdm import tqdm
 
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import MocaError, UsageError, WeightsError
 from moca_avs.model.adapter import ADAPTERS, AdapterSet, load_adapters, save_adapters
+from moca_avs.training.distributed import DistributedContext
+from moca_avs.utils.files import atomic_write
 
 STATE = "state.pt"
-_PARTIAL = ".part"
+_PARTIAL = (".partial", ".part")  # the second up to 0.1
 _COMPARED = ("training", "encoder", "data", "arithmetic")
 _BEFORE: Mapping[str, dict[str, Any]] = {"arithmetic": {"precision": "float32"}}  # runs that do not say
 
@@ -41,7 +46,7 @@ class RunFolder:
     Args:
         path: the folder; made by `open`.
         identity: what `config.json` says. Its parts in `compared` decide the result, so a resumed run must
-            have the same; the rest is only told.
+            have the same; the rest is only noted.
 
     Attributes:
         weights: the file that marks the run as done.
@@ -67,7 +72,9 @@ class RunFolder:
             UsageError: if it holds anything else, or if it holds this run and `resume` is False.
         """
         config = self.path / "config.json"
-        if self._started:
+        # Until a step was done a run can begin anew with any settings.
+        begun = any((self.path / name).exists() for name in ("log.jsonl", STATE))
+        if begun or latest_checkpoint(self.path) is not None:
             self._check_same(config)
             if not resume:
                 state = "finished" if self.finished else "unfinished"
@@ -76,27 +83,22 @@ class RunFolder:
                 )
         elif self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a new or empty folder for the run")
-        elif self.path.exists() and not config.exists() and self._foreign():
+        elif (
+            self.path.exists()
+            and not config.exists()
+            and any(entry.suffix not in _PARTIAL for entry in self.path.iterdir())
+        ):
             raise UsageError(f"{self.path} is not empty and holds no run; give a new or empty folder")
         else:
-            self._prepare()
-        for abandoned in (self.path / "steps").glob(f".*{_PARTIAL}"):
-            shutil.rmtree(abandoned, ignore_errors=True)
-
-    @property
-    def _started(self) -> bool:
-        """Whether a step was done here; until then a run can begin anew with any settings."""
-        begun = (self.path / "log.jsonl", self.path / STATE)
-        return any(file.exists() for file in begun) or latest_checkpoint(self.path) is not None
-
-    def _foreign(self) -> list[Path]:
-        return [entry for entry in self.path.iterdir() if entry.suffix != _PARTIAL]
-
-    def _prepare(self) -> None:
-        with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / "pairs.safetensors").unlink(missing_ok=True)
-            self._replace_text("config.json", json.dumps(self.identity, indent=2) + "\n")
+            with writing(self.path), atomic_write(config, explain=False) as partial:
+                (self.path / "pairs.safetensors").unlink(missing_ok=True)
+                partial.write_text(json.dumps(self.identity, indent=2) + "\n", encoding="utf-8")
+        for left in self.path.glob("steps/.*"):  # by a kill
+            if left.suffix in _PARTIAL:
+                shutil.rmtree(left, ignore_errors=True)
+        for left in self.path.glob(".*.partial"):
+            if left.is_file():
+                left.unlink()
 
     def _check_same(self, config: Path) -> None:
         try:
@@ -127,13 +129,8 @@ class RunFolder:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         if kept != lines:
-            with writing(path):
-                self._replace_text("log.jsonl", "".join(kept))
-
-    def _replace_text(self, name: str, text: str) -> None:
-        partial = self.path / f".{name}{_PARTIAL}"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.path / name)
+            with writing(path), atomic_write(path, explain=False) as partial:
+                partial.write_text("".join(kept), encoding="utf-8")
 
 
 class AdapterRun(RunFolder):
@@ -146,24 +143,21 @@ class AdapterRun(RunFolder):
 
         `scaler` is the state of a float16 run's gradient scaler, else {}.
         """
-        target = self._checkpoint(step)
+        target = self.path / "steps" / f"{step:06d}"
         if target.exists():
             return
         kept, buffer = optimizer.state_dict(), io.BytesIO()
         state = {"step": step, "optimiser": kept, "digest": _digest(adapters, kept)}
         torch.save(state | ({"scaler": scaler} if scaler else {}), buffer)
-        partial = target.with_name(f".{target.name}{_PARTIAL}")
-        with writing(target):
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+        with writing(target), atomic_write(target, folder=True, explain=False) as partial:
             save_adapters(adapters, partial / ADAPTERS)
             (partial / STATE).write_bytes(buffer.getvalue())
-            partial.replace(target)
 
     def finish(self, adapters: AdapterSet) -> None:
-        """Put the last weights at the top of the folder, which marks the run as done."""
+        """Put the last weights at the top of the folder, which marks the run as done; drop its cache."""
         with writing(self.path / ADAPTERS):
             save_adapters(adapters, self.path / ADAPTERS)
+        shutil.rmtree(self.path / "cache", ignore_errors=True)
 
     def restore(
         self, encoder: AudioVisualEncoder, dtype: torch.dtype = torch.float32
@@ -178,26 +172,91 @@ class AdapterRun(RunFolder):
         folder = latest_checkpoint(self.path)
         if folder is None:
             return None
+        damage = ""
+        cause: Exception | None = None
         try:
             adapters = load_adapters(folder / ADAPTERS, encoder, dtype)
             state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
             step, optimizer, digest = state["step"], state["optimiser"], state["digest"]
             scaler = dict(state.get("scaler", {}))
-            intact = digest == _digest(adapters, optimizer)
+            if digest != _digest(adapters, optimizer):
+                damage = f"{ADAPTERS} and {STATE} are not, byte for byte, what was written together"
+            if step != int(folder.name):
+                damage = f"{STATE} is of step {step}"
         except (WeightsError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            raise _damaged(folder, (str(error) or repr(error)).splitlines()[0]) from error
+            damage, cause = (str(error) or repr(error)).splitlines()[0], error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(folder, f"{STATE} is not what training writes: {error!r}") from error
-        if step != int(folder.name):
-            raise _damaged(folder, f"{STATE} is of step {step}")
-        if not intact:
-            raise _damaged(
-                folder, f"{ADAPTERS} and {STATE} are not, byte for byte, what was written together"
-            )
+            damage, cause = f"{STATE} is not what training writes: {error!r}", error
+        if damage:
+            raise WeightsError(
+                f"the checkpoint {folder} is damaged ({damage}); delete that folder to go on from the one "
+                "before it"
+            ) from cause
         return step, adapters, optimizer, scaler
 
-    def _checkpoint(self, step: int) -> Path:
-        return self.path / "steps" / f"{step:06d}"
+
+def run_steps(
+    run: RunFolder,
+    steps: range,
+    advance: Callable[[bool], tuple[dict[str, Any], bool]],
+    save: Callable[[], None],
+    log_every: int,
+    checkpoint_every: int,
+    progress: bool,
+    context: DistributedContext | None = None,
+) -> None:
+    """Take a run's remaining steps; checkpoints and log lines on the way, the last step always.
+
+    Args:
+        run: gets the log's lines.
+        steps: from the number of steps taken before to that of all.
+        advance: takes one step. Is told whether this process was asked to stop; returns the step's line for
+            the log, with its "loss", and whether any process was asked to stop.
+        save: writes a checkpoint.
+        log_every: steps between lines of the log.
+        checkpoint_every: steps between checkpoints.
+        progress: show a bar on stderr.
+        context: the processes at work; None is this one alone.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, when the step has ended and its checkpoint is written.
+    """
+    context = context or DistributedContext()
+    shown = None if progress else True
+    bar = tqdm(desc="training", total=steps.stop, initial=steps.start, unit="step", disable=shown)
+    with bar, interrupts() as interrupted:
+        for step in steps:
+            entry, stop = advance(interrupted())
+            bar.update()
+            bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
+            done, last = step + 1, step + 1 == steps.stop
+            if context.is_main and (last or done % log_every == 0):
+                run.log(entry)
+            stop = stop or (context.size == 1 and interrupted())
+            if stop or last or done % checkpoint_every == 0:
+                save()
+            if stop and not last:
+                raise KeyboardInterrupt
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for the end of a step (half a step can't be resumed); a second one does not wait."""
+    asked = threading.Event()
+
+    def ask(signum: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set  # signals only reach the main thread
+        return
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _named(part: Any) -> dict[str, Any]:
@@ -233,9 +292,3 @@ def writing(path: Path) -> Iterator[None]:
             f"could not write {path} ({error}); checkpoints already written are whole: make room or choose "
             "another place, then resume"
         ) from error
-
-
-def _damaged(folder: Path, why: str) -> WeightsError:
-    return WeightsError(
-        f"the checkpoint {folder} is damaged ({why}); delete that folder to go on from the one before it"
-    )

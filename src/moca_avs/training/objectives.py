@@ -32,7 +32,7 @@ class Batch:
     Attributes:
         encoder: frozen.
         adapters: what learns.
-        states: the constant states of every row.
+        precomputed: the features of every row that training can't change.
         config: of the run.
         anchors: int64 [B], rows of the training set.
         positives: int64 [B], a visual neighbour of each anchor.
@@ -43,7 +43,7 @@ class Batch:
 
     encoder: AudioVisualEncoder
     adapters: AdapterSet
-    states: PrecomputedFeatures
+    precomputed: PrecomputedFeatures
     config: TrainConfig
     anchors: Tensor
     positives: Tensor
@@ -63,11 +63,11 @@ class Batch:
         """
         image_rows, image_places = images.unique(return_inverse=True)
         sound_rows, sound_places = sounds.unique(return_inverse=True)
-        prefixes = self.states.images(image_rows)
+        prefixes = self.precomputed.images(image_rows)
         prefixes = prefixes[image_places.to(prefixes.device)]
         if prefixes.ndim == 4:  # a convolutional state: a step in this layout takes 2/3 of the time
             prefixes = prefixes.contiguous(memory_format=torch.channels_last)
-        heard = self.states.sounds(sound_rows)
+        heard = self.precomputed.sounds(sound_rows)
         with self.precision.autocast():
             fused = self.precision.ready(from_prefix)(
                 self.encoder,
@@ -91,7 +91,7 @@ class Batch:
         c = self.config
         if c.aggregation == "pool":
             return pool_cost(f, g, ssd_weight=c.ssd, ncc_weight=c.ncc, ncc=c.ncc_form)
-        heard = self.states.sounds(sounds).embedding if c.weighting == "audio" else None
+        heard = self.precomputed.sounds(sounds).embedding if c.weighting == "audio" else None
         return self.precision.ready(matching_cost)(
             f,
             g,
@@ -110,7 +110,7 @@ class Batch:
             f: [R, E, h, w] in the joint space.
             sounds: int64 [R], rows whose sounds are asked for.
         """
-        heard = self.states.sounds(sounds).embedding
+        heard = self.precomputed.sounds(sounds).embedding
         cosine = functional.cosine_similarity(f, heard[:, :, None, None], dim=1).flatten(1)
         return POOLING_TEMPERATURE * (
             torch.logsumexp(cosine / POOLING_TEMPERATURE, 1) - math.log(cosine.shape[1])

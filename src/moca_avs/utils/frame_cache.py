@@ -1,51 +1,69 @@
-"""Keeps what was found in the last frames: the same image meets several sounds, and videos stand still."""
+"""Keeps what was computed of the last frames: the same frame meets several sounds, and videos stand still."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 import numpy as np
 
-CACHED_FRAMES = 16  # frames: more than a clip of 10 has, asked about again with another sound
+CACHED_FRAMES = 16  # more than a clip of 10 has, seen again with another sound
 
 T = TypeVar("T")
 
 
 class FrameCache(Generic[T]):
-    """What was found in each of the last frames, by their pixels; threads may ask side by side.
+    """What was computed of each of the last frames, by their pixels; threads may ask side by side.
 
     Args:
-        frames: how many are kept.
+        frames: how many are kept; the one that was used longest ago goes first.
     """
 
     def __init__(self, frames: int = CACHED_FRAMES) -> None:
         self.frames = frames
         self._found: OrderedDict[bytes, Future[T]] = OrderedDict()
-        self._changing = threading.Lock()
+        self._lock = threading.Lock()
 
-    def __call__(self, frame: np.ndarray, find: Callable[[], T]) -> T:
-        """What `find` gives for this frame, asked only where it is new; what it raises is forgotten."""
-        key = frame_key(frame)
-        with self._changing:
-            new = key not in self._found
-            found = self._found.setdefault(key, Future())
-            self._found.move_to_end(key)
-            if len(self._found) > self.frames:
+    def __call__(self, frame: np.ndarray, compute: Callable[[], T]) -> T:
+        """The value of one frame (uint8 [H, W, 3]); `compute` is called only where the frame is new."""
+        return self.batch([frame], lambda _: [compute()])[0]
+
+    def batch(self, frames: Sequence[np.ndarray], compute: Callable[[list[int]], Iterable[T]]) -> list[T]:
+        """The values of several frames.
+
+        Args:
+            frames: uint8 [H, W, 3] each; equal ones are computed once.
+            compute: indices of the frames that are new -> their values, in that order. What it raises reaches
+                everybody who waits for these frames, and is not kept.
+        """
+        keys = [frame_key(frame) for frame in frames]
+        new: dict[bytes, int] = {}
+        futures: dict[bytes, Future[T]] = {}
+        with self._lock:
+            for index, key in enumerate(keys):
+                if key not in self._found:
+                    self._found[key], new[key] = Future(), index
+                self._found.move_to_end(key)
+                futures[key] = self._found[key]
+            while len(self._found) > self.frames:
                 self._found.popitem(last=False)
         if new:
             try:
-                found.set_result(find())
-            except BaseException as error:  # whoever waits for this frame must hear of it too
-                found.set_exception(error)
-                with self._changing:
-                    self._found.pop(key, None)
+                for key, value in zip(new, compute(list(new.values())), strict=True):
+                    futures[key].set_result(value)
+            except BaseException as error:
+                with self._lock:
+                    for key in new:
+                        self._found.pop(key, None)
+                for key in new:
+                    if not futures[key].done():
+                        futures[key].set_exception(error)
                 raise
-        return found.result()
+        return [futures[key].result() for key in keys]
 
 
 def frame_key(frame: np.ndarray) -> bytes:

@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 
 T = TypeVar("T")
 
-METHOD = ("sound encoder", "image encoder", "proposals", "clustering", "matching", "naming", "decide")
+METHOD = ("audio encoder", "image encoder", "proposals", "clustering", "matching", "classify", "decide")
 """Stages of a method; "decide" is what the others leave: the gate, thresholds, resizing."""
 WAITING = ("waiting for frames", "waiting for proposals", "waiting for writing")
 """Not work: the method stood still while another thread worked."""
@@ -21,15 +21,17 @@ WAITING = ("waiting for frames", "waiting for proposals", "waiting for writing")
 class Profiler:
     """Seconds by stage; a stage inside another counts for itself only.
 
-    Attributes:
-        seconds: by name.
+    Args:
         wait: called at both ends of every stage (`synchronize_gpu`); None: a GPU's work is counted where its
             result is first needed.
+
+    Attributes:
+        seconds: by name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wait: Callable[[], None] | None = None) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.wait: Callable[[], None] | None = None
+        self.wait = wait
         self._adding, self._here = threading.Lock(), threading.local()
 
     @contextmanager

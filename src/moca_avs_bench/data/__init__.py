@@ -1,17 +1,16 @@
-"""Datasets by name. Heavy modules are imported where they are needed."""
+"""The published data sets, registered by name, and opening any registered one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moca_avs.data import DATASETS, OpenEvaluation, OpenTraining, register_dataset
 from moca_avs.errors import UsageError
 
 if TYPE_CHECKING:
     from moca_avs.data.base import EvaluationSet, TrainingSet
     from moca_avs_bench.data.check import DatasetReport
-
-EVALUATION_SETS = ("s4", "ms3", "avss", "vggss", "vggsound-single", "flickr")
 
 
 def open_evaluation_set(
@@ -20,61 +19,97 @@ def open_evaluation_set(
     """A split for testing.
 
     Args:
-        name: "s4", "ms3", "avss", "vggss", "vggsound-single" or "flickr".
+        name: "s4", "ms3", "avss", "vggss", "vggsound-single", "flickr", or a registered one.
         root: where the data lies; "stamps": the offline benchmark, built into the cache where it is missing.
         split: "train", "val" or "test"; the localization sets have only a test.
         tier: "A", "B" or "C" of the offline benchmark; None takes all.
 
     Raises:
-        UsageError: for an unknown name.
+        UsageError: for an unknown name, or a data set without an evaluation.
         DataError: saying what is missing and where it is expected.
     """
-    from moca_avs_bench.data.avsbench import AVSBenchSet
-    from moca_avs_bench.data.avss import AVSSSet
-    from moca_avs_bench.data.localization_sets import LocalizationSet
-
-    if name not in EVALUATION_SETS:
-        raise UsageError(f"dataset must be one of {', '.join(EVALUATION_SETS)}, found {name!r}")
-    place = _resolved(root)
-    if name == "avss":
-        return AVSSSet(place, split, tier)
-    if name in ("s4", "ms3"):
-        return AVSBenchSet(name, place, split, tier)
-    return LocalizationSet(name, place, split, tier)
+    known = {one: entry.evaluation for one, entry in DATASETS.items() if entry.evaluation is not None}
+    if name not in known:
+        raise UsageError(f"dataset must be one of {', '.join(known)}, found {name!r}")
+    return known[name](_resolved(root), split, tier)
 
 
 def open_training_set(source: str | Path, root: str | Path | None = None, window: float = 2.0) -> TrainingSet:
     """Unlabeled frames with their own sound.
 
     Args:
-        source: a dataset's name ("s4", "ms3", "vggsound": its training split), or any folder of videos.
-        root: where the named dataset lies; "stamps": the offline benchmark; not given for a folder.
+        source: a data set's name ("s4", "ms3", "vggsound": its training split), or any folder of videos.
+        root: where the named data set lies; "stamps": the offline benchmark; not given for a folder.
         window: seconds of sound around each frame.
 
     Raises:
+        UsageError: for an unknown name, or a data set without training data.
         DataError: where there is nothing to train on.
     """
-    from moca_avs.data.folder import VideoFolder
-    from moca_avs_bench.data.avsbench import AVSBenchTraining
-    from moca_avs_bench.data.vggsound import VGGSoundTraining
-
     if root is None:
+        from moca_avs.data.folder import VideoFolder
+
         return VideoFolder(source, window=window, progress=True)
-    if source == "vggsound":
-        return VGGSoundTraining(_resolved(root), window=window, progress=True)
-    return AVSBenchTraining(str(source), _resolved(root), window=window)
+    known = {one: entry.training for one, entry in DATASETS.items() if entry.training is not None}
+    if str(source) not in known:
+        raise UsageError(f"with a root, data is one of {', '.join(known)}, found {str(source)!r}")
+    return known[str(source)](_resolved(root), window)
 
 
 def check_dataset(name: str, root: str | Path) -> DatasetReport:
-    """What a dataset on disk holds and lacks, beside its official numbers (see `check.DatasetReport`)."""
+    """What a data set on disk holds and lacks, beside its official numbers (see `check.DatasetReport`)."""
     from moca_avs_bench.data.check import check
 
     return check(name, _resolved(root))
 
 
-def _resolved(root: str | Path) -> str | Path:
+def _resolved(root: str | Path) -> Path:
     if str(root) != "stamps":
-        return root
+        return Path(root)
     from moca_avs_bench.stamps.build import build_stamps
 
-    return build_stamps()
+    return Path(build_stamps())
+
+
+def _avsbench(name: str) -> tuple[OpenEvaluation, OpenTraining]:
+    def evaluation(root: Path, split: str, tier: str | None) -> EvaluationSet:
+        from moca_avs_bench.data.avsbench import AVSBenchSet
+
+        return AVSBenchSet(name, root, split, tier)
+
+    def training(root: Path, window: float) -> TrainingSet:
+        from moca_avs_bench.data.avsbench import AVSBenchTraining
+
+        return AVSBenchTraining(name, root, window=window)
+
+    return evaluation, training
+
+
+def _avss(root: Path, split: str, tier: str | None) -> EvaluationSet:
+    from moca_avs_bench.data.avss import AVSSSet
+
+    return AVSSSet(root, split, tier)
+
+
+def _localization(name: str) -> OpenEvaluation:
+    def evaluation(root: Path, split: str, tier: str | None) -> EvaluationSet:
+        from moca_avs_bench.data.localization_sets import LocalizationSet
+
+        return LocalizationSet(name, root, split, tier)
+
+    return evaluation
+
+
+def _vggsound(root: Path, window: float) -> TrainingSet:
+    from moca_avs_bench.data.vggsound import VGGSoundTraining
+
+    return VGGSoundTraining(root, window=window, progress=True)
+
+
+register_dataset("s4", *_avsbench("s4"), "AVSBench S4: one sounding object, five seconds, masks")
+register_dataset("ms3", *_avsbench("ms3"), "AVSBench MS3: several sounding objects, masks")
+register_dataset("avss", _avss, None, "AVSBench-semantic: class maps")
+register_dataset("vggss", _localization("vggss"), None, "VGG-SS: boxes")
+register_dataset("vggsound-single", _localization("vggsound-single"), None, "VGGSound-Single: boxes")
+register_dataset("flickr", _localization("flickr"), None, "Flickr-SoundNet: boxes")
+register_dataset("vggsound", None, _vggsound, "VGGSound: videos for training")

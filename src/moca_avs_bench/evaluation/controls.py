@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -41,11 +40,6 @@ class Prediction:
     swapped_heat: np.ndarray | None = None
     reasons: tuple[str, ...] = ()
     labels: np.ndarray | None = None
-
-
-def takes_adapter_clip(method: SegmentFunction) -> bool:
-    """Whether the adapters' sound can be given apart from the rest."""
-    return "adapter_clip" in inspect.signature(method).parameters
 
 
 def draw_partners(dataset: EvaluationSet, seed: int) -> dict[str, str]:
@@ -116,7 +110,7 @@ def method_predictions(
         return
     if "wrong_sound" in controls:
         yield "wrong_sound", _prediction(method(wrong))
-    if "wrong_adapters" in controls and takes_adapter_clip(method):
+    if "wrong_adapters" in controls and getattr(method, "supports_adapter_audio", False):
         under_swap = None if swapped is None else method(swapped, adapter_clip=wrong)
         yield "wrong_adapters", _prediction(method(sample.clip, adapter_clip=wrong), under_swap)
 

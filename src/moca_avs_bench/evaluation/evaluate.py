@@ -13,7 +13,9 @@ from typing import Any
 from moca_avs.clip import Clip
 from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import DataError, MediaError, UsageError
+from moca_avs.methods import load
 from moca_avs.utils.files import atomic_write
+from moca_avs_bench.data import open_evaluation_set
 from moca_avs_bench.evaluation.controls import (
     CONTROLS,
     Foreground,
@@ -42,9 +44,11 @@ Predict = Callable[[Sample, Clip | None], Iterator[tuple[str, Prediction]]]
 
 
 def evaluate(
-    method: SegmentFunction,
-    dataset: EvaluationSet,
+    method: SegmentFunction | str,
+    dataset: EvaluationSet | str,
     *,
+    root: str | Path = "stamps",
+    split: str = "test",
     controls: tuple[str, ...] = CONTROLS,
     foreground: Foreground | None = None,
     protocol: str | None = None,
@@ -58,8 +62,11 @@ def evaluate(
     """Score a method on a split, beside its controls and nulls.
 
     Args:
-        method: ``Clip -> Segmentation``; its ``settings`` go into the report.
-        dataset: the split; loaded one sample at a time.
+        method: ``Clip -> Segmentation``; its ``settings`` go into the report. A name (a preset, a run folder)
+            stands for `moca_avs.load` of it.
+        dataset: the split, loaded one sample at a time; a name stands for `open_evaluation_set` of it.
+        root: where a data set given by name lies; "stamps" is the offline benchmark.
+        split: of a data set given by name.
         controls: "wrong_sound" feeds everything the sound of a clip of another class, "wrong_adapters" only
             the adapters (left out for methods that don't take ``adapter_clip``).
         foreground: proposer for the audio-blind foreground row, ``frame -> bool [P, H, W]``; None: no row.
@@ -78,6 +85,10 @@ def evaluate(
         UsageError: on options that make no sense, a file that exists (without `resume`), or one of another
             evaluation.
     """
+    if isinstance(method, str):
+        method = load(method)
+    if isinstance(dataset, str):
+        dataset = open_evaluation_set(dataset, root, split)
     unknown = set(controls) - set(CONTROLS)
     if unknown:
         raise UsageError(f"no control named {', '.join(sorted(unknown))}; choose from {', '.join(CONTROLS)}")

@@ -18,12 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import moca_avs
-from moca_avs.clip import Clip, Segmentation
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.cache import file_sha256
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.hub.weight_files import read_safetensors, tensors_sha256, write_safetensors
-from moca_avs.methods.base import FramePrediction, predict_clip, versions
+from moca_avs.methods.base import ClipFrame, FrameMethod, FramePrediction, versions
 from moca_avs.methods.moca import top_share
 from moca_avs.model.proposal_matching import match_proposals
 from moca_avs.proposals import build_proposer
@@ -122,10 +121,13 @@ def read_system(path: Path, expected: str | None = None) -> TrainedSystem:
     return TrainedSystem(system.eval().requires_grad_(False), config, about.get("data", ""))
 
 
-class ComparatorMethod:
+class ComparatorMethod(FrameMethod):
     """Finds what sounds where a comparator's heat is high.
 
-    Every frame is computed alone, so that an answer does not depend on its company.
+    Every frame is computed alone, so that a prediction does not depend on its company. Heat is
+    (1 + cosine) / 2 at the system's own grid (7 x 7 or 14 x 14 for 224 px), or EZ-VSL's mixture of two maps
+    stretched to 0..1. `scores` are the map's highest cosine. `reasons`: "", "silent", "no sound", "no mask"
+    (flat heat), "no proposal".
 
     Args:
         trained: the system and how it was trained.
@@ -146,20 +148,20 @@ class ComparatorMethod:
         objects: ObjectMap | None = None,
         device: str = "cpu",
     ) -> None:
-        self.config = config or HeatConfig()
+        self.config: HeatConfig = config or HeatConfig()
         if (self.config.refine == "mpm") != (proposer is not None):
             raise UsageError('refine="mpm" and a proposer go together; give both or neither')
         if (self.config.object_map != "none") != (objects is not None):
             raise UsageError(f"object_map={self.config.object_map!r} and what computes it go together")
         if objects is not None and trained.system.name != _GUIDED:
             raise UsageError(f"only {_GUIDED} mixes an object map into its heat, not {trained.system.name}")
-        self.system, self.trained, self.device = trained.system.to(device), trained, device
+        self.system, self.trained, self._device = trained.system.to(device), trained, device
         self.proposer = None if proposer is None else cached_proposer(proposer)
         self.objects = objects
         self.grid = trained.config.image_size // trained.system.stride
         self._maps: FrameCache[tuple[Tensor, Tensor | None]] = FrameCache()
         weights = self.config.object_weights
-        self.settings: dict[str, Any] = {
+        self.settings = {
             "method": trained.system.name,
             **self.config.to_dict(),
             "system": {
@@ -174,30 +176,18 @@ class ComparatorMethod:
             "versions": versions(),
         }
 
-    @torch.inference_mode()
-    def __call__(self, clip: Clip) -> Segmentation:
-        """Segment every frame of a clip.
-
-        Returns:
-            Masks at source size. Heat is (1 + cosine) / 2 at the system's own grid (7 x 7 or 14 x 14 for 224
-            px), or EZ-VSL's mixture of two maps stretched to 0..1. `scores` are the map's highest cosine.
-            `reasons`: "", "silent", "no sound", "no mask" (flat heat), "no proposal".
-        """
-        return predict_clip(
-            clip, self.config, self.grid, self.settings, lambda rows: self._answers(clip, rows)
-        )
-
-    def _answers(self, clip: Clip, rows: list[int]) -> Iterator[FramePrediction]:
-        for row in rows:
-            frame = clip.frames[row]
-            window = wave(clip.window(row, self.config.window), clip.sample_rate, self.trained.config.seconds)
-            features, objects = self._maps(frame, partial(self._seen, frame))
-            cosine = cosine_heat(features, self.system.sound_vectors(window[None].to(self.device)))[0]
-            yield self._decide(downscale(frame, self.config.working_side), cosine, objects)
+    def predict_frames(self, frames: list[ClipFrame]) -> Iterator[FramePrediction]:
+        """See `FrameMethod`."""
+        for frame in frames:
+            sound, rate = frame.window(self.config.window)
+            window = wave(sound, rate, self.trained.config.seconds)
+            features, objects = self._maps(frame.image, partial(self._seen, frame.image))
+            cosine = cosine_heat(features, self.system.sound_vectors(window[None].to(self._device)))[0]
+            yield self._decide(downscale(frame.image, self.config.working_side), cosine, objects)
 
     def _seen(self, frame: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """A frame's part of the answer: unit vectors [1, C, h, w] and the object map [h, w] at 0..1."""
-        features = self.system.image_map(pixels([frame], self.trained.config.image_size).to(self.device))
+        features = self.system.image_map(pixels([frame], self.trained.config.image_size).to(self._device))
         return features, None if self.objects is None else min_max_normalize(self.objects(frame))
 
     def _decide(self, image: np.ndarray, cosine: Tensor, objects: Tensor | None) -> FramePrediction:

@@ -16,8 +16,7 @@ from torch import Tensor
 from moca_avs.data.base import TrainingSet
 from moca_avs.errors import DataError, MocaError, WeightsError
 from moca_avs.hub.cache import file_sha256
-from moca_avs.training.checkpoint import STATE, RunFolder, writing
-from moca_avs.training.trainer import run_steps
+from moca_avs.training.checkpoint import STATE, RunFolder, run_steps, writing
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.ssl.backbone import load_backbone, pixels, wave
 from moca_avs_bench.ssl.config import ComparatorConfig
@@ -162,7 +161,7 @@ class _ComparatorRun(RunFolder):
     def save(self, step: int, system: Comparator, optimizer: torch.optim.Optimizer) -> None:
         """Write the state after `step` steps over the one before."""
         path = self.path / STATE
-        with writing(path), atomic_write(path) as partial:
+        with writing(path), atomic_write(path, explain=False) as partial:
             kept = {"step": step, "system": system.state_dict(), "optimiser": optimizer.state_dict()}
             torch.save(kept, partial)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from moca_avs.errors import UsageError
 from moca_avs.hub.cache import cache_dir, lock
-from moca_avs.utils.files import unwritable_error
+from moca_avs.utils.files import atomic_write
 from moca_avs_bench.data.avss import CLASSES
 from moca_avs_bench.data.layout import LAYOUTS, SPLITS
 from moca_avs_bench.stamps.media import Catalog, package_root
@@ -88,15 +88,8 @@ def _build_beside(catalog: Catalog, config: dict[str, Any], target: Path, progre
         raise UsageError(
             f"{target} holds something else than this benchmark; name a folder that isn't there yet"
         )
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with atomic_write(target, folder=True) as partial:
         _write_all(catalog, config, partial, progress)
-        os.replace(partial, target)  # noqa: PTH105
-    except OSError as error:
-        raise unwritable_error(target, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def configuration(catalog: Catalog, seed: int, size: str, limit: int | None) -> dict[str, Any]:
@@ -144,7 +137,6 @@ def _write_all(catalog: Catalog, config: dict[str, Any], out: Path, progress: bo
         for plan in plan_clips(pools[tier], layout, tier, count, config["seed"])
     ]
     indices = class_indices(catalog)
-    out.mkdir(parents=True)
 
     def make(plan: Plan) -> dict[str, Any]:
         clip = draw_clip(plan, pools[plan.tier], config["seed"], config["picture"])

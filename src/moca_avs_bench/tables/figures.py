@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from moca_avs.clip import Clip
 from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import DataError, MediaError
-from moca_avs.io.visualize import contact_sheet, overlay
+from moca_avs.io.image import contact_sheet, overlay
 from moca_avs.methods.base import Method
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.evaluation.controls import with_audio_of

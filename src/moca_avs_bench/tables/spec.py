@@ -86,7 +86,7 @@ class TableColumn:
     """One score on one dataset.
 
     Attributes:
-        dataset: a name of `moca_avs_bench.data.EVALUATION_SETS`.
+        dataset: a name of `moca_avs.data.DATASETS`.
         metric: a key of `evaluation.report.TITLES`.
         title: as printed.
         protocol: of the dataset's kind; None is its default.

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+import moca_avs
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.data.base import EvaluationSet, Sample, Subset
 from moca_avs.errors import UsageError
-from moca_avs.io.visualize import resized
+from moca_avs.io.image import resized
 from moca_avs.methods.base import Method, versions
 from moca_avs.methods.config import BaselineConfig, MocaConfig
-from moca_avs.methods.factory import find_source, load_method
+from moca_avs.methods.factory import find_source
 from moca_avs.proposals.base import Proposer
 from moca_avs.proposals.masks import pairwise_iou
 from moca_avs_bench.tables.setup import RunContext, TrainedRun
@@ -146,7 +147,16 @@ def build(system: System, run: TrainedRun | None, context: RunContext, dataset: 
 def _load(name: str, method: str, context: RunContext, settings: dict[str, Any]) -> Method:
     if "image_size" in settings:  # a row at the paper's size, not at the preset's own
         settings["image_size"] = context.image_size
-    return load_method(name, method, context.device, settings, context.sources, context.keep)
+    sources = context.sources
+    return moca_avs.load(
+        name,
+        method,
+        context.device,
+        sources.weights,
+        sources.models,
+        wrap_proposer=context.keep,
+        **settings,
+    )
 
 
 def _preset_proposals(context: RunContext, part: str) -> str:

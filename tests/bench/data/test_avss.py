@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.planted_media import RATE, color, hertz, image, put, sound_of, strongest
+from helpers.media_files import (
+    PLANTED_RATE,
+    make_image,
+    planted_color,
+    planted_hertz,
+    planted_image,
+    planted_sound,
+    strongest,
+)
 from moca_avs.errors import DataError, UsageError
 from moca_avs.io.audio import write_audio
 from moca_avs_bench.data import check_dataset, open_evaluation_set
@@ -40,11 +48,11 @@ def root(tmp_path):
         rows.append(f"video{number // 2},{name},0,{number},{heard},{split},{label}")
         folder = base / label / name
         for i in range(SECONDS[label]):
-            put(folder / f"frames/{i}.jpg", image(number, i, HEIGHT, WIDTH), quality=95)
+            make_image(folder / f"frames/{i}.jpg", planted_image(number, i, HEIGHT, WIDTH), quality=95)
             if i == 0 or (label, split) != ("v1s", "train"):
-                put(folder / f"labels_semantic/{i}.png", labels_of(i))
-                put(folder / f"labels_rgb/{i}.png", np.full((HEIGHT, WIDTH, 3), 9, np.uint8))
-        write_audio(folder / "audio.wav", sound_of(number, SECONDS[label]), RATE)
+                make_image(folder / f"labels_semantic/{i}.png", labels_of(i))
+                make_image(folder / f"labels_rgb/{i}.png", np.full((HEIGHT, WIDTH, 3), 9, np.uint8))
+        write_audio(folder / "audio.wav", planted_sound(number, SECONDS[label]), PLANTED_RATE)
     (base / "metadata.csv").write_text("\n".join(rows) + "\n")
     (base / "label2idx.json").write_text(json.dumps({name: i for i, name in enumerate(CLASSES)}))
     return tmp_path
@@ -60,12 +68,12 @@ def test_frames_labels_and_sounds_of_a_second_belong_together(root):
         assert sample.classes == CLASSES
         np.testing.assert_allclose(sample.clip.times, np.arange(seconds) + 0.9375)
         for second in range(seconds):
-            off = sample.clip.frames[second].astype(int) - color(number, second)
+            off = sample.clip.frames[second].astype(int) - planted_color(number, second)
             assert np.abs(off).max() <= 4  # JPEG
             expected = labels_of(second)[(np.arange(224) * HEIGHT + HEIGHT // 2) // 224]
             assert (sample.labels[second] == expected[:, :1]).all()
             window = sample.clip.window(second, 1.0)
-            assert strongest(window, RATE) == hertz(number, second)
+            assert strongest(window, PLANTED_RATE) == planted_hertz(number, second)
         assert (sample.masks == (sample.labels > 0)).all()
         assert sample.labels.dtype == np.uint8
     assert data.load("d").cluster == "video1"
@@ -128,7 +136,7 @@ def test_missing_and_broken_files_are_named(root, file, content, message):
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content is not None:
-        put(path, content)
+        make_image(path, content)
     with pytest.raises(DataError, match=message):
         AVSSSet(root).load("d")
 
@@ -140,7 +148,7 @@ def test_the_same_uid_under_two_labels_stays_two_clips(root):
     (base / "metadata.csv").write_text(table)
     data = AVSSSet(root)
     assert data.ids == ["v1s/d", "v1m/d", "f"]
-    assert strongest(data.load("v1m/d").clip.window(0, 1.0), RATE) == hertz(4, 0)
+    assert strongest(data.load("v1m/d").clip.window(0, 1.0), PLANTED_RATE) == planted_hertz(4, 0)
     (base / "metadata.csv").write_text(table + table.splitlines()[-1] + "\n")
     with pytest.raises(DataError, match="twice"):
         AVSSSet(root)

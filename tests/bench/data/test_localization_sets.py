@@ -5,7 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from helpers.planted_media import RATE, color, hertz, image, put, sound_of, strongest
+from helpers.media_files import (
+    PLANTED_RATE,
+    make_image,
+    planted_color,
+    planted_hertz,
+    planted_image,
+    planted_sound,
+    strongest,
+)
 from moca_avs.clip import Segmentation
 from moca_avs.errors import DataError, UsageError
 from moca_avs.io.audio import write_audio
@@ -34,9 +42,9 @@ def left_half(clip):
 
 def media(base, names):
     for number, name in enumerate(names):
-        put(base / f"frames/{name}.jpg", image(number, 2, HEIGHT, WIDTH), quality=95)
+        make_image(base / f"frames/{name}.jpg", planted_image(number, 2, HEIGHT, WIDTH), quality=95)
         (base / "audio").mkdir(exist_ok=True)
-        write_audio(base / f"audio/{name}.wav", sound_of(number, SECONDS), RATE)
+        write_audio(base / f"audio/{name}.wav", planted_sound(number, SECONDS), PLANTED_RATE)
 
 
 @pytest.fixture
@@ -67,9 +75,9 @@ def test_images_boxes_and_sounds_belong_together(vggss, name):
     for number, sample_id in enumerate(data.ids):
         sample = data.load(sample_id)
         assert sample.clip.frames.shape == (1, 224, 224, 3)  # squashed, not cropped
-        assert np.abs(sample.clip.frames[0].astype(int) - color(number, 2)).max() <= 4
+        assert np.abs(sample.clip.frames[0].astype(int) - planted_color(number, 2)).max() <= 4
         assert sample.clip.times.tolist() == [2.5]
-        assert strongest(sample.clip.window(0, 1.0), RATE) == hertz(number, 2)
+        assert strongest(sample.clip.window(0, 1.0), PLANTED_RATE) == planted_hertz(number, 2)
         assert (sample.masks[0] == (sample.consensus > 0)).all()
     box = np.zeros((224, 224), bool)
     box[112:, 56:168] = True
@@ -95,7 +103,7 @@ def test_flickr_boxes_are_votes_of_annotators(flickr):
     assert (votes[:, 112:] == 0.5).all()
     assert (data.load("200").consensus == np.repeat([0, 0.5], 112)[:, None]).all()  # the annotator is no xmin
     for number, sample_id in enumerate(data.ids):
-        assert strongest(data.load(sample_id).clip.window(0, 1.0), RATE) == hertz(number, 2)
+        assert strongest(data.load(sample_id).clip.window(0, 1.0), PLANTED_RATE) == planted_hertz(number, 2)
     report = evaluate(left_half, data)
     assert not report.no_partner  # without classes any other image's sound is a wrong one
     assert report.score("ciou", "wrong_sound").n == 2

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from helpers.planted_media import RATE, hertz, sound_of, strongest
+from helpers.media_files import PLANTED_RATE, planted_hertz, planted_sound, strongest
 from moca_avs.errors import DataError
 from moca_avs.io.write_video import write_video
 from moca_avs_bench.data import check_dataset, open_training_set
@@ -26,7 +26,7 @@ def video(path, clip):
     """Second s shows gray 40 + 60 s; its tone is `planted.hertz`."""
     frames = [np.full((32, 48, 3), 40 + 60 * s, np.uint8) for s in range(SECONDS) for _ in range(5)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(path, frames, np.arange(len(frames)) / 5, sound_of(clip, SECONDS), RATE)
+    write_video(path, frames, np.arange(len(frames)) / 5, planted_sound(clip, SECONDS), PLANTED_RATE)
 
 
 @pytest.fixture
@@ -56,10 +56,10 @@ def test_every_training_clip_gives_its_middle_with_its_own_sound(root):
     for index in range(len(data)):
         assert abs(int(data.frame(index).mean()) - 100) < 8
         sound, rate = data.sound(index)
-        assert rate == RATE
-        assert sound.size == pytest.approx(0.8 * RATE, abs=2)
-        middle = strongest(np.pad(sound, (0, RATE))[:RATE], RATE)
-        assert middle == pytest.approx(hertz(clips[data.clip_id(index)], 1), abs=2)
+        assert rate == PLANTED_RATE
+        assert sound.size == pytest.approx(0.8 * PLANTED_RATE, abs=2)
+        middle = strongest(np.pad(sound, (0, PLANTED_RATE))[:PLANTED_RATE], PLANTED_RATE)
+        assert middle == pytest.approx(planted_hertz(clips[data.clip_id(index)], 1), abs=2)
 
 
 def test_missing_and_broken_files_are_listed_and_never_replaced(root):

@@ -11,8 +11,17 @@ import pytest
 from PIL import Image
 
 from helpers import TESTS
-from helpers.color_datasets import CLASSES, ClassWorld, PlaceWorld, long_listener, namer, sign_painter
-from helpers.color_world import ColorWorld, foreground, listener
+from helpers.color_world import (
+    CLASSES,
+    ClassWorld,
+    ColorWorld,
+    PlaceWorld,
+    foreground,
+    listener,
+    long_listener,
+    namer,
+    sign_painter,
+)
 from moca_avs.errors import DataError, UsageError
 from moca_avs_bench.evaluation.compare import compare
 from moca_avs_bench.evaluation.controls import draw_partners
@@ -156,14 +165,14 @@ def test_a_killed_run_goes_on_to_the_same_report(kind, tmp_path):
     script = f"""
 import sys, time
 sys.path.insert(0, {str(HERE)!r})
-from helpers import color_datasets
+from helpers import color_world
 from moca_avs_bench.evaluation.evaluate import evaluate
-method = color_datasets.{method}
+method = color_world.{method}
 def slow(clip):
     time.sleep(0.03)
     return method(clip)
 slow.__name__ = method.__name__
-evaluate(slow, color_datasets.{world.__name__}(30), jsonl={str(killed)!r})
+evaluate(slow, color_world.{world.__name__}(30), jsonl={str(killed)!r})
 """
     process = subprocess.Popen([sys.executable, "-c", script])
     while not killed.exists() or killed.read_bytes().count(b"\n") < 5:

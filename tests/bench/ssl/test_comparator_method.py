@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.color_pairs import RATE, SIDE, TONES, image, tone
-from helpers.color_world import COLORS
+from helpers.color_world import COLORS, HIGH, ColorPairs, rectangles
 from moca_avs.clip import Clip
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs_bench.ssl.backbone import ResNet18, min_max_normalize, resnet_objects
@@ -22,6 +21,7 @@ from moca_avs_bench.ssl.method import (
     save_system,
 )
 
+RATE, SIDE = HIGH.rate, ColorPairs.side
 CONFIG = ComparatorConfig(image_size=SIDE, seconds=0.5)
 
 
@@ -37,7 +37,7 @@ class ColorSystem(nn.Module):
 
     def sound_vectors(self, sounds):
         time = torch.arange(sounds.shape[1]) / RATE
-        power = [(sounds * torch.exp(-2j * torch.pi * hz * time)).mean(1).abs() for hz in TONES.values()]
+        power = [(sounds * torch.exp(-2j * torch.pi * hz * time)).mean(1).abs() for hz in HIGH.hertz]
         colors = torch.tensor(list(COLORS.values()), dtype=torch.float32) / 255
         heard = torch.stack(power, 1) @ (colors - 1 / 3)
         return F.pad(F.normalize(heard, dim=1), (0, 1))[:, None]
@@ -58,8 +58,8 @@ def method(proposer=None, objects=None, **settings):
 
 
 def scene(names=("dog", "cow"), heard="dog", seed=0):
-    frame, masks = image(list(names), np.random.default_rng(seed))
-    return Clip(frame[None], np.array([0.25]), tone(heard), RATE), masks
+    frame, masks = rectangles(list(names), np.random.default_rng(seed), SIDE)
+    return Clip(frame[None], np.array([0.25]), HIGH.tone(heard, 0.5).astype(np.float32), RATE), masks
 
 
 def iou(a, b):

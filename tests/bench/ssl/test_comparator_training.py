@@ -7,7 +7,7 @@ from statistics import median
 import pytest
 import torch
 
-from helpers.color_pairs import ColorPairs
+from helpers.color_world import ColorPairs
 from moca_avs.errors import DataError, UsageError, WeightsError
 from moca_avs_bench.ssl import COMPARATORS
 from moca_avs_bench.ssl.backbone import ResNet18

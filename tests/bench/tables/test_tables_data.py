@@ -7,9 +7,9 @@ import pytest
 from moca_avs.errors import UsageError
 from moca_avs.methods import METHODS
 from moca_avs.methods.config import MocaConfig
-from moca_avs.methods.factory import CONFIGS, ENCODER_OPTIONS
+from moca_avs.methods.factory import ENCODER_OPTIONS
 from moca_avs.training.config import TrainConfig
-from moca_avs_bench.data import EVALUATION_SETS
+from moca_avs_bench.data import DATASETS
 from moca_avs_bench.evaluation.scorers import SCORERS
 from moca_avs_bench.ssl import COMPARATORS
 from moca_avs_bench.ssl.config import HeatConfig
@@ -94,7 +94,7 @@ def test_what_is_reported_is_what_the_paper_prints(number):
 @pytest.mark.parametrize("number", NUMBERS)
 def test_every_column_can_be_scored(number):
     for column in load_table(number).columns:
-        assert column.dataset in EVALUATION_SETS
+        assert column.dataset in DATASETS
         scoring = SCORERS[KINDS.get(column.dataset, "localization")]
         assert column.metric in scoring.metrics
         assert column.protocol is None or column.protocol in scoring.protocols
@@ -111,7 +111,7 @@ def test_every_system_can_be_built(number):
             assert_settings(MocaConfig, system.inference)
         elif isinstance(system, Preset):
             assert system.method in METHODS
-            assert_settings(CONFIGS[system.method], system.inference)
+            assert_settings(METHODS[system.method].config, system.inference)
         elif isinstance(system, Comparator):
             assert system.name in COMPARATORS
             HeatConfig(**system.settings)
