@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+import moca_avs
 from moca_avs.data.base import subset
 from moca_avs.errors import MocaError
-from moca_avs.methods import METHODS, load
+from moca_avs.methods import METHODS
 from moca_avs.methods.base import Method
 from moca_avs.methods.factory import find_source
 from moca_avs.proposals import build_proposer
@@ -103,7 +104,7 @@ def load_methods(
     if "moca" in chosen and find_source(preset).adapters is None:
         print(hearing.NO_ADAPTERS)
         chosen = [name for name in chosen if name != "moca"]
-    return {name: load(preset, name, weights=weights, wrap_proposer=keep) for name in chosen}
+    return {name: moca_avs.load(preset, name, weights=weights, wrap_proposer=keep) for name in chosen}
 
 
 def to_markdown(reports: dict[str, Report], command: str) -> str:

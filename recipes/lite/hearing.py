@@ -22,9 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import moca_avs
 from moca_avs.data.base import EvaluationSet, subset
 from moca_avs.errors import MocaError, UsageError
-from moca_avs.methods import load
 from moca_avs.methods.base import Method
 from moca_avs.methods.factory import find_source
 from moca_avs.proposals import build_proposer
@@ -117,7 +117,7 @@ def load_methods(preset: str, keep: Callable[[Proposer], Proposer]) -> dict[str,
     names = ["frozen"] + ["moca"] * (find_source(preset).adapters is not None)
     if "moca" not in names:
         print(NO_ADAPTERS)
-    return {name: load(preset, name, wrap_proposer=keep) for name in names}
+    return {name: moca_avs.load(preset, name, wrap_proposer=keep) for name in names}
 
 
 def evaluated(

@@ -71,7 +71,7 @@ def test_every_cell_is_what_the_evaluation_says(five, tmp_path):
 
 def test_without_adapters_moca_is_left_out(five, monkeypatch, capsys):
     loaded = []
-    monkeypatch.setattr(five, "load", lambda preset, name, **_: loaded.append(name))
+    monkeypatch.setattr(five.moca_avs, "load", lambda preset, name, **_: loaded.append(name))
     five.load_methods("imagebind", None, None, None)
     assert loaded == ["frozen", "at-gdino-sam", "owod-bind", "sam-bind"]
     assert "No trained adapters" in capsys.readouterr().out

@@ -40,8 +40,8 @@ from moca_avs_bench.ssl.backbone import (
     resnet_objects,
     wave,
 )
-from moca_avs_bench.ssl.config import ComparatorConfig, HeatConfig
 from moca_avs_bench.ssl.comparators import Comparator, EzVsl, Lvs, MixAndLocalize, cosine_heat
+from moca_avs_bench.ssl.config import ComparatorConfig, HeatConfig
 
 WEIGHTS = "comparator.safetensors"
 _FORMAT = "moca-avs comparator 1"

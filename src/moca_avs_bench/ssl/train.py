@@ -19,9 +19,9 @@ from moca_avs.hub.cache import file_sha256
 from moca_avs.training.checkpoint import STATE, RunFolder, run_steps, writing
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.ssl.backbone import load_backbone, pixels, wave
+from moca_avs_bench.ssl.comparators import Batch, Comparator
 from moca_avs_bench.ssl.config import ComparatorConfig
 from moca_avs_bench.ssl.method import WEIGHTS, new_system, save_system, system_class
-from moca_avs_bench.ssl.comparators import Batch, Comparator
 
 _MARGIN = 1.1  # images are this much larger than the crops
 
@@ -161,7 +161,7 @@ class _ComparatorRun(RunFolder):
     def save(self, step: int, system: Comparator, optimizer: torch.optim.Optimizer) -> None:
         """Write the state after `step` steps over the one before."""
         path = self.path / STATE
-        with writing(path), atomic_write(path) as partial:
+        with writing(path), atomic_write(path, explain=False) as partial:
             kept = {"step": step, "system": system.state_dict(), "optimiser": optimizer.state_dict()}
             torch.save(kept, partial)
 

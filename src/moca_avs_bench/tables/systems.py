@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+import moca_avs
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.data.base import EvaluationSet, Sample, Subset
 from moca_avs.errors import UsageError
 from moca_avs.io.image import resized
-from moca_avs.methods import load
 from moca_avs.methods.base import Method, versions
 from moca_avs.methods.config import BaselineConfig, MocaConfig
 from moca_avs.methods.factory import find_source
@@ -148,7 +148,7 @@ def _load(name: str, method: str, context: RunContext, settings: dict[str, Any])
     if "image_size" in settings:  # a row at the paper's size, not at the preset's own
         settings["image_size"] = context.image_size
     sources = context.sources
-    return load(
+    return moca_avs.load(
         name,
         method,
         context.device,
