@@ -52,15 +52,15 @@ class InMemory:
         return len(self.prefix)
 
     def images(self, rows: Tensor) -> Tensor:
-        """See `moca_avs.training.feature_cache.States`."""
+        """See `moca_avs.training.features.PrecomputedFeatures`."""
         return self.prefix[rows.to(self.prefix.device)]
 
     def sounds(self, rows: Tensor) -> AudioFeatures:
-        """See `moca_avs.training.feature_cache.States`."""
+        """See `moca_avs.training.features.PrecomputedFeatures`."""
         return self.heard.index(rows.to(self.heard.embedding.device))
 
     def features(self) -> Tensor:
-        """See `moca_avs.training.feature_cache.States`."""
+        """See `moca_avs.training.features.PrecomputedFeatures`."""
         return self.prefix.mean(1)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from moca_avs.errors import MediaError, UsageError
+from moca_avs.errors import MediaError
 
 # What is cast without loss of meaning: lists of arrays, whole or single-precision times, float64 audio.
 _CASTS = (
@@ -229,39 +229,4 @@ class Segmentation:
         """Read what `save` wrote; equal to it in every field."""
         from moca_avs.io.results import load_segmentation
 
-        return load_segmentation(Path(folder))
-
-
-def as_clip(source: Any, audio: Any = None, sample_rate: int | None = None) -> Clip:
-    """What a method may be called with, as a clip.
-
-    Args:
-        source: a `Clip`, the path of a video (read at one frame per second), a tuple ``(frames, audio,
-            sample_rate)``, or frames uint8 [T, H, W, 3] with the two arguments that follow.
-        audio: float [N] mono in [-1, 1].
-        sample_rate: of `audio`, in Hz.
-
-    Returns:
-        The clip; frames without times are spread evenly over the audio, each in the middle of its share.
-
-    Raises:
-        UsageError: for anything else.
-        MediaError: for a video that can't be read, or arrays of a wrong shape.
-    """
-    if audio is not None or sample_rate is not None:
-        source = (source, audio, sample_rate)
-    if isinstance(source, Clip):
-        return source
-    if isinstance(source, str | Path):
-        from moca_avs.io.video import read_clip
-
-        return read_clip(source)
-    if isinstance(source, tuple) and len(source) == 3 and isinstance(source[2], int | np.integer):
-        frames, sound = source[0], np.asarray(source[1])
-        seconds = sound.size / max(int(source[2]), 1)
-        times = (np.arange(len(frames)) + 0.5) * (seconds / max(len(frames), 1))
-        return Clip(frames, times, sound, int(source[2]))
-    raise UsageError(
-        "a method takes a path, a Clip, or (frames, audio, sample_rate); "
-        f"found {type(source).__name__}" + (f" of {len(source)}" if isinstance(source, tuple | list) else "")
-    )
+        return load_segmentation(Path(folder), cls)

@@ -22,3 +22,14 @@ def test_what_is_missing_is_named_with_what_to_do_and_exit_code_1(capsys, monkey
     assert "bad   cache: the cache folder" in said
     assert "set MOCA_AVS_CACHE to a folder you may write to" in said
     assert "note  apt-get: not here: `moca data stamps` needs Debian or Ubuntu" in said
+
+
+def test_presets_and_extras_are_told_as_they_are(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("MOCA_AVS_WEIGHTS", str(tmp_path))  # a folder without models
+    monkeypatch.setattr(checkup, "EXTRAS", {"odd": (("a_library_nobody_has",), "odd things")})
+    main(["doctor"])
+    said = capsys.readouterr().out
+    assert "note  preset imagebind: can't run yet, it needs imagebind (not fetched)" in said
+    assert "note  preset languagebind: can't run yet" in said
+    assert "note  extra odd: not here (a_library_nobody_has); odd things needs it" in said
+    assert "pip install 'moca-avs[odd]'" in said

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from helpers.tiny_hub import tiny_hub
 from helpers.tiny_pretrained import WRITERS, write_tiny_dino, write_tiny_sam
 from moca_avs.errors import UsageError, WeightsError
-from moca_avs.hub.huggingface import ModelSources, hub_file, lacking, model_folder, origin, pretrained
+from moca_avs.hub.huggingface import ModelSources, lacking, model_folder, origin, pretrained
 from moca_avs.hub.registry import PRETRAINED_MODELS
 
 NO_POOLER = {"add_pooling_layer": False}
@@ -233,14 +233,6 @@ def test_a_result_names_source_and_hash(weights):
     save_file(tensors, file, {"format": "pt"})
     os.utime(file, ns=(0, 0))
     assert origin("dino", ModelSources(weights))["sha256"]["model.safetensors"] != before
-
-
-def test_one_file_out_of_a_folder(weights):
-    assert hub_file("dino", ModelSources(weights), "config.json") == weights / "dino" / "config.json"
-    with pytest.raises(
-        WeightsError, match=r"holds no imagebind_huge\.pth; .*hf download facebook/dino-vits16"
-    ):
-        hub_file("dino", ModelSources(weights), "imagebind_huge.pth")
 
 
 # --- the Hub ---------------------------------------------------------------------------------------------

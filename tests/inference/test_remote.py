@@ -13,9 +13,8 @@ import fsspec
 import pytest
 
 from moca_avs.errors import MediaError, UsageError
-from moca_avs.inference import remote as stores
-from moca_avs.inference.inputs import JobSpec, find_inputs, plan
-from moca_avs.inference.remote import fetched, is_finished
+from moca_avs.inference import inputs as stores
+from moca_avs.inference.inputs import JobSpec, fetched, find_inputs, is_finished, plan
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def test_a_list_means_its_lines_without_comments(tmp_path, monkeypatch):
     for name in ("a.mp4", "b c.mp4", "videos/d.mov"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
-    Path("list.txt").write_text("# mine\na.mp4\n\n  b c.mp4  \nfilms\ngone.mp4\nmemory://x/e.mp4\n")
+    Path("list.txt").write_text("# mine\na.mp4\n\n  b c.mp4  \nvideos\ngone.mp4\nmemory://x/e.mp4\n")
     files, failed = find_inputs(["@list.txt"])
     assert [str(file) for file in files] == ["a.mp4", "b c.mp4", "videos/d.mov", "memory://x/e.mp4"]
     assert failed == [("gone.mp4", "there is no such file or folder")]
@@ -149,7 +148,7 @@ import sys, tempfile, time
 tempfile.tempdir = sys.argv[1]
 from pathlib import Path
 from moca_avs.inference.inputs import JobSpec
-from moca_avs.inference.remote import fetched
+from moca_avs.inference.inputs import fetched
 with fetched(JobSpec(Path("x"), Path("x"), upload="memory://x")):
     print("held", flush=True)
     time.sleep(600)

@@ -18,9 +18,9 @@ from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
 from moca_avs.io.audio import read_audio
 from moca_avs.io.frames import planes_of, probe
+from moca_avs.io.image import MASK_COLOR, PlaneStencil, overlay
 from moca_avs.io.overlay import OverlayWriter
 from moca_avs.io.video import read_clip
-from moca_avs.io.visualize import MASK_COLOR, PlaneStencil, overlay
 from moca_avs.io.write_video import write_video
 
 

@@ -17,7 +17,7 @@ from helpers.media_files import gray_steps, tone
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
 from moca_avs.io.frames import probe
-from moca_avs.io.results import SegmentationWriter, is_complete, load_segmentation
+from moca_avs.io.results import SegmentationWriter, is_complete
 from moca_avs.io.video import read_clip
 from moca_avs.utils.files import unwritable_error
 
@@ -99,7 +99,7 @@ def test_chunks_add_up(tmp_path):
         for part in parts:
             writer.append(part)
     assert writer.frames == 8
-    found = load_segmentation(tmp_path)
+    found = Segmentation.load(tmp_path)
     np.testing.assert_array_equal(found.masks, np.concatenate([part.masks for part in parts]))
     np.testing.assert_array_equal(found.heatmaps, np.concatenate([part.heatmaps for part in parts]))
     assert len(list((tmp_path / "masks").iterdir())) == 8
@@ -108,7 +108,7 @@ def test_chunks_add_up(tmp_path):
 def test_nothing_at_all_can_be_written(tmp_path):
     with SegmentationWriter(tmp_path, {}):
         pass
-    assert len(load_segmentation(tmp_path)) == 0
+    assert len(Segmentation.load(tmp_path)) == 0
 
 
 def test_the_overlay_is_written_with_its_sound(tmp_path):
@@ -136,7 +136,7 @@ def test_an_interrupted_result_keeps_its_frames_and_says_so(tmp_path, error):
         interrupted()
     assert json.loads((tmp_path / "result.json").read_text())["complete"] is False
     assert not is_complete(tmp_path)
-    assert_equal(load_segmentation(tmp_path), expected)
+    assert_equal(Segmentation.load(tmp_path), expected)
 
 
 def test_interrupted_inside_a_frame(tmp_path, monkeypatch):
@@ -153,7 +153,7 @@ def test_interrupted_inside_a_frame(tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "save", save)
     with pytest.raises(KeyboardInterrupt), SegmentationWriter(tmp_path, SETTINGS) as writer:
         writer.append(expected)
-    found = load_segmentation(tmp_path)
+    found = Segmentation.load(tmp_path)
     np.testing.assert_array_equal(found.masks, expected.masks[:2])
     np.testing.assert_array_equal(found.heatmaps, expected.heatmaps[:2])
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["000000.png", "000001.png"]
@@ -176,10 +176,10 @@ def test_a_killed_writer_leaves_no_result_but_valid_parts(tmp_path):
     out = tmp_path / "out"
     assert not is_complete(out)
     with pytest.raises(MediaError, match="holds no result"):
-        load_segmentation(out)
+        Segmentation.load(out)
     (out / "result.json.partial").rename(out / "result.json")
     (out / "heatmaps.safetensors.partial").rename(out / "heatmaps.safetensors")
-    assert_equal(load_segmentation(out), result(3))
+    assert_equal(Segmentation.load(out), result(3))
 
 
 def test_an_earlier_result_is_replaced(tmp_path):
@@ -215,7 +215,7 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path):
 
     with pytest.raises(MediaError, match=r"disk is full.*The 3 frames finished before are kept in"):
         fill()
-    found = load_segmentation(tmp_path)
+    found = Segmentation.load(tmp_path)
     np.testing.assert_array_equal(found.masks, expected.masks[:3])
     assert not is_complete(tmp_path)
     assert not (tmp_path / "masks/000003.png").exists()
@@ -232,7 +232,7 @@ def test_files_that_may_not_grow_stay_valid(tmp_path, room):
             expected.save(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    found = load_segmentation(tmp_path)
+    found = Segmentation.load(tmp_path)
     assert 0 < len(found) < 12
     np.testing.assert_array_equal(found.masks, expected.masks[: len(found)])
     np.testing.assert_array_equal(found.heatmaps, expected.heatmaps[: len(found)])
@@ -249,7 +249,7 @@ def test_sizes_must_agree(tmp_path):
         for other in (result(1, 20, 32), result(1, grid=(5, 5))):
             with pytest.raises(MediaError, match=r"masks \[20, 31\]"):
                 writer.append(other)
-    assert len(load_segmentation(tmp_path)) == 1
+    assert len(Segmentation.load(tmp_path)) == 1
 
 
 def test_what_json_cannot_hold(tmp_path):
@@ -257,7 +257,7 @@ def test_what_json_cannot_hold(tmp_path):
     bad.scores[1] = np.nan
     with pytest.raises(MediaError, match="frame 1 can't be written as JSON"):
         bad.save(tmp_path / "a")
-    assert len(load_segmentation(tmp_path / "a")) == 1
+    assert len(Segmentation.load(tmp_path / "a")) == 1
     with pytest.raises(MediaError, match="settings can't be written as JSON"):
         SegmentationWriter(tmp_path / "b", {"model": object()}).__enter__()
     assert not (tmp_path / "b").exists()
@@ -265,18 +265,18 @@ def test_what_json_cannot_hold(tmp_path):
 
 def test_damaged_results(tmp_path):
     with pytest.raises(MediaError, match=r"holds no result: .*result\.json is missing"):
-        load_segmentation(tmp_path)
+        Segmentation.load(tmp_path)
     assert not is_complete(tmp_path / "missing")
     result(2).save(tmp_path)
     good = (tmp_path / "result.json").read_text()
     for bad in (good[:100], good.replace('"score"', '"scare"'), good.replace("[20, 31]", "[20, 30]"), "[]"):
         (tmp_path / "result.json").write_text(bad)
         with pytest.raises(MediaError, match="damaged"):
-            load_segmentation(tmp_path)
+            Segmentation.load(tmp_path)
     (tmp_path / "result.json").write_text(good)
     (tmp_path / "heatmaps.safetensors").write_bytes(b"x" * 50)
     with pytest.raises(MediaError, match="damaged"):
-        load_segmentation(tmp_path)
+        Segmentation.load(tmp_path)
 
 
 def test_writing_is_quick_and_flat(tmp_path):

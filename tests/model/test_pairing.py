@@ -46,7 +46,7 @@ def test_ties_go_to_the_lower_index():
 def test_shares_put_together_are_the_whole(ranks, same_clip):
     features, clips = world()
     options = {"neighbours": 5, "same_clip": same_clip}
-    rows = [DistributedContext(rank, ranks).share(40) for rank in range(ranks)]
+    rows = [DistributedContext(rank, ranks).shard(40) for rank in range(ranks)]
     assert [row for share in rows for row in share] == list(range(40))
     assert max(map(len, rows)) - min(map(len, rows)) <= 1
     shares = [nearest_rows(features, clips, share, **options) for share in rows]

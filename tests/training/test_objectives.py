@@ -120,7 +120,7 @@ def test_settings_reach_the_cost(adapters) -> None:
     torch.testing.assert_close(cost(max_disparity=1), matching_cost(f, g, max_disparity=1))
     torch.testing.assert_close(cost(aggregation="pool"), pool_cost(f, g))
     torch.testing.assert_close(cost(aggregation="pool", ssd=0.5), pool_cost(f, g, ssd_weight=0.5))
-    heard = make_batch(adapters, config()).states.sounds(rows).embedding
+    heard = make_batch(adapters, config()).precomputed.sounds(rows).embedding
     weighted = matching_cost(f, g, weights=audio_weights(f, heard))
     torch.testing.assert_close(cost(weighting="audio"), weighted)
     assert not torch.allclose(weighted, matching_cost(f, g))

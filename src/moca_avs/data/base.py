@@ -6,7 +6,6 @@ Some of a dataset, spread evenly over it: to try things out, and for quick table
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -118,12 +117,6 @@ class TrainingSet(Protocol):
     def fingerprint(self) -> str:
         """SHA-256 of the content's identity: what a pair table or cache was made from."""
         ...
-
-
-def iterate(dataset: EvaluationSet, ids: list[str] | None = None) -> Iterator[Sample]:
-    """Samples one after another; nothing is kept."""
-    for sample_id in dataset.ids if ids is None else ids:
-        yield dataset.load(sample_id)
 
 
 class Subset:

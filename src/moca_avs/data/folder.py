@@ -1,6 +1,6 @@
-"""Videos decoded once into memory maps in the cache: what every training set of videos reads from.
+"""Any folder of videos as a training set: frames with their own sound, no labels.
 
-Any folder of videos as a training set: frames with their own sound, no labels.
+Videos are decoded once into memory maps in the cache, which `DecodedVideos` reads.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class VideoFolder(DecodedVideos):
     """Frames of all videos below a folder, each with the sound around it (a `TrainingSet`).
 
     Decoded once into the cache, under a hash over the settings and each file's path, size, first and last
-    64 KiB (see `decoded.DecodedVideos`, also for `skipped`).
+    64 KiB (see `DecodedVideos`, also for `skipped`).
 
     Args:
         root: folder; searched below, hidden files are left out.
@@ -171,31 +171,27 @@ class VideoFolder(DecodedVideos):
         folder = Path(root)
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder; expected a folder of videos")
-        paths = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p, folder))
-        fingerprint = _identity(folder, paths, {"fps": fps, "side": side, "window": window})
+        settings = {"fps": fps, "side": side, "window": window}
+        digest = hashlib.sha256(json.dumps([_FORMAT, settings], sort_keys=True).encode())
+        paths = []
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder)
+            if not path.is_file() or any(part.startswith(".") for part in name.parts):
+                continue
+            paths.append(path)
+            size = path.stat().st_size
+            digest.update(f"\0{name.as_posix()}\0{size}\0".encode())
+            try:
+                with path.open("rb") as file:
+                    digest.update(file.read(_CHUNK))
+                    file.seek(max(size - _CHUNK, 0))
+                    digest.update(file.read(_CHUNK))
+            except OSError as error:  # it is listed as skipped when decoding fails on it too
+                digest.update(str(error).encode())
 
         def read(path: Path) -> Pairs:
             from moca_avs.io.video import stream_clips
 
             return framed(stream_clips(path, fps=fps, margin=window / 2), side, window)
 
-        super().__init__(folder, paths, fingerprint, side, read, progress)
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-def _identity(root: Path, paths: list[Path], settings: dict[str, float]) -> str:
-    digest = hashlib.sha256(json.dumps([_FORMAT, settings], sort_keys=True).encode())
-    for path in paths:
-        size = path.stat().st_size
-        digest.update(f"\0{path.relative_to(root).as_posix()}\0{size}\0".encode())
-        try:
-            with path.open("rb") as file:
-                digest.update(file.read(_CHUNK))
-                file.seek(max(size - _CHUNK, 0))
-                digest.update(file.read(_CHUNK))
-        except OSError as error:  # it is listed as skipped when decoding fails on it too
-            digest.update(str(error).encode())
-    return digest.hexdigest()
+        super().__init__(folder, paths, digest.hexdigest(), side, read, progress)

@@ -1,7 +1,4 @@
-"""The cache folder, its locks, and hashes.
-
-Run a download command and show how far it is by the size of what it has written.
-"""
+"""The cache folder, its locks, hashes of files, and downloads with a progress bar."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -114,11 +111,9 @@ def run_with_progress(
 
 def _size(folder: Path) -> int:
     """Bytes of all files below; files that vanish while we look count as nothing."""
-    return sum(_file_size(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names)
-
-
-def _file_size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except FileNotFoundError:
-        return 0
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += Path(parent, name).lstat().st_size
+    return size

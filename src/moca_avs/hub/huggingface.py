@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from moca_avs.errors import MocaError, WeightsError
+from moca_avs.errors import MocaError, WeightsError, first_few, first_line
 from moca_avs.hub.cache import file_sha256
 from moca_avs.hub.registry import pretrained_model
 
@@ -29,7 +29,6 @@ _WEIGHTS = (".safetensors", ".bin", ".pth")
 _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -94,30 +93,90 @@ def pretrained(cls: Any, name: str, sources: ModelSources, *, unused: str = "", 
         WeightsError: no network, no permission, no such model; files missing, damaged or of other shapes;
             a pickle that asks for more than tensors.
     """
-    folder = model_folder(name, sources)
+    import torch
+    from transformers import PreTrainedModel
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
+
+    folder, title = model_folder(name, sources), pretrained_model(name).title
     if not (folder / "config.json").is_file():
         # transformers would go on with a model of the class's default size.
-        raise WeightsError(
-            f"{pretrained_model(name).title}: {folder} holds no config.json; {next_step(name)}"
-        )
+        raise WeightsError(f"{title}: {folder} holds no config.json; {next_step(name)}")
     vocabularies = tuple(getattr(cls, "vocab_files_names", {}).values())
     if vocabularies and not any((folder / file).is_file() for file in vocabularies):
         # ... or with a tokenizer that knows no word.
-        raise WeightsError(
-            f"{pretrained_model(name).title}: {folder} holds no {' or '.join(vocabularies)}; "
-            f"{next_step(name)}"
-        )
-    with _quiet(), _explained(name, folder):
-        if not _is_model(cls):
+        raise WeightsError(f"{title}: {folder} holds no {' or '.join(vocabularies)}; {next_step(name)}")
+    if not issubclass(cls, PreTrainedModel | _BaseAutoModelClass):
+        with _loading(name, folder):
             return cls.from_pretrained(str(folder), **options)
-        import torch
-
-        options = {"dtype": torch.float32, "trust_remote_code": False} | options
+    options = {"dtype": torch.float32, "trust_remote_code": False} | options
+    with _loading(name, folder):
         model, info = cls.from_pretrained(
             str(folder), output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
-    _check_complete(name, folder, model, info, unused)
+
+    # Every parameter must have come from the weights, in its shape, and no layer may be left over.
+    def needed(key: str) -> bool:
+        return not (unused and re.search(unused, key))
+
+    mismatched = sorted(key for key in info["mismatched_keys"] if needed(key[0]))
+    if mismatched:
+        shapes = [f"{key} {list(found)} instead of {list(wanted)}" for key, found, wanted in mismatched]
+        raise WeightsError(
+            f"{title}: the weights in {folder} have other shapes than its config.json says: "
+            f"{first_few(shapes)}; config.json and weights must come from one model: {next_step(name)}"
+        )
+    missing = sorted(filter(needed, info["missing_keys"]))
+    if missing:
+        raise WeightsError(
+            f"{title}: the weights in {folder} lack {first_few(missing)}; they are another model's: "
+            f"{next_step(name)}"
+        )
+    layer = re.compile(r"\.\d+\.")  # names that differ in a layer's number only are of one kind
+    kinds = {layer.sub(".*.", key) for key in model.state_dict()}
+    surplus = sorted(key for key in info["unexpected_keys"] if layer.sub(".*.", key) in kinds)
+    if surplus:
+        raise WeightsError(
+            f"{title}: the weights in {folder} have more layers than its config.json says: "
+            f"{first_few(surplus)}; config.json and weights must come from one model: {next_step(name)}"
+        )
     return model
+
+
+@contextmanager
+def _loading(name: str, folder: Path) -> Iterator[None]:
+    """Keep transformers' advice and bars off the terminal; make whatever loading raises a WeightsError."""
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    title = pretrained_model(name).title
+    damage = (pickle.UnpicklingError, SafetensorError, EOFError, RuntimeError)
+    others = (OSError, ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except MocaError:
+        raise
+    except (*damage, *others) as error:
+        # An OSError with a number is the system's, about the bytes; one without is transformers' own text.
+        if isinstance(error, damage) or (isinstance(error, OSError) and error.errno is not None):
+            refused = isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower()
+            why = "a pickle that asks for more than tensors: refused" if refused else first_line(error)
+            raise WeightsError(
+                f"{title}: the weights in {folder} are damaged, or not what they claim to be ({why}); delete "
+                f"them and get them again: {next_step(name)}"
+            ) from error
+        raise WeightsError(
+            f"{title}: {folder} can't be loaded ({first_line(error)}); {next_step(name)}"
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def model_folder(name: str, sources: ModelSources) -> Path:
@@ -164,21 +223,6 @@ def lacking(name: str, folder: Path) -> list[str]:
         for file in pretrained_model(name).files
         if not (folder / file).is_file() and not (weighty and Path(file).suffix in _WEIGHTS)
     ]
-
-
-def hub_file(name: str, sources: ModelSources, filename: str) -> Path:
-    """One file of a model's folder, downloaded if need be.
-
-    Raises:
-        WeightsError: as `model_folder`, or the folder has no such file.
-    """
-    source = sources.source(name)
-    local = Path(source).expanduser()
-    folder = local if local.is_dir() else _snapshot(name, source, (filename,))
-    path = folder / filename
-    if not path.is_file():
-        raise WeightsError(f"{folder} holds no {filename}; {next_step(name)}")
-    return path
 
 
 def origin(name: str, sources: ModelSources) -> dict[str, Any]:
@@ -243,7 +287,7 @@ def _snapshot(name: str, source: str, patterns: tuple[str, ...]) -> Path:
         # Not `hf_hub_download`: without a network it repeats itself for half a minute, loudly.
         return Path(snapshot_download(source, allow_patterns=list(patterns)))
     except HFValidationError as error:
-        raise WeightsError(f"{title}: {source!r} is no Hub id: {_first_line(error)}") from error
+        raise WeightsError(f"{title}: {source!r} is no Hub id: {first_line(error)}") from error
     except GatedRepoError as error:
         raise WeightsError(
             f"{title} ({source}) is gated: accept its terms on its Hub page, run `hf auth login`, try again"
@@ -254,98 +298,6 @@ def _snapshot(name: str, source: str, patterns: tuple[str, ...]) -> Path:
         ) from error
     except (OSError, HTTPError) as error:  # of the disk, of the connection
         raise WeightsError(
-            f"{title} ({source}) is not here and could not be fetched from the Hub ({_first_line(error)}): "
+            f"{title} ({source}) is not here and could not be fetched from the Hub ({first_line(error)}): "
             f"{next_step(name)}"
         ) from error
-
-
-def _is_model(cls: Any) -> bool:
-    from transformers import PreTrainedModel
-    from transformers.models.auto.auto_factory import _BaseAutoModelClass
-
-    return issubclass(cls, PreTrainedModel | _BaseAutoModelClass)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' advice and progress bars off the terminal; what matters becomes an error."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def _explained(name: str, folder: Path) -> Iterator[None]:
-    """Turn whatever loading a folder's files can raise into one WeightsError."""
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-
-    title = pretrained_model(name).title
-    damage = (pickle.UnpicklingError, SafetensorError, EOFError, RuntimeError)
-    others = (OSError, ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
-    try:
-        yield
-    except MocaError:
-        raise
-    except (*damage, *others) as error:
-        # An OSError with a number is the system's, about the bytes; one without is transformers' own text.
-        if isinstance(error, damage) or (isinstance(error, OSError) and error.errno is not None):
-            refused = isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower()
-            why = "a pickle that asks for more than tensors: refused" if refused else _first_line(error)
-            raise WeightsError(
-                f"{title}: the weights in {folder} are damaged, or not what they claim to be ({why}); delete "
-                f"them and get them again: {next_step(name)}"
-            ) from error
-        raise WeightsError(
-            f"{title}: {folder} can't be loaded ({_first_line(error)}); {next_step(name)}"
-        ) from error
-
-
-def _check_complete(name: str, folder: Path, model: Any, info: Mapping[str, Any], unused: str) -> None:
-    """Raise unless every parameter came from the weights, in its shape, and no layer was left over."""
-    title = pretrained_model(name).title
-    missing = sorted(key for key in info["missing_keys"] if not (unused and re.search(unused, key)))
-    mismatched = sorted(key for key in info["mismatched_keys"] if not (unused and re.search(unused, key[0])))
-    if mismatched:
-        shapes = [f"{key} {list(found)} instead of {list(wanted)}" for key, found, wanted in mismatched]
-        raise WeightsError(
-            f"{title}: the weights in {folder} have other shapes than its config.json says: {_some(shapes)}; "
-            f"config.json and weights must come from one model: {next_step(name)}"
-        )
-    if missing:
-        raise WeightsError(
-            f"{title}: the weights in {folder} lack {_some(missing)}; they are another model's: "
-            f"{next_step(name)}"
-        )
-    kinds = {_layerless(key) for key in model.state_dict()}
-    surplus = sorted(key for key in info["unexpected_keys"] if _layerless(key) in kinds)
-    if surplus:
-        raise WeightsError(
-            f"{title}: the weights in {folder} have more layers than its config.json says: {_some(surplus)}; "
-            f"config.json and weights must come from one model: {next_step(name)}"
-        )
-
-
-def _layerless(key: str) -> str:
-    """A parameter's name with its layers' numbers taken out."""
-    return re.sub(r"\.\d+\.", ".*.", key)
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(" .:") if lines else type(error).__name__

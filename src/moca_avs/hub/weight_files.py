@@ -1,6 +1,6 @@
-"""Read a pickle that may hold numpy arrays and plain containers, and nothing else.
+"""Weights as safetensors in the cache: converted once from what a package ships, checked at every load.
 
-Weights as safetensors in the cache: converted once from what the package ships, checked at every load.
+What it ships may be a pickle; that is read as numpy arrays and plain containers, and nothing else.
 """
 
 from __future__ import annotations
@@ -84,23 +84,11 @@ def load_asset(name: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: no network at first use, or tensors that are not the registry's.
     """
-    path = converted_path(name)
+    asset, path = ASSETS[name], converted_path(name)
     with lock(f"{name}-tensors"):
         if not path.exists():
-            source = package_file(name)
-            metadata = {"source_sha256": ASSETS[name].member_sha256}
-            write_safetensors(READERS[name](source), path, metadata)
-    return _read_checked(name)
-
-
-def check_converted(name: str) -> None:
-    """Raise WeightsError if converted tensors lie in the cache and are not the registry's."""
-    if converted_path(name).exists():
-        _read_checked(name)
-
-
-def _read_checked(name: str) -> dict[str, Tensor]:
-    asset, path = ASSETS[name], converted_path(name)
+            tensors = READERS[name](package_file(name))
+            write_safetensors(tensors, path, {"source_sha256": asset.member_sha256})
     tensors, _ = read_safetensors(path)
     found = tensors_sha256(tensors)
     if found != asset.tensors_sha256:
@@ -109,6 +97,12 @@ def _read_checked(name: str) -> dict[str, Tensor]:
             f"found {found}; delete the file and run again"
         )
     return tensors
+
+
+def check_converted(name: str) -> None:
+    """Raise WeightsError if converted tensors lie in the cache and are not the registry's."""
+    if converted_path(name).exists():
+        load_asset(name)
 
 
 def converted_path(name: str) -> Path:

@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.errors import MocaError, UsageError
-from moca_avs.inference.inputs import JobSpec
-from moca_avs.inference.remote import fetched, is_finished
+from moca_avs.inference.inputs import JobSpec, fetched, is_finished
 from moca_avs.io.frames import probe
 from moca_avs.io.open import collect_warnings
 from moca_avs.io.overlay import OverlayWriter

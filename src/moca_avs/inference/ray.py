@@ -23,9 +23,8 @@ from tqdm import tqdm
 
 from moca_avs import errors
 from moca_avs.errors import MocaError, UsageError, WeightsError
-from moca_avs.inference.inputs import JobSpec
+from moca_avs.inference.inputs import JobSpec, is_finished
 from moca_avs.inference.job import JobResult, SegmentOptions
-from moca_avs.inference.remote import is_finished
 from moca_avs.inference.segment import segment_file
 from moca_avs.io.results import is_complete
 from moca_avs.methods.base import Method

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import av
@@ -18,6 +18,13 @@ from moca_avs.errors import MediaError
 
 # FFmpeg would happily "play" a text file as a terminal recording.
 _NOT_VIDEOS = {"tty"}
+
+
+VIDEO_SUFFIXES = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".gif", ".m1v", ".m2ts", ".m4v", ".mkv", ".mov"),
+    *(".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".rm", ".swf", ".ts", ".vob", ".webm", ".wmv"),
+)
+"""What counts as a video inside a folder. A file named outright is tried whatever it is called."""
 
 
 class MediaWarning(UserWarning):
@@ -170,3 +177,8 @@ def decode_stream(path: Path, container: Any, stream: Any) -> Iterator[Any]:
     if damaged:
         message = f"{path}: {damaged} damaged pieces of its {stream.type} track; the rest is kept"
         warn_media(message)
+
+
+def is_visible_video(path: PurePath) -> bool:
+    """Whether a path below a folder counts as one of the folder's videos."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not any(part.startswith(".") for part in path.parts)

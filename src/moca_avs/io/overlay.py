@@ -7,20 +7,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 
-from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
 from moca_avs.io.audio import survey
 from moca_avs.io.audio_tracks import source_audio
 from moca_avs.io.frames import TOLERANCE, Planes, ToPlanes, native, shown_frames
-from moca_avs.io.image import read_image
+from moca_avs.io.image import PlaneStencil, read_image
 from moca_avs.io.open import open_media, video_stream
-from moca_avs.io.visualize import PlaneStencil
 from moca_avs.io.write_video import VideoTrack, mp4, usual_rate
 from moca_avs.utils.profiler import record
+
+if TYPE_CHECKING:
+    from moca_avs.clip import Segmentation
 
 _COARSEST = Fraction(1, 1000)  # a video's clock, in seconds; finer where its own is
 _STILL_BASE = Fraction(1, 90000)

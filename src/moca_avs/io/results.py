@@ -15,16 +15,18 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
-from moca_avs.io.visualize import overlay, resized
+from moca_avs.io.image import overlay, resized
 from moca_avs.utils.files import unwritable_error
 from moca_avs.utils.profiler import record
+
+if TYPE_CHECKING:
+    from moca_avs.clip import Segmentation
 
 RESULT, HEATMAPS, OVERLAY = "result.json", "heatmaps.safetensors", "overlay.mp4"
 _PARTIAL = ".partial"
@@ -247,8 +249,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     return result, heatmaps
 
 
-def load_segmentation(folder: str | Path) -> Segmentation:
-    """Read what `SegmentationWriter` or `save_segmentation` wrote, an interrupted one too.
+def load_segmentation(folder: str | Path, kind: type[Segmentation]) -> Segmentation:
+    """Read what `SegmentationWriter` wrote, an interrupted result too, as a `Segmentation`.
 
     Raises:
         MediaError: where files are missing or damaged.
@@ -260,7 +262,7 @@ def load_segmentation(folder: str | Path) -> Segmentation:
         masks = np.zeros((len(frames), *result["size"]), bool)
         for mask, frame in zip(masks, frames, strict=True):
             mask[:] = decode_rle(frame["rle"])
-        return Segmentation(
+        return kind(
             masks=masks,
             heatmaps=heatmaps,
             scores=np.array([frame["score"] for frame in frames], np.float32),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -214,3 +215,36 @@ def _still(image_path: str | Path, fps: float, seconds: float) -> Frames:
 def _repeated(image: np.ndarray, count: int) -> np.ndarray:
     """[count, H, W, 3] over one image's memory, in a form torch takes (np.broadcast_to's it warns of)."""
     return np.lib.stride_tricks.as_strided(image, (count, *image.shape), (0, *image.strides))
+
+
+def as_clip(source: Any, audio: Any = None, sample_rate: int | None = None) -> Clip:
+    """What a method may be called with, as a clip.
+
+    Args:
+        source: a `Clip`, the path of a video (read at one frame per second), a tuple ``(frames, audio,
+            sample_rate)``, or frames uint8 [T, H, W, 3] with the two arguments that follow.
+        audio: float [N] mono in [-1, 1].
+        sample_rate: of `audio`, in Hz.
+
+    Returns:
+        The clip; frames without times are spread evenly over the audio, each in the middle of its share.
+
+    Raises:
+        UsageError: for anything else.
+        MediaError: for a video that can't be read, or arrays of a wrong shape.
+    """
+    if audio is not None or sample_rate is not None:
+        source = (source, audio, sample_rate)
+    if isinstance(source, Clip):
+        return source
+    if isinstance(source, str | Path):
+        return read_clip(source)
+    if isinstance(source, tuple) and len(source) == 3 and isinstance(source[2], int | np.integer):
+        frames, sound = source[0], np.asarray(source[1])
+        seconds = sound.size / max(int(source[2]), 1)
+        times = (np.arange(len(frames)) + 0.5) * (seconds / max(len(frames), 1))
+        return Clip(frames, times, sound, int(source[2]))
+    raise UsageError(
+        "a method takes a path, a Clip, or (frames, audio, sample_rate); "
+        f"found {type(source).__name__}" + (f" of {len(source)}" if isinstance(source, tuple | list) else "")
+    )

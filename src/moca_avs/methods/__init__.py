@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from moca_avs.errors import WeightsError
+from moca_avs.methods.config import BaselineConfig, MethodConfig, MocaConfig
 from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
     from moca_avs.methods.base import Method
-    from moca_avs.methods.config import MethodConfig
     from moca_avs.methods.factory import MethodParts
+    from moca_avs.proposals.base import Proposer
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,13 @@ class MethodEntry:
     Attributes:
         build: (config, parts) -> the method, ready to be called with a clip.
         description: one line.
-        config: class of its config; None: `MocaConfig`, if `kind` is "method", or `BaselineConfig`.
+        config: class of its config.
         kind: which part of a preset's ``config.json`` it reads.
     """
 
     build: Callable[[Any, MethodParts], Method]
     description: str = ""
-    config: type[MethodConfig] | None = None
+    config: type[MethodConfig] = MocaConfig
     kind: Literal["method", "baseline"] = "method"
 
 
@@ -41,7 +43,7 @@ def register_method(
     build: Callable[[Any, MethodParts], Method],
     description: str = "",
     *,
-    config: type[MethodConfig] | None = None,
+    config: type[MethodConfig] = MocaConfig,
     kind: Literal["method", "baseline"] = "method",
     replace: bool = False,
 ) -> None:
@@ -52,7 +54,7 @@ def register_method(
         build: (config, parts) -> the method; `parts` (`moca_avs.methods.factory.MethodParts`) builds the
             encoder, proposers and taggers when they are first asked for.
         description: one line.
-        config: a subclass of `MethodConfig` whose fields are the method's settings; None: `MocaConfig`.
+        config: a subclass of `MethodConfig` whose fields are the method's settings.
         kind: which part of a preset's ``config.json`` gives the config's values.
         replace: allow a name that is taken already.
 
@@ -74,6 +76,7 @@ def load(
     weights: str | Path | None = None,
     models: Mapping[str, str] | None = None,
     config: str | Path | Mapping[str, Any] | None = None,
+    wrap_proposer: Callable[[Proposer], Proposer] | None = None,
     **settings: Any,
 ) -> Method:
     """Build a method, ready to be called with a clip.
@@ -89,6 +92,7 @@ def load(
         models: foundation model -> another folder or Hub id, like ``{"sam": "facebook/sam-vit-base"}``.
         config: settings that go before the preset's: "paper" (`moca_avs.methods.config.PAPER`), a JSON file
             of settings, or a mapping.
+        wrap_proposer: put around each proposer that is built (a cache on disk, for example).
         settings: fields of the method's config (`MocaConfig` or `BaselineConfig` of
             `moca_avs.methods.config`), and the encoder's ``image_size`` and ``dilate``. What is not given
             comes from `config`, then the folder's ``config.json``, then the preset's, then the dataclass.
@@ -108,10 +112,20 @@ def load(
         >>> result = method("band.mp4")  # doctest: +SKIP
     """
     from moca_avs.hub.huggingface import ModelSources
-    from moca_avs.methods.factory import load_method
+    from moca_avs.methods.factory import build_method, find_source
 
+    source = find_source(name)
+    method = method or source.default_method
+    entry = METHODS.find(method)
+    if method == "moca" and source.adapters is None:
+        raise WeightsError(
+            f"no trained adapters ship with the preset {name!r}; train some (moca train) and give the run's "
+            "folder, or use the method 'frozen', which needs none"
+        )
     sources = ModelSources(None if weights is None else Path(weights), dict(models or {}))
-    return load_method(name, method, device, settings, sources, config)
+    return build_method(
+        entry, source, device, settings, sources, config, wrap_proposer, adapters=method == "moca"
+    )
 
 
 def _builtin(method: str) -> Callable[[Any, MethodParts], Method]:
@@ -125,11 +139,14 @@ def _builtin(method: str) -> Callable[[Any, MethodParts], Method]:
     return build
 
 
-for _name, _description, _kind in (
-    ("moca", "the paper's method: trained adapters, clustering, proposal matching", "method"),
-    ("frozen", "the same without adapters: nothing trained", "method"),
-    ("at-gdino-sam", "names the sound, finds what is named, cuts it out", "baseline"),
-    ("owod-bind", "boxes around anything, kept where they match the sound", "baseline"),
-    ("sam-bind", "masks of anything, kept where they match the sound", "baseline"),
+for _name, _description in (
+    ("moca", "the paper's method: trained adapters, clustering, proposal matching"),
+    ("frozen", "the same without adapters: nothing trained"),
 ):
-    register_method(_name, _builtin(_name), _description, kind=_kind)  # type: ignore[arg-type]
+    register_method(_name, _builtin(_name), _description)
+for _name, _description in (
+    ("at-gdino-sam", "names the sound, finds what is named, cuts it out"),
+    ("owod-bind", "boxes around anything, kept where they match the sound"),
+    ("sam-bind", "masks of anything, kept where they match the sound"),
+):
+    register_method(_name, _builtin(_name), _description, config=BaselineConfig, kind="baseline")

@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 import moca_avs
-from moca_avs.clip import Clip, Segmentation, as_clip
+from moca_avs.clip import Clip, Segmentation
 from moca_avs.encoders.base import AudioFeatures, AudioVisualEncoder
 from moca_avs.io.silence import block_levels, is_silent, noise_floor
+from moca_avs.io.video import as_clip
 from moca_avs.methods.config import MethodConfig
 from moca_avs.proposals.masks import downscale, resize_mask
 from moca_avs.utils.profiler import record
@@ -70,7 +71,8 @@ class ClipFrame:
     @property
     def image(self) -> np.ndarray:
         """uint8 [H, W, 3]."""
-        return self.clip.frames[self.index]
+        image: np.ndarray = self.clip.frames[self.index]
+        return image
 
     def window(self, seconds: float) -> tuple[np.ndarray, int]:
         """The sound centered on the frame, float32 [N], and its rate in Hz."""

@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from moca_avs.encoders import ENCODERS, PRESET_CONFIGS, build_encoder
 from moca_avs.encoders.audio_tagging import Tagger
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.huggingface import ModelSources
-from moca_avs.methods import METHODS, MethodEntry
 from moca_avs.methods.base import MaskClassifier, Method
 from moca_avs.methods.config import PAPER, BaselineConfig, MethodConfig, MocaConfig
 from moca_avs.model.adapter import ADAPTERS, read_adapter_config
@@ -28,7 +27,9 @@ from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
     from moca_avs.encoders.lite import LiteEncoder
+    from moca_avs.methods import MethodEntry
 
+P = TypeVar("P")
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
@@ -61,32 +62,25 @@ class MethodSource:
     default_method: str = "moca"
 
 
-def load_method(
-    name: str,
-    method: str | None,
+def build_method(
+    entry: MethodEntry,
+    source: MethodSource,
     device: str,
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
     sources: ModelSources,
     config: str | Path | Mapping[str, Any] | None = None,
     wrap_proposer: Callable[[Proposer], Proposer] | None = None,
+    adapters: bool = True,
 ) -> Method:
-    """See `moca_avs.methods.load`; `wrap_proposer` is put around each proposer that is built."""
-    source = find_source(name)
-    method = method or source.default_method
-    entry = METHODS.find(method)
-    if method == "moca" and source.adapters is None:
-        raise WeightsError(
-            f"no trained adapters ship with the preset {name!r}; train some (moca train) and give the run's "
-            "folder, or use the method 'frozen', which needs none"
-        )
+    """The method of a source; arguments as in `moca_avs.methods.load`, `adapters`: whether it takes any."""
     configs = [*source.configs, _given_config(config)]
     options, method_config = _configure(entry, configs, settings)
     chosen, why = choose_device(device)
     logger.info("device %s: %s", chosen, why)
-    if method == "moca":
+    if adapters:
         logger.info("adapters from %s", source.adapters)
-    adapters = source.adapters if method == "moca" else None
-    parts = MethodParts(source.encoder, chosen, options, adapters, sources, wrap_proposer)
+    file = source.adapters if adapters else None
+    parts = MethodParts(source.encoder, chosen, options, file, sources, wrap_proposer)
     return entry.build(method_config, parts)
 
 
@@ -172,11 +166,10 @@ def _given_config(config: str | Path | Mapping[str, Any] | None) -> Mapping[str,
 
 
 def _configure(
-    entry: MethodEntry, configs: list[Mapping[str, Any]], settings: dict[str, Any]
+    entry: MethodEntry, configs: list[Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], MethodConfig]:
     """Encoder options and method config; later configs are stronger, the caller's settings strongest."""
-    default = MocaConfig if entry.kind == "method" else BaselineConfig
-    config_class = entry.config or default
+    config_class = entry.config
     own = {field.name for field in fields(config_class)}
     known = own | set(ENCODER_OPTIONS)
     values: dict[str, Any] = {}
@@ -185,7 +178,8 @@ def _configure(
         values |= {key: stored[key] for key in ENCODER_OPTIONS if key in stored}
         found = {**config.get("all", {}), **config.get(entry.kind, {})}
         # What a preset says to our own methods need not be a setting of a registered one.
-        values |= found if config_class is default else {k: v for k, v in found.items() if k in own}
+        ours = config_class in (MocaConfig, BaselineConfig)
+        values |= found if ours else {k: v for k, v in found.items() if k in own}
         values |= config.get("any", {})
     values |= settings
     unknown = sorted({*settings, *configs[-1].get("any", {})} - known)
@@ -264,7 +258,7 @@ class MethodParts:
         return TagClassifier(tagger, grounder, read_classes(config.classes))
 
 
-def _part(parts: Registry[Any], name: str) -> Any:
+def _part(parts: Registry[Callable[[MethodParts], P]], name: str) -> Callable[[MethodParts], P]:
     if name not in parts:
         raise UsageError(f"{parts.kind} must be one of {', '.join(parts)}, found {name!r}")
     return parts[name]

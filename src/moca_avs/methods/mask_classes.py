@@ -98,7 +98,8 @@ class TagClassifier:
         boxes, scores = self.grounder(frame, [tag])
         if not len(boxes):
             return np.zeros(len(objects))
-        return (box_iou(bounding_boxes(objects), boxes) * scores).max(1)
+        best: np.ndarray = (box_iou(bounding_boxes(objects), boxes) * scores).max(1)
+        return best
 
 
 def separate_objects(parts: np.ndarray, min_iou: float = SEPARATE_IOU) -> np.ndarray:
@@ -140,7 +141,7 @@ def read_classes(path: str | Path) -> dict[str, int]:
         DataError: if it can't be read, or is no such table.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content: dict[str, int] = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} can't be read ({error}); give the dataset's label2idx.json") from error
     good = isinstance(content, dict) and all(type(i) is int and 0 <= i <= 255 for i in content.values())

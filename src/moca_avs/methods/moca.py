@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moca_avs.clip import Clip, Segmentation, as_clip
+from moca_avs.clip import Clip, Segmentation
 from moca_avs.encoders.base import AudioFeatures, AudioVisualEncoder
 from moca_avs.errors import UsageError
+from moca_avs.io.video import as_clip
 from moca_avs.methods.base import (
     ClipFrame,
     FrameMethod,
@@ -193,7 +194,8 @@ class Moca(FrameMethod):
 
         def prefixes(new: list[int]) -> list[Tensor]:
             prepared = prepare_frames(self.encoder, [frames[index].image for index in new])
-            return [state.clone() for state in image_prefix(self.encoder, prepared, first).split(1)]
+            states = image_prefix(self.encoder, prepared, first)
+            return [state.clone() for state in torch.split(states, 1)]
 
         kept = self._prefixes.batch([frame.image for frame in frames], prefixes)
         state = torch.cat(kept)  # cat keeps the memory format, stack does not
@@ -241,7 +243,7 @@ def _upsample(cosine: Tensor, sizes: list[tuple[int, ...]]) -> list[np.ndarray]:
     """[B, h, w] and a size (H, W) for each -> float32 [H, W] each, bilinear; runs of one size go together."""
     counts = [(size, len(list(run))) for size, run in groupby(sizes)]
     fine: list[np.ndarray] = []
-    for (size, _), part in zip(counts, cosine.split([count for _, count in counts]), strict=True):
+    for (size, _), part in zip(counts, torch.split(cosine, [count for _, count in counts]), strict=True):
         maps = F.interpolate(part[:, None], size, mode="bilinear", align_corners=False)
         fine += list(maps[:, 0].cpu().numpy())
     return fine
@@ -250,4 +252,5 @@ def _upsample(cosine: Tensor, sizes: list[tuple[int, ...]]) -> list[np.ndarray]:
 def top_share(heat: np.ndarray, share: float) -> np.ndarray:
     """The hottest `share` of an image: float [H, W] -> bool [H, W], at least one position."""
     count = min(heat.size, max(1, round(share * heat.size)))
-    return heat >= np.partition(heat, heat.size - count, axis=None)[heat.size - count]
+    mask: np.ndarray = heat >= np.partition(heat, heat.size - count, axis=None)[heat.size - count]
+    return mask

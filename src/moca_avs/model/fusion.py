@@ -10,7 +10,6 @@ from torch.utils.checkpoint import checkpoint as checkpointed
 from moca_avs.encoders.base import AudioFeatures, AudioVisualEncoder
 from moca_avs.errors import UsageError
 from moca_avs.model.adapter import AdapterSet
-from moca_avs.model.clustering import GridPositions
 
 SPACES = ("joint", "trunk")
 
@@ -113,18 +112,22 @@ def last_state(
 
 @torch.no_grad()
 def cosine_heatmap(features: Tensor, embedding: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """Cosine of each (bilinearly upsampled) position with a vector: the supplement's heat map.
+    """Cosine of each (bilinearly upsampled) position with the sound: the supplement's heat map.
 
     Args:
         features: [B, d, h, w], not normalized.
-        embedding: [B, d].
+        embedding: [B, d], of each frame's sound.
         size: (H, W); None keeps the grid.
 
     Returns:
-        float32 [B, H, W] in [-1, 1]; 0 where a position or the vector is zero.
+        float32 [B, H, W] in [-1, 1]; 0 where a position or the embedding is zero.
     """
-    points = GridPositions(features)
-    if size is not None:
-        points = points.upsampled(size)
-    dots = F.normalize(embedding.float(), dim=1)[:, None] @ points.features
-    return points.spread(dots.view(-1, 1, 1, *points.grid))[:, 0, 0].clamp(-1, 1)
+    features = features.float().contiguous(memory_format=torch.channels_last)
+    sounds = F.normalize(embedding.float(), dim=1)
+    heatmaps = []
+    for frame, sound in zip(features[:, None], sounds, strict=True):  # one by one: [d, H, W] is large
+        if size is not None:
+            frame = F.interpolate(frame, size, mode="bilinear", align_corners=False)
+        vectors = frame[0].permute(1, 2, 0)  # [H, W, d]
+        heatmaps.append(vectors @ sound / torch.linalg.vector_norm(vectors, dim=2).clamp(min=1e-12))
+    return torch.stack(heatmaps).clamp(-1, 1)

@@ -1,23 +1,21 @@
-"""Exact nearest neighbours by cosine, in blocks: float32 products find candidates, exact ones decide.
-
-The unit vectors are rounded to multiples of 2^-26, so every product is a multiple of 2^-52 and every partial
-sum of an inner product stays below 2: float64 holds it without rounding, whatever the order of summation. The
-float32 product of a block is off by at most `_error`; only pairs that it leaves within reach of a row's
-nearest are computed again in float64. What is found is thus the order of the exact inner products, ties to
-the lower index, for any block size, thread count or device.
-
-Positive and negative images from nearest neighbours in an image feature space (paper section 3.1).
+"""Positive and negative images from nearest neighbours in an image feature space (paper section 3.1).
 
 The paper builds a table of each image's K nearest neighbours once; a positive is a random one of them, a
 negative any image that is neither the image nor among them. Frames of one clip are near-duplicates of each
 other, so by default (``same_clip=False``) a clip gives its own frames neither positives nor negatives;
 ``same_clip=True`` is the paper's text.
+
+The search is exact. Unit vectors are rounded to multiples of 2^-26, so every product of two entries is a
+multiple of 2^-52 and every partial sum of an inner product stays below 2: float64 holds it without rounding,
+whatever the order of summation. Float32 products select a few candidates per image, float64 ones order them.
+The result is the order of the exact inner products, ties to the lower index, for any block size, number of
+threads, device or sharding.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +29,8 @@ from moca_avs.errors import DataError, UsageError
 from moca_avs.hub.weight_files import write_safetensors
 
 GRID = 2.0**26
-GROUP = 64  # neighbouring cosines looked at through their maximum
-CROWDED = 1 / 64  # share of a block's pairs beyond which computing all of it in float64 is cheaper
-PAIRS = 512  # computed again at once: what stays in a core's cache
+SPARE = 16  # candidates per row beyond the neighbours wanted
+EXACT_ROWS = 64  # rows whose candidates are computed in float64 at once
 
 
 def nearest_of(unit: Tensor, owner: Tensor, rows: range, width: int, block: int = 8192) -> Tensor:
@@ -49,30 +46,65 @@ def nearest_of(unit: Tensor, owner: Tensor, rows: range, width: int, block: int 
     Returns:
         int64 [len(rows), width]; -1 where there are no more.
     """
-    mine = unit[rows.start : rows.stop]
-    best = torch.full((len(mine), width), -torch.inf, dtype=torch.float64, device=unit.device)
-    found = torch.full_like(best, -1, dtype=torch.long)
-    owners = owner[rows.start : rows.stop]
-    kin = torch.isin(owner, owners).nonzero()[:, 0]
-    with _no_shortcuts():
-        for start, cosine in _blocks(mine, unit, block):
+    mine, owners = unit[rows.start : rows.stop], owner[rows.start : rows.stop]
+    kept = width + SPARE
+    rough = mine.new_full((len(mine), kept), -torch.inf)  # the best float32 cosines, falling
+    index = torch.full_like(rough, -1, dtype=torch.long)
+    buffer = mine.new_empty(len(mine) * min(block, len(unit)))
+    with _full_float32():
+        for start in range(0, len(unit), block):
             others = unit[start : start + block]
-            own = kin[(kin >= start) & (kin < start + len(others))]
-            cosine[:, own - start] = cosine[:, own - start].masked_fill(
-                owners[:, None] == owner[own], -torch.inf
-            )
-            row, column = _promising(cosine, best, _error(unit))
-            if len(row) > CROWDED * cosine.numel():
-                row, column, score = _exact_block(mine, others, cosine, width)
-            else:
-                score = _exact_pairs(mine, others, row, column)
-            better = score > best[row, -1]
-            _merge(best, found, row[better], column[better] + start, score[better])
-    return found
+            cosine = buffer[: len(mine) * len(others)].view(len(mine), -1)
+            torch.mm(mine, others.T, out=cosine)
+            _leave_out(cosine, owners, owner[start : start + block])
+            best, place = cosine.topk(min(kept, len(others)), dim=1)
+            rough, order = torch.cat([rough, best], 1).topk(kept, dim=1)
+            index = torch.cat([index, place + start], 1).gather(1, order)
+    exact = torch.full_like(rough, -torch.inf, dtype=torch.float64)
+    for part in torch.split(torch.arange(len(mine)), EXACT_ROWS):
+        exact[part] = (unit[index[part]].double() @ mine[part].double()[:, :, None])[:, :, 0]
+    exact, index = _first(exact.masked_fill(rough == -torch.inf, -torch.inf), index, width)
+    # Whatever was not kept has a float32 cosine of at most the last one kept.
+    last = rough[:, -1].double()
+    unsure = (exact[:, -1] <= last + _error(unit)) & (last > -torch.inf)
+    for part in torch.split(unsure.nonzero()[:, 0], EXACT_ROWS):
+        index[part] = _nearest_in_float64(unit, owner, mine[part], owners[part], width, block)
+    return index
+
+
+def _nearest_in_float64(
+    unit: Tensor, owner: Tensor, mine: Tensor, owners: Tensor, width: int, block: int
+) -> Tensor:
+    """`nearest_of` without float32: [R, F] and [R] -> int64 [R, width]."""
+    score = mine.new_full((len(mine), width), -torch.inf, dtype=torch.float64)
+    index = torch.full_like(score, -1, dtype=torch.long)
+    for start in range(0, len(unit), block):
+        cosine = mine.double() @ unit[start : start + block].double().T
+        _leave_out(cosine, owners, owner[start : start + block])
+        best = cosine.topk(min(width, cosine.shape[1]), dim=1).values
+        tied = cosine == best[:, -1:]
+        cosine[tied & (tied.cumsum(1) > width)] = -torch.inf  # topk promises no order among equal ones
+        best, place = cosine.topk(min(2 * width, cosine.shape[1]), dim=1)
+        score, index = _first(torch.cat([score, best], 1), torch.cat([index, place + start], 1), width)
+    return index
+
+
+def _leave_out(cosine: Tensor, owners: Tensor, owner: Tensor) -> None:
+    """Set the cosines [R, C] of vectors with one owner (int64 [R] and [C]) to -inf, in place."""
+    column = torch.isin(owner, owners).nonzero()[:, 0]
+    cosine[:, column] = cosine[:, column].masked_fill_(owners[:, None] == owner[column], -torch.inf)
+
+
+def _first(score: Tensor, index: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The `width` highest scores of each row and their indices, ties to the lower; -1 where it is -inf."""
+    index, order = index.sort(dim=1)
+    score, place = score.gather(1, order).sort(dim=1, descending=True, stable=True)
+    score, index = score[:, :width], index.gather(1, place)[:, :width]
+    return score, index.masked_fill(score == -torch.inf, -1)
 
 
 @contextmanager
-def _no_shortcuts() -> Iterator[None]:
+def _full_float32() -> Iterator[None]:
     """Float32 products in float32, whatever the caller allows elsewhere: `_error` counts on it."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
@@ -89,67 +121,6 @@ def _error(unit: Tensor) -> float:
     that rounding made longer than 1 and for the conversion of an exact value to float32.
     """
     return (unit.shape[1] + 4) * torch.finfo(torch.float32).eps
-
-
-def _blocks(mine: Tensor, unit: Tensor, block: int) -> Iterator[tuple[int, Tensor]]:
-    """(first column, cosines [R, whole groups]) for all of `unit`; -inf past its end. One buffer for all."""
-    groups = -(-min(block, len(unit)) // GROUP)
-    buffer = torch.empty(len(mine), groups * GROUP, device=unit.device)
-    for start in range(0, len(unit), block):
-        others = unit[start : start + block]
-        torch.mm(mine, others.T, out=buffer[:, : len(others)])
-        buffer[:, len(others) :] = -torch.inf
-        yield start, buffer
-
-
-def _promising(cosine: Tensor, best: Tensor, error: float) -> tuple[Tensor, Tensor]:
-    """Pairs that may be among their row's nearest: rows and columns, int64 [P], in reading order.
-
-    A row's floor is what its nearest so far have, or what as many maxima of different groups have.
-    """
-    groups = cosine.unflatten(1, (-1, GROUP))
-    peaks = groups.amax(2)
-    floor = best[:, -1].float() - error
-    if peaks.shape[1] >= best.shape[1]:
-        floor = torch.maximum(floor, peaks.topk(best.shape[1], dim=1).values[:, -1] - 2 * error)
-    floor = floor.clamp(min=torch.finfo(floor.dtype).min)  # leaves out -inf
-    row, group = (peaks >= floor[:, None]).nonzero().unbind(1)
-    place, within = (groups[row, group] >= floor[row, None]).nonzero().unbind(1)
-    return row[place], group[place] * GROUP + within
-
-
-def _exact_pairs(mine: Tensor, others: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Exact inner products of pairs: float64 [P]."""
-    parts = zip(row.split(PAIRS), column.split(PAIRS), strict=True)
-    return torch.cat([(mine[r].double() * others[c].double()).sum(1) for r, c in parts])
-
-
-def _exact_block(mine: Tensor, others: Tensor, cosine: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The `width` best pairs of each row of a block where very many are (nearly) equal, by exact products."""
-    exact = mine.double() @ others.double().T
-    exact.masked_fill_(cosine[:, : len(others)] == -torch.inf, -torch.inf)
-    worst = exact.topk(min(width, len(others)), dim=1).values[:, -1:]
-    tied = exact == worst
-    chosen = (exact > worst) | (tied & (tied.cumsum(1) <= width))
-    row, column = chosen.nonzero().unbind(1)
-    return row, column, exact[row, column]
-
-
-def _merge(best: Tensor, found: Tensor, row: Tensor, index: Tensor, score: Tensor) -> None:
-    """Put pairs (sorted by row, then index, all indices above those in `found`) where they belong."""
-    if not len(row):
-        return
-    touched, place, counts = row.unique_consecutive(return_inverse=True, return_counts=True)
-    slot = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[place]
-    scores = best.new_full((len(touched), int(counts.max())), -torch.inf)
-    indices = found.new_full(scores.shape, -1)
-    scores[place, slot], indices[place, slot] = score, index
-    ranked, order = torch.cat([best[touched], scores], 1).sort(dim=1, descending=True, stable=True)
-    best[touched] = ranked[:, : best.shape[1]]
-    found[touched] = torch.cat([found[touched], indices], 1).gather(1, order)[:, : best.shape[1]]
-
-
-Search = Callable[[int, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -212,23 +183,9 @@ def neighbour_table(
     chunk: int = 1024,
     engine: str = "exact",
 ) -> NeighbourTable:
-    """Exact search by cosine; equal cosines go to the lower index.
+    """`table_of_rows` over `nearest_rows` of all rows; see there for the arguments and errors.
 
-    It is `table_of_rows` over `nearest_rows` of all rows; several processes share the work by calling these
-    two themselves.
-
-    Args:
-        features: [N, F], not normalized.
-        clip_ids: N names; equal ones mark frames of one clip.
-        neighbours: K (the paper does not give it).
-        same_clip: let a clip's own frames be neighbours (and negatives, where they are not).
-        fingerprint: stored with the table.
-        chunk: see `nearest_rows`.
-        engine: see `nearest_rows`.
-
-    Raises:
-        UsageError: if K is below 1, the names do not fit the features, or faiss is not installed.
-        DataError: if an image would have no positive or no negative.
+    Several processes share the work by calling these two themselves.
     """
     found = nearest_rows(
         features, clip_ids, neighbours=neighbours, same_clip=same_clip, chunk=chunk, engine=engine
@@ -249,19 +206,15 @@ def nearest_rows(
 ) -> Tensor:
     """The neighbours of some images among all, nearest first: one process's share of a table.
 
-    With several processes, each searches its shard (`DistributedContext.shard`); the results
-    concatenated in the order of the ranks are what one process finds, and go into `table_of_rows`.
-
-    The exact engine's cosine of two images is the inner product, without any rounding, of their unit vectors
-    rounded to multiples of 2^-26. Its order therefore depends on no block size, thread count, device or
-    sharding. It costs 2 N F operations per row, and beyond `features` the memory of one float32 copy of them
-    and of ``chunk * 8192`` cosines.
+    The results of several shards (`DistributedContext.shard`), concatenated in the order of the ranks, are
+    what one process finds. A row costs 2 N F operations; the memory beyond `features` is one float32 copy of
+    them and ``chunk * 8192`` cosines.
 
     Args:
         features: [N, F], not normalized.
         clip_ids: N names; equal ones mark frames of one clip.
         rows: consecutive images to search for; None: all.
-        neighbours: K.
+        neighbours: K (the paper does not give it).
         same_clip: let a clip's own frames be neighbours.
         chunk: rows compared at once; changes speed and memory only.
         engine: "exact" (torch), or "faiss": the same search through a faiss index, for very many images;
@@ -276,14 +229,56 @@ def nearest_rows(
         DataError: if there are no images.
     """
     rows = range(len(features)) if rows is None else rows
-    _check(features, clip_ids, rows, neighbours)
+    if neighbours < 1 or len(clip_ids) != len(features):
+        raise UsageError(
+            f"expected K >= 1 and one clip id per image, found K = {neighbours}, "
+            f"{len(clip_ids)} ids and {len(features)} images"
+        )
+    if not clip_ids:
+        raise DataError("no images to pair; give a folder with at least 3 clips")
+    if rows.step != 1 or rows.start < 0 or rows.stop > len(features):
+        raise UsageError(f"rows must be consecutive and within 0..{len(features)}, found {rows}")
+    if engine not in ("exact", "faiss"):
+        raise UsageError(f"engine must be exact or faiss, found {engine!r}")
     unit = F.normalize(features.float(), dim=1).mul_(GRID).round_().div_(GRID)
     clips = _clip_numbers(clip_ids).to(unit.device)
     width = min(neighbours, max(len(unit) - 1, 1))
-    search = _searcher(engine, unit, clips, width, same_clip)
-    starts = range(rows.start, rows.stop, chunk)
-    found = [search(start, min(start + chunk, rows.stop)).cpu() for start in starts]
+    parts = [rows[at : at + chunk] for at in range(0, len(rows), chunk)]
+    if engine == "exact":
+        owner = torch.arange(len(unit), device=unit.device) if same_clip else clips
+        found = [nearest_of(unit, owner, part, width).cpu() for part in parts]
+    else:
+        found = _nearest_by_faiss(unit, clips.cpu(), parts, width, same_clip)
     return torch.cat(found) if found else torch.empty(0, width, dtype=torch.long)
+
+
+def _nearest_by_faiss(
+    unit: Tensor, clips: Tensor, parts: list[range], width: int, same_clip: bool
+) -> list[Tensor]:
+    """What `nearest_of` finds for each part, through a faiss index."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise UsageError(
+            "the engine 'faiss' is not installed: pip install 'moca-avs[faiss]', or use 'exact'"
+        ) from error
+    index = faiss.IndexFlatIP(unit.shape[1])
+    index.add(unit.numpy(force=True))
+    most = 1 if same_clip else int(clips.bincount().max())  # answers that may have to be left out
+    found = []
+    for part in parts:
+        vectors = unit[part.start : part.stop].numpy(force=True)
+        _, nearest = index.search(vectors, min(len(unit), width + most))
+        found.append(_allowed(torch.from_numpy(nearest), clips, part.start, width, same_clip))
+    return found
+
+
+def _allowed(found: Tensor, clips: Tensor, start: int, width: int, same_clip: bool) -> Tensor:
+    """The first `width` of each row of answers (int64 [rows, k]) that are no frame of the row's own clip."""
+    row = torch.arange(start, start + len(found))
+    own = found == row[:, None] if same_clip else clips[found] == clips[row, None]
+    order = own.int().argsort(dim=1, stable=True)[:, :width]
+    return found.gather(1, order).masked_fill(own.gather(1, order), -1)
 
 
 def table_of_rows(
@@ -299,80 +294,28 @@ def table_of_rows(
     Raises:
         DataError: if an image would have no positive or no negative.
     """
-    table = NeighbourTable(nearest, _clip_numbers(clip_ids), same_clip, fingerprint)
-    _check_enough(table, neighbours)
-    return table
-
-
-def _check(features: Tensor, clip_ids: Sequence[str], rows: range, neighbours: int) -> None:
-    if neighbours < 1 or len(clip_ids) != len(features):
-        raise UsageError(
-            f"expected K >= 1 and one clip id per image, found K = {neighbours}, "
-            f"{len(clip_ids)} ids and {len(features)} images"
+    clips = _clip_numbers(clip_ids)
+    positives = (nearest >= 0).sum(1)
+    frames = clips.bincount()
+    total = f"{len(clips)} images from {len(frames)} clips"
+    if int(positives.min()) == 0:
+        raise DataError(
+            f"an image needs another one as its positive: found {total}; give at "
+            "least 3 clips, or let a clip be its own positive"
         )
-    if not clip_ids:
-        raise DataError("no images to pair; give a folder with at least 3 clips")
-    if rows.step != 1 or rows.start < 0 or rows.stop > len(features):
-        raise UsageError(f"rows must be consecutive and within 0..{len(features)}, found {rows}")
+    negatives = len(clips) - positives - (1 if same_clip else frames[clips])
+    if int(negatives.min()) <= 0:
+        raise DataError(
+            f"an image has no negative left: with {total}, all others are among "
+            f"its {neighbours} nearest neighbours; use fewer neighbours or more clips"
+        )
+    return NeighbourTable(nearest, clips, same_clip, fingerprint)
 
 
 def _clip_numbers(clip_ids: Sequence[str]) -> Tensor:
     """int64 [N], numbered by first appearance."""
     number = {name: index for index, name in enumerate(dict.fromkeys(clip_ids))}
     return torch.tensor([number[name] for name in clip_ids])
-
-
-def _searcher(engine: str, unit: Tensor, clips: Tensor, width: int, same_clip: bool) -> Search:
-    """What finds the neighbours of the images start..end: int64 [rows, width], -1 where there are no more."""
-    if engine == "exact":
-        owner = torch.arange(len(unit), device=unit.device) if same_clip else clips
-        return lambda start, end: nearest_of(unit, owner, range(start, end), width)
-    if engine != "faiss":
-        raise UsageError(f"engine must be exact or faiss, found {engine!r}")
-    try:
-        import faiss
-    except ImportError as error:
-        raise UsageError(
-            "the engine 'faiss' is not installed: pip install 'moca-avs[faiss]', or use 'exact'"
-        ) from error
-    index = faiss.IndexFlatIP(unit.shape[1])
-    index.add(unit.numpy(force=True))
-    most = 1 if same_clip else int(clips.bincount().max())  # answers that may have to be left out
-
-    def search(start: int, end: int) -> Tensor:
-        _, found = index.search(unit[start:end].numpy(force=True), min(len(unit), width + most))
-        return _allowed(torch.from_numpy(found), clips.cpu(), start, width, same_clip)
-
-    return search
-
-
-def _allowed(found: Tensor, clips: Tensor, start: int, width: int, same_clip: bool) -> Tensor:
-    """The first `width` of each row of answers (int64 [rows, k]) that are no frame of the row's own clip."""
-    row = torch.arange(start, start + len(found))
-    own = found == row[:, None] if same_clip else clips[found] == clips[row, None]
-    order = own.int().argsort(dim=1, stable=True)[:, :width]
-    return found.gather(1, order).masked_fill(own.gather(1, order), -1)
-
-
-def _check_enough(table: NeighbourTable, neighbours: int) -> None:
-    total, clips = len(table), int(table.clips.unique().numel())
-    positives = (table.neighbours >= 0).sum(1)
-    if int(positives.min()) == 0:
-        raise DataError(
-            f"an image needs another one as its positive: found {total} images from {clips} clips; give at "
-            "least 3 clips, or let a clip be its own positive"
-        )
-    if int(_negatives_left(table).min()) <= 0:
-        raise DataError(
-            f"an image has no negative left: with {total} images from {clips} clips, all others are among "
-            f"its {neighbours} nearest neighbours; use fewer neighbours or more clips"
-        )
-
-
-def _negatives_left(table: NeighbourTable) -> Tensor:
-    """How many images may be a negative of each image: int64 [N]."""
-    own = torch.ones_like(table.clips) if table.same_clip else table.clips.bincount()[table.clips]
-    return len(table) - own - (table.neighbours >= 0).sum(1)
 
 
 def sample_pairs(table: NeighbourTable, anchors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -28,21 +28,29 @@ from safetensors import SafetensorError
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import MocaError, UsageError, WeightsError
 from moca_avs.model.adapter import ADAPTERS, AdapterSet, load_adapters, save_adapters
+from moca_avs.utils.files import atomic_write
 
-_STATE = "state.pt"
-_PARTIAL = ".part"
+STATE = "state.pt"
+_PARTIAL = (".partial", ".part")  # the second up to 0.1
 _COMPARED = ("training", "encoder", "data", "arithmetic")
 _BEFORE: Mapping[str, dict[str, Any]] = {"arithmetic": {"precision": "float32"}}  # runs that do not say
 
 
 class RunFolder:
-    """Reads and writes one run folder.
+    """Config and log of one run folder, whatever is trained.
 
     Args:
         path: the folder; made by `open`.
-        identity: what `config.json` says. Its "training", "encoder", "data" and "arithmetic" decide the
-            result, so a resumed run must have the same; the rest is only told.
+        identity: what `config.json` says. Its parts in `compared` decide the result, so a resumed run must
+            have the same; the rest is only told.
+
+    Attributes:
+        weights: the file that marks the run as done.
+        compared: parts of the identity.
     """
+
+    weights = ADAPTERS
+    compared: tuple[str, ...] = _COMPARED
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self.path = path
@@ -51,7 +59,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the last step is done and its weights are in place."""
-        return (self.path / ADAPTERS).exists()
+        return (self.path / self.weights).exists()
 
     def open(self, resume: bool) -> None:
         """Make the folder, or check that it holds this very run.
@@ -60,7 +68,9 @@ class RunFolder:
             UsageError: if it holds anything else, or if it holds this run and `resume` is False.
         """
         config = self.path / "config.json"
-        if self._started:
+        # Until a step was done a run can begin anew with any settings.
+        begun = any((self.path / name).exists() for name in ("log.jsonl", STATE))
+        if begun or latest_checkpoint(self.path) is not None:
             self._check_same(config)
             if not resume:
                 state = "finished" if self.finished else "unfinished"
@@ -69,35 +79,31 @@ class RunFolder:
                 )
         elif self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a new or empty folder for the run")
-        elif self.path.exists() and not config.exists() and self._foreign():
+        elif (
+            self.path.exists()
+            and not config.exists()
+            and any(entry.suffix not in _PARTIAL for entry in self.path.iterdir())
+        ):
             raise UsageError(f"{self.path} is not empty and holds no run; give a new or empty folder")
         else:
-            self._prepare()
-        for abandoned in (self.path / "steps").glob(f".*{_PARTIAL}"):
-            shutil.rmtree(abandoned, ignore_errors=True)
-
-    @property
-    def _started(self) -> bool:
-        """Whether a step was done here; until then a run can begin anew with any settings."""
-        return (self.path / "log.jsonl").exists() or latest_checkpoint(self.path) is not None
-
-    def _foreign(self) -> list[Path]:
-        return [entry for entry in self.path.iterdir() if entry.suffix != _PARTIAL]
-
-    def _prepare(self) -> None:
-        with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / "pairs.safetensors").unlink(missing_ok=True)
-            self._replace_text("config.json", json.dumps(self.identity, indent=2) + "\n")
+            with writing(self.path), atomic_write(config, explain=False) as partial:
+                (self.path / "pairs.safetensors").unlink(missing_ok=True)
+                partial.write_text(json.dumps(self.identity, indent=2) + "\n", encoding="utf-8")
+        for left in self.path.glob("steps/.*"):  # by a kill
+            if left.suffix in _PARTIAL:
+                shutil.rmtree(left, ignore_errors=True)
+        for left in self.path.glob(".*.partial"):
+            if left.is_file():
+                left.unlink()
 
     def _check_same(self, config: Path) -> None:
         try:
             found = json.loads(config.read_text(encoding="utf-8"))
-            parts = {part: dict((_BEFORE | found)[part]) for part in _COMPARED}
+            parts = {part: _named((_BEFORE | found)[part]) for part in self.compared}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{config} is not the config of a training run ({error!r})") from error
-        for part in _COMPARED:
-            old, new = parts[part], self.identity[part]
+        for part in self.compared:
+            old, new = parts[part], _named(self.identity[part])
             differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
             if differing:
                 was = ", ".join(
@@ -107,6 +113,25 @@ class RunFolder:
                     f"{self.path} holds a run with other {part} settings ({was}); choose another folder"
                 )
 
+    def log(self, entry: dict[str, Any]) -> None:
+        """Append one line to log.jsonl."""
+        path = self.path / "log.jsonl"
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def cut_log(self, step: int) -> None:
+        """Forget what was logged after `step`: those steps will be run again."""
+        path = self.path / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        if kept != lines:
+            with writing(path), atomic_write(path, explain=False) as partial:
+                partial.write_text("".join(kept), encoding="utf-8")
+
+
+class AdapterRun(RunFolder):
+    """The run folder of adapters: their checkpoints and last weights."""
+
     def save(
         self, step: int, adapters: AdapterSet, optimizer: torch.optim.Optimizer, scaler: dict[str, Any]
     ) -> None:
@@ -114,24 +139,21 @@ class RunFolder:
 
         `scaler` is the state of a float16 run's gradient scaler, else {}.
         """
-        target = self._checkpoint(step)
+        target = self.path / "steps" / f"{step:06d}"
         if target.exists():
             return
         kept, buffer = optimizer.state_dict(), io.BytesIO()
         state = {"step": step, "optimiser": kept, "digest": _digest(adapters, kept)}
         torch.save(state | ({"scaler": scaler} if scaler else {}), buffer)
-        partial = target.with_name(f".{target.name}{_PARTIAL}")
-        with writing(target):
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+        with writing(target), atomic_write(target, folder=True, explain=False) as partial:
             save_adapters(adapters, partial / ADAPTERS)
-            (partial / _STATE).write_bytes(buffer.getvalue())
-            partial.replace(target)
+            (partial / STATE).write_bytes(buffer.getvalue())
 
     def finish(self, adapters: AdapterSet) -> None:
-        """Put the last weights at the top of the folder, which marks the run as done."""
+        """Put the last weights at the top of the folder, which marks the run as done; drop its cache."""
         with writing(self.path / ADAPTERS):
             save_adapters(adapters, self.path / ADAPTERS)
+        shutil.rmtree(self.path / "cache", ignore_errors=True)
 
     def restore(
         self, encoder: AudioVisualEncoder, dtype: torch.dtype = torch.float32
@@ -146,46 +168,32 @@ class RunFolder:
         folder = latest_checkpoint(self.path)
         if folder is None:
             return None
+        damage = ""
+        cause: Exception | None = None
         try:
             adapters = load_adapters(folder / ADAPTERS, encoder, dtype)
-            state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+            state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
             step, optimizer, digest = state["step"], state["optimiser"], state["digest"]
             scaler = dict(state.get("scaler", {}))
-            intact = digest == _digest(adapters, optimizer)
+            if digest != _digest(adapters, optimizer):
+                damage = f"{ADAPTERS} and {STATE} are not, byte for byte, what was written together"
+            if step != int(folder.name):
+                damage = f"{STATE} is of step {step}"
         except (WeightsError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            raise _damaged(folder, (str(error) or repr(error)).splitlines()[0]) from error
+            damage, cause = (str(error) or repr(error)).splitlines()[0], error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(folder, f"{_STATE} is not what training writes: {error!r}") from error
-        if step != int(folder.name):
-            raise _damaged(folder, f"{_STATE} is of step {step}")
-        if not intact:
-            raise _damaged(
-                folder, f"{ADAPTERS} and {_STATE} are not, byte for byte, what was written together"
-            )
+            damage, cause = f"{STATE} is not what training writes: {error!r}", error
+        if damage:
+            raise WeightsError(
+                f"the checkpoint {folder} is damaged ({damage}); delete that folder to go on from the one "
+                "before it"
+            ) from cause
         return step, adapters, optimizer, scaler
 
-    def log(self, entry: dict[str, Any]) -> None:
-        """Append one line to log.jsonl."""
-        path = self.path / "log.jsonl"
-        with writing(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
 
-    def cut_log(self, step: int) -> None:
-        """Forget what was logged after `step`: those steps will be run again."""
-        path = self.path / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        if kept != lines:
-            with writing(path):
-                self._replace_text("log.jsonl", "".join(kept))
-
-    def _checkpoint(self, step: int) -> Path:
-        return self.path / "steps" / f"{step:06d}"
-
-    def _replace_text(self, name: str, text: str) -> None:
-        partial = self.path / f".{name}{_PARTIAL}"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.path / name)
+def _named(part: Any) -> dict[str, Any]:
+    """A part of an identity; a mere name as one setting."""
+    return {"name": part} if isinstance(part, str) else dict(part)
 
 
 def latest_checkpoint(run: Path) -> Path | None:
@@ -216,9 +224,3 @@ def writing(path: Path) -> Iterator[None]:
             f"could not write {path} ({error}); checkpoints already written are whole: make room or choose "
             "another place, then resume"
         ) from error
-
-
-def _damaged(folder: Path, why: str) -> WeightsError:
-    return WeightsError(
-        f"the checkpoint {folder} is damaged ({why}); delete that folder to go on from the one before it"
-    )

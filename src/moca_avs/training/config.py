@@ -16,7 +16,7 @@ from moca_avs.utils.device import PrecisionName
 from moca_avs.utils.settings import Count, NonNegative, Range, Seed, Settings
 
 CACHE_LIMIT = 8 * 10**9
-"""Bytes; most that the cache of constant states takes if nothing else is said."""
+"""Bytes; most that the cache of precomputed features takes if nothing else is said."""
 
 _IN_FILE = {"triplet": "paper", "audio_swap_triplet": "mismatched", "infonce": "listening"}
 _FROM_FILE = {stored: name for name, stored in _IN_FILE.items()}

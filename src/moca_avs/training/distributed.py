@@ -4,7 +4,7 @@ Every process draws the same batch and takes its own part; gradients are summed 
 weighted by its part of the batch, so the step is the one a single process would make. Adapters are small
 (imagebind: 5 MB), so one plain all-reduce of the flat gradient does it: unlike DistributedDataParallel it
 takes weighted parts, carries the log's figures and the wish to stop along, and leaves nothing to wrap.
-The run folder and the state cache must be on a file system that all processes see.
+The run folder and the feature cache must be on a file system that all processes see.
 """
 
 from __future__ import annotations
@@ -73,10 +73,6 @@ class DistributedContext:
             dist.all_gather_object(values, value)
         return values
 
-    def wait(self) -> None:
-        """Until all are here."""
-        self.all_gather_object(None)
-
     def all_reduce(self, flat: Tensor) -> Tensor:
         """[n] -> [n], in place: the sum over processes, with the same bits in all of them."""
         if self.size > 1:
@@ -85,7 +81,7 @@ class DistributedContext:
         return flat
 
     def all_gather(self, mine: Tensor, rows: int) -> Tensor:
-        """Parts as `share` makes them, put together: CPU [len(share(rows)), ...] -> [rows, ...]."""
+        """Parts as `shard` makes them, put together: CPU [len(shard(rows)), ...] -> [rows, ...]."""
         if self.size == 1:
             return mine
         longest = -(-rows // self.size)

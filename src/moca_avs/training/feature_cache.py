@@ -1,18 +1,19 @@
-"""What training can't change is computed once and kept: memory-mapped files, one folder per kind of state.
+"""What training can't change is computed once and kept: memory-mapped files, one folder per cache.
 
-``cache_dtype="float16"`` takes half the room. It rounds every state to 11 bits: at most 4.9e-4 of a value's
+``cache_dtype="float16"`` takes half the room. It rounds every feature to 11 bits: at most 4.9e-4 of a value's
 size (2^-11) from 6.1e-5 up to 65,504, and 3e-8 below that; larger values are kept at 65,504.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from moca_avs.encoders.base import AudioFeatures, HookPoint
-from moca_avs.training.distributed import DistributedContext
 from moca_avs.training.features import FeatureExtractor, PrecomputedFeatures, bar, token_name
-from moca_avs.training.reproducibility import print_line
+from moca_avs.utils.files import partial_path, remove_abandoned
 
 log = logging.getLogger(__name__)
 
 _KEPT_FREE = 2**30  # bytes the cache always leaves on the disk
+_SLOWER = "states are computed at every step, which is slower"
 FeatureRow = dict[str, np.ndarray]
 
 
 class CachedFeatures:
-    """States read from memory-mapped files that `open_features` wrote; see `PrecomputedFeatures`."""
+    """Features read from memory-mapped files that `open_features` wrote; see `PrecomputedFeatures`."""
 
     def __init__(
         self,
@@ -42,9 +44,9 @@ class CachedFeatures:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Map the arrays of a whole cache folder; states are handed out in `dtype`, on `device`."""
+        """Map the arrays of a whole cache folder; features are returned in `dtype`, on `device`."""
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        self._sites = hook_points
+        self._hook_points = hook_points
         self._device = device
         self._dtype = dtype
         self._rows: int = index["key"]["frames"]
@@ -62,7 +64,7 @@ class CachedFeatures:
 
     def sounds(self, rows: Tensor) -> AudioFeatures:
         """See `PrecomputedFeatures`."""
-        tokens = {site: self._read(token_name(site), rows) for site in self._sites}
+        tokens = {site: self._read(token_name(site), rows) for site in self._hook_points}
         return AudioFeatures(self._read("embedding", rows), tokens)
 
     def features(self) -> Tensor:
@@ -75,7 +77,7 @@ class CachedFeatures:
 
 
 def open_features(extractor: FeatureExtractor, folder: Path, limit: int) -> PrecomputedFeatures:
-    """The cache of these states under `folder`, made if missing; the maker itself where it won't fit.
+    """The cache of these features under `folder`, made if missing; the extractor itself where it won't fit.
 
     Several processes (`FeatureExtractor.context`) fill one cache, a part each.
 
@@ -85,20 +87,19 @@ def open_features(extractor: FeatureExtractor, folder: Path, limit: int) -> Prec
         limit: most bytes a cache may take; 0 turns caching off.
 
     Returns:
-        `CachedFeatures`, or `maker`: the values are equal, only the time differs.
+        `CachedFeatures`, or `extractor`: the values are equal, only the time differs.
     """
     key, context = extractor.key(), extractor.context
     target = folder / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
 
     def there() -> bool:
-        return context.on_main(lambda: _whole(target, key))
+        return context.on_main(lambda: _is_whole(target, key))
 
     if not there():
         if limit <= 0:
             return extractor
-        rows = extractor.rows(
-            bar(context.shard(len(extractor)), "states that never change", extractor.progress)
-        )
+        own = bar(context.shard(len(extractor)), "states that never change", extractor.progress)
+        rows = extractor.rows(own)
         first = next(rows)
         if not context.on_main(lambda: _fits(extractor, first, folder, limit)):
             return extractor
@@ -110,31 +111,7 @@ def open_features(extractor: FeatureExtractor, folder: Path, limit: int) -> Prec
     return CachedFeatures(target, extractor.hook_points, extractor.device, extractor.precision.wide)
 
 
-_SLOWER = "states are computed at every step, which is slower"
-
-
-def _fits(extractor: FeatureExtractor, first: FeatureRow, folder: Path, limit: int) -> bool:
-    """Say what a cache would take, and whether that is allowed and there."""
-    size = len(extractor) * sum(array.nbytes for array in first.values())
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free - _KEPT_FREE
-    room = max(min(limit, free), 0)
-    bound = "the limit" if limit <= free else f"what is free on the disk less {_KEPT_FREE / 1e9:.1f} GB"
-    if size > room:
-        log.warning(
-            "the state cache would take %.1f GB and may take %.1f GB (%s): %s (raise the limit, or use "
-            "cache_dtype float16)", size / 1e9, room / 1e9, bound, _SLOWER
-        )  # fmt: skip
-        return False
-    print_line(
-        f"state cache: {size / 1e9:.3f} GB for {len(extractor)} frames in {extractor.dtype}; it may take "
-        f"{room / 1e9:.1f} GB ({bound})",
-        extractor.progress,
-    )
-    return True
-
-
-def _whole(folder: Path, key: dict[str, Any]) -> bool:
+def _is_whole(folder: Path, key: dict[str, Any]) -> bool:
     """Whether a cache is there with all its bytes; a damaged one is removed."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
@@ -150,6 +127,26 @@ def _whole(folder: Path, key: dict[str, Any]) -> bool:
     return False
 
 
+def _fits(extractor: FeatureExtractor, first: FeatureRow, folder: Path, limit: int) -> bool:
+    """Say what a cache would take, and whether that is allowed and there."""
+    size = len(extractor) * sum(array.nbytes for array in first.values())
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free - _KEPT_FREE
+    room = max(min(limit, free), 0)
+    bound = "the limit" if limit <= free else f"what is free on the disk less {_KEPT_FREE / 1e9:.1f} GB"
+    if size > room:
+        log.warning(
+            "the state cache would take %.1f GB and may take %.1f GB (%s): %s (raise the limit, or use "
+            "cache_dtype float16)", size / 1e9, room / 1e9, bound, _SLOWER
+        )  # fmt: skip
+    elif extractor.progress:
+        tqdm.write(
+            f"state cache: {size / 1e9:.3f} GB for {len(extractor)} frames in {extractor.dtype}; it may take "
+            f"{room / 1e9:.1f} GB ({bound})"
+        )
+    return size <= room
+
+
 def _write(
     extractor: FeatureExtractor,
     key: dict[str, Any],
@@ -157,17 +154,31 @@ def _write(
     first: FeatureRow,
     rows: Iterator[FeatureRow],
 ) -> str:
-    """Write beside `target`, then rename: whoever finds `target` finds all of it. Returns what went wrong."""
+    """Write beside `target`, then rename: whoever finds `target` finds all of it. Returns what went wrong.
+
+    The first process makes the files, every process writes its rows into them, the first one renames.
+    """
     context = extractor.context
-    partial = target.with_name(f"{target.name}.partial-{context.on_main(os.getpid)}")
+    partial = partial_path(target, context.on_main(os.getpid))
 
     def prepare() -> None:
         if context.is_main:
-            _remove_abandoned(target)
+            remove_abandoned(target)
             partial.mkdir(parents=True)
             for name, array in first.items():
                 with (partial / f"{name}.bin").open("wb") as file:
                     file.truncate(len(extractor) * array.nbytes)
+
+    def fill() -> None:
+        start = context.shard(len(extractor)).start
+        with ExitStack() as stack:
+            # Plain writes, not a writable map: on a full disk a map dies by a signal, a write raises.
+            files = {name: stack.enter_context((partial / f"{name}.bin").open("r+b")) for name in first}
+            for name, array in first.items():
+                files[name].seek(start * array.nbytes)
+            for row in itertools.chain([first], rows):
+                for name, array in row.items():
+                    files[name].write(array.tobytes())
 
     def finish() -> None:
         if context.is_main:
@@ -175,52 +186,16 @@ def _write(
             (partial / "index.json").write_text(json.dumps({"key": key, "arrays": arrays}), encoding="utf-8")
             partial.replace(target)
 
-    def fill() -> None:
-        _fill(partial, context.shard(len(extractor)).start, first, rows)
-
     try:
-        return _agreed(context, prepare) or _agreed(context, fill) or _agreed(context, finish)
+        for work in (prepare, fill, finish):
+            problem = ""
+            try:
+                work()
+            except OSError as error:
+                problem = str(error)
+            if problem := next(filter(None, context.all_gather_object(problem)), ""):  # of any process
+                return problem
+        return ""
     finally:
         if context.is_main:
             shutil.rmtree(partial, ignore_errors=True)
-
-
-def _fill(folder: Path, start: int, first: FeatureRow, rows: Iterator[FeatureRow]) -> None:
-    """Write one process's rows, which begin at `start`."""
-    with ExitStack() as stack:
-        # Plain writes, not a writable map: on a full disk a map dies by a signal, a write raises.
-        files = {name: stack.enter_context((folder / f"{name}.bin").open("r+b")) for name in first}
-        for name, array in first.items():
-            files[name].seek(start * array.nbytes)
-            files[name].write(array.tobytes())
-        for row in rows:
-            for name, array in row.items():
-                files[name].write(array.tobytes())
-
-
-def _agreed(context: DistributedContext, work: Callable[[], None]) -> str:
-    """Let all do it: "", or what the disk said to any of them."""
-    problem = ""
-    try:
-        work()
-    except OSError as error:
-        problem = str(error)
-    return next(filter(None, context.all_gather_object(problem)), "")
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Delete what killed processes left of this cache; another living process keeps its own."""
-    for partial in target.parent.glob(f"{target.name}.partial-*"):
-        owner = int(partial.name.rpartition("-")[2])
-        if owner == os.getpid() or not _alive(owner):
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,7 +1,7 @@
-"""The half of every training step that training can't change: image states below the first adapter, sounds.
+"""The half of every training step that training can't change: images below the first adapter, and sounds.
 
-Every row is computed alone, never in a batch, so that a state has the same bits whether it was cached,
-computed on the fly, or met in other company.
+Every row is computed alone, never in a batch, so that its features have the same bits whether they were
+cached, computed on the fly, or computed beside other rows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PrecomputedFeatures(Protocol):
         ...
 
     def sounds(self, rows: Tensor) -> AudioFeatures:
-        """int64 [R] -> states of the R rows' own sounds."""
+        """int64 [R] -> features of the R rows' own sounds."""
         ...
 
     def features(self) -> Tensor:
@@ -50,15 +50,15 @@ class PrecomputedFeatures(Protocol):
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """Computes the states of one row; implements `PrecomputedFeatures` itself, on the fly.
+    """Computes the features of one row; implements `PrecomputedFeatures` itself, on the fly.
 
     Attributes:
         encoder: frozen, on `device`.
         data: frames and sounds.
         until_block: the first adapted image block.
-        sites: (audio layer, site) of every sound state an adapter reads.
-        dtype: "float32", or "float16" to round image and sound states as the cache would.
-        device: where states are computed and handed out.
+        hook_points: (audio layer, site) of every audio token that an adapter reads.
+        dtype: "float32", or "float16" to round image states and audio tokens as the cache would.
+        device: where features are computed and returned.
         progress: whether `features` shows a bar.
         keep_features: whether a cache keeps them as well: a whole pass through the image trunk per row, for
             nothing where another network finds the neighbours.
@@ -89,69 +89,58 @@ class FeatureExtractor:
         for index in indices:
             before, frame = frame, self.data.frame(index)
             if before is None or not np.array_equal(before, frame):
-                image = self._image_row(frame)
+                image = {k: v[0].numpy(force=True) for k, v in self._image(frame, self.keep_features).items()}
             earlier, sound = sound, self.data.sound(index)
             if earlier is None or earlier[1] != sound[1] or not np.array_equal(earlier[0], sound[0]):
-                heard = self._sound_row(sound)
+                audio = self._sound(sound)
+                heard = {token_name(site): audio.tokens[site][0].numpy(force=True) for site in audio.tokens}
+                heard["embedding"] = audio.embedding[0].numpy(force=True)
             yield image | heard
 
     def row(self, index: int) -> dict[str, np.ndarray]:
         """Everything a cache keeps of one row, by name, without batch axis, in the dtype it is kept in."""
         return next(self.rows([index]))
 
-    def _image_row(self, frame: np.ndarray) -> dict[str, np.ndarray]:
-        model_input = self._model_input(frame)
-        with self.precision.autocast():
-            prefix = image_prefix(self.encoder, model_input, self.until_block)
-            kept = {"image": _array(prefix, self.dtype)}
-            if self.keep_features:
-                kept["feature"] = _array(self._feature(model_input, prefix), "float32")
-        return kept
-
-    def _sound_row(self, sound: tuple[np.ndarray, int]) -> dict[str, np.ndarray]:
-        states = self._sound(sound)
-        kept = {token_name(site): _array(states.tokens[site], self.dtype) for site in self.hook_points}
-        return kept | {"embedding": _array(states.embedding, "float32")}
+    @torch.no_grad()
+    def images(self, rows: Tensor) -> Tensor:
+        """See `PrecomputedFeatures`."""
+        states = [self._image(self.data.frame(row))["image"] for row in rows.tolist()]
+        return torch.cat(states).to(self.precision.wide)
 
     @torch.no_grad()
-    def _image(self, frame: np.ndarray) -> Tensor:
-        with self.precision.autocast():
-            return self._rounded(image_prefix(self.encoder, self._model_input(frame), self.until_block))
+    def sounds(self, rows: Tensor) -> AudioFeatures:
+        """See `PrecomputedFeatures`."""
+        heard, wide = [self._sound(self.data.sound(row)) for row in rows.tolist()], self.precision.wide
+        tokens = {site: torch.cat([one.tokens[site] for one in heard]).to(wide) for site in self.hook_points}
+        return AudioFeatures(torch.cat([one.embedding for one in heard]).to(wide), tokens)
 
-    @torch.no_grad()
+    def _image(self, frame: np.ndarray, with_feature: bool = False) -> dict[str, Tensor]:
+        """What enters the first adapted block, in `dtype`; the encoder's `image_feature`, float32."""
+        image = self._model_input(frame)
+        with self.precision.autocast():
+            state = image_prefix(self.encoder, image, self.until_block)
+            found = {"image": _narrowed(state, self.dtype)}
+            if with_feature:
+                last_feature = getattr(self.encoder, "last_feature", None)
+                if last_feature is None:
+                    feature = self.encoder.image_feature(image)
+                else:  # the encoder can end what `image_prefix` began, which saves half a pass
+                    for index in range(self.until_block, self.encoder.image_blocks):
+                        state = self.encoder.image_block(index, state)
+                    feature = last_feature(state)
+                found["feature"] = feature.float()
+        return found
+
     def _sound(self, sound: tuple[np.ndarray, int]) -> AudioFeatures:
+        """The embedding, float32, and the tokens that adapters read, in `dtype`."""
         prepared = self.encoder.prepare_audio(*sound)[None].to(self.device, self.precision.wide)
         with self.precision.autocast():
-            states = self.encoder.encode_audio(prepared)
-        embedding = states.embedding.float().to(self.precision.wide)
-        return AudioFeatures(
-            embedding, {site: self._rounded(states.tokens[site]) for site in self.hook_points}
-        )
-
-    def _rounded(self, state: Tensor) -> Tensor:
-        return _narrowed(state, self.dtype).to(self.precision.wide)
+            heard = self.encoder.encode_audio(prepared)
+        tokens = {site: _narrowed(heard.tokens[site], self.dtype) for site in self.hook_points}
+        return AudioFeatures(heard.embedding.float(), tokens)
 
     def _model_input(self, frame: np.ndarray) -> Tensor:
         return self.encoder.prepare_images(frame[None]).to(self.device, self.precision.wide)
-
-    def _feature(self, model_input: Tensor, prefix: Tensor) -> Tensor:
-        """The encoder's `image_feature`; one that can end what `image_prefix` began saves half a pass."""
-        last_feature = getattr(self.encoder, "last_feature", None)
-        if last_feature is None:
-            return self.encoder.image_feature(model_input)
-        for index in range(self.until_block, self.encoder.image_blocks):
-            prefix = self.encoder.image_block(index, prefix)
-        return last_feature(prefix)
-
-    def images(self, rows: Tensor) -> Tensor:
-        """See `PrecomputedFeatures`."""
-        return torch.cat([self._image(self.data.frame(row)) for row in rows.tolist()])
-
-    def sounds(self, rows: Tensor) -> AudioFeatures:
-        """See `PrecomputedFeatures`."""
-        states = [self._sound(self.data.sound(row)) for row in rows.tolist()]
-        tokens = {site: torch.cat([state.tokens[site] for state in states]) for site in self.hook_points}
-        return AudioFeatures(torch.cat([state.embedding for state in states]), tokens)
 
     @torch.no_grad()
     def features(self) -> Tensor:
@@ -181,17 +170,13 @@ class FeatureExtractor:
 
 
 def token_name(site: HookPoint) -> str:
-    """Of a sound state's file in a cache."""
+    """Of an audio token's file in a cache."""
     return f"sound.{site[0]}.{site[1]}"
 
 
 def bar(items: Iterable[int], what: str, shown: bool) -> Iterable[int]:
     """The items, with a bar on stderr where one is wanted and seen."""
     return tqdm(items, desc=what, unit="frame", disable=None if shown else True, leave=False)
-
-
-def _array(value: Tensor, dtype: str) -> np.ndarray:
-    return _narrowed(value[0], dtype).numpy(force=True)
 
 
 def _narrowed(value: Tensor, dtype: str) -> Tensor:

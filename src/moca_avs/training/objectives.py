@@ -19,6 +19,7 @@ from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import UsageError
 from moca_avs.model.adapter import AdapterSet
 from moca_avs.model.fusion import from_prefix
+from moca_avs.model.losses import infonce_loss, triplet_loss
 from moca_avs.model.matching import audio_weights, matching_cost, pool_cost
 from moca_avs.training.config import TrainConfig
 from moca_avs.training.features import PrecomputedFeatures
@@ -32,7 +33,7 @@ class Batch:
     Attributes:
         encoder: frozen.
         adapters: what learns.
-        states: the constant states of every row.
+        precomputed: the features of every row that training can't change.
         config: of the run.
         anchors: int64 [B], rows of the training set.
         positives: int64 [B], a visual neighbour of each anchor.
@@ -43,7 +44,7 @@ class Batch:
 
     encoder: AudioVisualEncoder
     adapters: AdapterSet
-    states: PrecomputedFeatures
+    precomputed: PrecomputedFeatures
     config: TrainConfig
     anchors: Tensor
     positives: Tensor
@@ -63,11 +64,11 @@ class Batch:
         """
         image_rows, image_places = images.unique(return_inverse=True)
         sound_rows, sound_places = sounds.unique(return_inverse=True)
-        prefixes = self.states.images(image_rows)
+        prefixes = self.precomputed.images(image_rows)
         prefixes = prefixes[image_places.to(prefixes.device)]
         if prefixes.ndim == 4:  # a convolutional state: a step in this layout takes 2/3 of the time
             prefixes = prefixes.contiguous(memory_format=torch.channels_last)
-        heard = self.states.sounds(sound_rows)
+        heard = self.precomputed.sounds(sound_rows)
         with self.precision.autocast():
             fused = self.precision.ready(from_prefix)(
                 self.encoder,
@@ -91,7 +92,7 @@ class Batch:
         c = self.config
         if c.aggregation == "pool":
             return pool_cost(f, g, ssd_weight=c.ssd, ncc_weight=c.ncc, ncc=c.ncc_form)
-        heard = self.states.sounds(sounds).embedding if c.weighting == "audio" else None
+        heard = self.precomputed.sounds(sounds).embedding if c.weighting == "audio" else None
         return self.precision.ready(matching_cost)(
             f,
             g,
@@ -110,7 +111,7 @@ class Batch:
             f: [R, E, h, w] in the joint space.
             sounds: int64 [R], rows whose sounds are asked for.
         """
-        heard = self.states.sounds(sounds).embedding
+        heard = self.precomputed.sounds(sounds).embedding
         cosine = functional.cosine_similarity(f, heard[:, :, None, None], dim=1).flatten(1)
         return POOLING_TEMPERATURE * (
             torch.logsumexp(cosine / POOLING_TEMPERATURE, 1) - math.log(cosine.shape[1])
@@ -133,9 +134,7 @@ def triplet(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """
     images = torch.cat([batch.anchors, batch.positives, batch.negatives])
     anchor, positive, negative = batch.enhanced_features(images, batch.anchors.repeat(3)).chunk(3)
-    return triplet_loss(
-        batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, negative, batch.anchors), batch
-    )
+    return _triplet(batch, anchor, positive, negative)
 
 
 def audio_swap_triplet(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -147,9 +146,17 @@ def audio_swap_triplet(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     images = torch.cat([batch.anchors, batch.positives, batch.anchors])
     sounds = torch.cat([batch.anchors, batch.anchors, batch.negatives])
     anchor, positive, other = batch.enhanced_features(images, sounds).chunk(3)
-    return triplet_loss(
-        batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, other, batch.anchors), batch
-    )
+    return _triplet(batch, anchor, positive, other)
+
+
+def _triplet(
+    batch: Batch, anchor: Tensor, positive: Tensor, negative: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`triplet_loss` of three maps [B, C, h, w], and what to log: mean costs, share of active triplets."""
+    near, far = batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, negative, batch.anchors)
+    active = (near - far + batch.config.margin > 0).float().mean()
+    stats = {"positive": near.mean(), "negative": far.mean(), "active": active}
+    return triplet_loss(near, far, batch.config.margin), stats
 
 
 def infonce(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -163,8 +170,7 @@ def infonce(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     features = batch.enhanced_features(images, sounds)
     score = batch.audio_similarity(features, sounds).view(size, size) / TEMPERATURE
     own = torch.arange(size, device=score.device)
-    loss = (functional.cross_entropy(score, own) + functional.cross_entropy(score.T, own)) / 2
-    return loss, {"right": (score.argmax(1) == own).float().mean()}
+    return infonce_loss(score), {"right": (score.argmax(1) == own).float().mean()}
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -187,10 +193,3 @@ def training_loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         raise UsageError(f"objective must be one of {', '.join(OBJECTIVES)}; found {objective!r}")
     loss, stats = OBJECTIVES[objective](batch)
     return loss, {name: float(value.detach()) for name, value in stats.items()}
-
-
-def triplet_loss(positive: Tensor, negative: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean over triplets of max(0, positive - negative + margin), from costs [B] and [B]."""
-    hinge = (positive - negative + batch.config.margin).relu()
-    stats = {"positive": positive.mean(), "negative": negative.mean(), "active": (hinge > 0).float().mean()}
-    return hinge.mean(), stats

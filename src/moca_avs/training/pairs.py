@@ -6,8 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -56,8 +55,8 @@ def run_table(
     run: RunFolder,
     data: TrainingSet,
     config: TrainConfig,
-    states: PrecomputedFeatures,
-    features: DinoFeatures | None,
+    precomputed: PrecomputedFeatures,
+    image_features: DinoFeatures | None,
     progress: bool,
     context: DistributedContext,
 ) -> NeighbourTable:
@@ -66,13 +65,19 @@ def run_table(
     Raises:
         DataError: if it was made from something else, or there are too few clips.
     """
-    fingerprint = _fingerprint(run.identity, config, features)
+    made_from = [run.identity["data"], run.identity["encoder"], config.neighbours, config.allow_same_clip]
+    if image_features is not None:
+        made_from.append(image_features.fingerprint())
+    fingerprint = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
     path = run.path / "pairs.safetensors"
     if context.on_main(path.exists):
         return context.on_main(lambda: NeighbourTable.load(path, fingerprint))
     clips = [data.clip_id(row) for row in range(len(data))]
     own = context.shard(len(data))
-    vectors = states.features() if features is None else embed_rows(features, data, own, progress, context)
+    if image_features is None:
+        vectors = precomputed.features()
+    else:
+        vectors = embed_rows(image_features, data, own, progress, context)
     found = nearest_rows(
         vectors,
         clips,
@@ -88,13 +93,13 @@ def run_table(
         same_clip=config.allow_same_clip,
         fingerprint=fingerprint,
     )
-    context.on_main(lambda: _save(table, path))
+
+    def save() -> None:
+        with writing(path):
+            table.save(path)
+
+    context.on_main(save)
     return table
-
-
-def _save(table: NeighbourTable, path: Path) -> None:
-    with writing(path):
-        table.save(path)
 
 
 def embed_rows(
@@ -108,10 +113,3 @@ def embed_rows(
     bar = tqdm(starts, desc="features for pairing", disable=None if progress else True, leave=False)
     mine = [features([data.frame(row) for row in range(low, min(low + BATCH, rows.stop))]) for low in bar]
     return context.all_gather(torch.cat(mine), len(data))
-
-
-def _fingerprint(identity: dict[str, Any], config: TrainConfig, features: DinoFeatures | None) -> str:
-    made_from = [identity["data"], identity["encoder"], config.neighbours, config.allow_same_clip]
-    if features is not None:
-        made_from.append(features.fingerprint())
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()

@@ -61,7 +61,7 @@ class Precision:
 
     @property
     def wide(self) -> torch.dtype:
-        """Dtype of weights, states, costs and gradients: float32, or float64."""
+        """Dtype of weights, features, costs and gradients: float32, or float64."""
         return torch.float32 if self.half else self.dtype
 
     def autocast(self) -> torch.autocast:

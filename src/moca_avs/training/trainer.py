@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
-import shutil
+import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 import moca_avs
 from moca_avs.data.base import TrainingSet
+from moca_avs.data.folder import VideoFolder
+from moca_avs.encoders import build_encoder
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import DataError, MocaError, UsageError
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.model.adapter import AdapterSet
 from moca_avs.model.pairing import NeighbourTable, sample_pairs
-from moca_avs.training.checkpoint import RunFolder
+from moca_avs.training.checkpoint import AdapterRun, RunFolder
 from moca_avs.training.config import CACHE_LIMIT, RuntimeConfig, TrainConfig
 from moca_avs.training.distributed import DistributedContext, distributed_context
 from moca_avs.training.feature_cache import open_features
@@ -28,19 +35,18 @@ from moca_avs.training.features import FeatureExtractor, PrecomputedFeatures
 from moca_avs.training.objectives import COUPLED, Batch, training_loss
 from moca_avs.training.pairs import ENCODER, pairing_features, run_table, with_pairing
 from moca_avs.training.precision import Precision
-from moca_avs.training.reproducibility import deterministic, interrupts, print_line, step_generator
-from moca_avs.utils.device import choose_precision, own_device
+from moca_avs.utils.device import choose_device, choose_precision, own_device
 
 
 def train(
-    encoder: AudioVisualEncoder,
-    data: TrainingSet,
-    config: TrainConfig,
+    encoder: AudioVisualEncoder | str,
+    data: TrainingSet | str | Path,
+    config: TrainConfig | None,
     out: str | Path,
     resume: bool = False,
     progress: bool = True,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     sources: ModelSources | None = None,
     cache: str | Path | None = None,
     cache_limit: int = CACHE_LIMIT,
@@ -56,15 +62,15 @@ def train(
     rounding. ``config.batch`` stays the whole batch; `device` "cuda" is each process's own GPU.
 
     Args:
-        encoder: frozen; moved to `device`.
-        data: frames and sounds.
-        config: every choice of the run.
+        encoder: frozen; moved to `device`. A name ("lite", ...) stands for `build_encoder` of it.
+        data: frames and sounds; a path stands for a folder of videos.
+        config: every choice of the run; None: the paper's.
         out: the run folder (see `moca_avs.training.checkpoint`), new or empty unless `resume`.
         resume: go on from the last checkpoint, or start where there is none; a finished run is left alone.
         progress: show bars on stderr.
-        device: "cpu", "cuda", ...
+        device: "auto", "cpu", "cuda", ...
         sources: where the weights of ``config.pairing`` come from; None is the Hub.
-        cache: where the constant states are kept for this and later runs; None keeps them in the run folder
+        cache: where the precomputed features are kept for this and later runs; None: in the run folder,
             until it is done.
         cache_limit: most bytes they may take; beyond it they are computed at every step.
         speed: arithmetic and other choices of speed; None is `RuntimeConfig()`.
@@ -77,44 +83,63 @@ def train(
         DataError: if there are too few clips for the config's pairs.
         WeightsError: if the checkpoint to go on from is damaged, or the weights for pairing are missing.
         MocaError: if the loss stops being a number.
+
+    Example:
+        >>> import moca_avs
+        >>> config = moca_avs.TrainConfig(steps=500)
+        >>> moca_avs.train("lite", "videos/", config, "run")  # doctest: +SKIP
     """
+    config, device = config or TrainConfig(), own_device(choose_device(device)[0])
+    if isinstance(data, str | Path):
+        data = VideoFolder(data, progress=progress)
+    if isinstance(encoder, str):
+        options = {} if config.image_size is None else {"image_size": config.image_size}
+        encoder = build_encoder(encoder, device, sources, **options)
     if config.image_size not in (None, encoder.image_size):
         raise UsageError(
             f"the config asks for images of {config.image_size} px, but the encoder was built for "
             f"{encoder.image_size} px; build it with that size"
         )
-    config, device = with_pairing(config, encoder.name), own_device(device)
+    config = with_pairing(config, encoder.name)
     chosen = speed or RuntimeConfig()
     dtype, why = choose_precision(chosen.precision, device)
     precision = Precision.of(chosen, dtype, device)
     with distributed_context(device) as context:
         check_processes(context, config, data)
         progress = progress and context.is_main
-        run = RunFolder(Path(out), _identity(encoder, data, config, precision, context))
+        run = AdapterRun(Path(out), _identity(encoder, data, config, precision, context))
         context.on_main(lambda: run.open(resume))
         if context.on_main(lambda: run.finished):
-            print_line(f"{run.path} is finished: {config.steps} steps are done", progress)
+            if progress:
+                tqdm.write(f"{run.path} is finished: {config.steps} steps are done")
             return run.path
-        print_line(f"precision: {precision.name} ({why})", progress)
+        if progress:
+            tqdm.write(f"precision: {precision.name} ({why})")
         encoder.to(device)
         with deterministic(config.deterministic):
-            features = pairing_features(
-                config, sources or ModelSources(), device
-            )  # may be missing: find out first
+            # The weights for pairing may be missing: find out first.
+            image_features = pairing_features(config, sources or ModelSources(), device)
             trainer = _Trainer(encoder, config, run, precision, context)
+            layers = sorted({layer for _, layer in trainer.adapters.pairs})
+            extractor = FeatureExtractor(
+                encoder=encoder,
+                data=data,
+                until_block=trainer.adapters.first_block,
+                hook_points=tuple((layer, site) for layer in layers for site in encoder.hook_points),
+                dtype=config.cache_dtype,
+                device=device,
+                progress=progress,
+                keep_features=config.pairing == ENCODER,
+                precision=precision,
+                context=context,
+            )
             with precision.widened(encoder):
                 folder = run.path / "cache" if cache is None else Path(cache)
-                states = open_features(_extractor(trainer, data, progress), folder, cache_limit)
-                trainer.fit(
-                    states, run_table(run, data, config, states, features, progress, context), progress
-                )
-        context.on_main(lambda: _finish(run, trainer.adapters))
+                precomputed = open_features(extractor, folder, cache_limit)
+                table = run_table(run, data, config, precomputed, image_features, progress, context)
+                trainer.fit(precomputed, table, progress)
+        context.on_main(lambda: run.finish(trainer.adapters))
     return run.path
-
-
-def _finish(run: RunFolder, adapters: AdapterSet) -> None:
-    run.finish(adapters)
-    shutil.rmtree(run.path / "cache", ignore_errors=True)
 
 
 def check_processes(context: DistributedContext, config: TrainConfig, data: TrainingSet) -> None:
@@ -144,7 +169,7 @@ class _Trainer:
         self,
         encoder: AudioVisualEncoder,
         config: TrainConfig,
-        run: RunFolder,
+        run: AdapterRun,
         precision: Precision,
         context: DistributedContext,
     ) -> None:
@@ -153,63 +178,71 @@ class _Trainer:
         self.run = run
         self.precision = precision
         self.context = context
+        self.step = 0
         found = context.on_main(lambda: run.restore(encoder, precision.wide))
-        self.step, adapters, state, scaler = found or (0, _new_adapters(encoder, config), None, {})
+        if found is None:
+            adapters = AdapterSet(
+                encoder,
+                placement=config.placement,
+                count=config.count,
+                latents=config.latents,
+                bottleneck=config.bottleneck,
+                share_sites=config.share_sites,
+                generator=step_generator(config.seed, -1),
+            )
+        else:
+            self.step, adapters, optimizer_state, scaler_state = found
         self.adapters = adapters.to(precision.device, precision.wide)
-        self._learning = list(self.adapters.parameters())
-        self.optimizer = torch.optim.Adam(self._learning, lr=config.lr)
+        self.optimizer = torch.optim.Adam(self.adapters.parameters(), lr=config.lr)
         self.scaler = precision.scaler()
-        if state is not None:
-            self.optimizer.load_state_dict(state)
-        if scaler:
-            self.scaler.load_state_dict(scaler)
+        if found is not None:
+            self.optimizer.load_state_dict(optimizer_state)
+            if scaler_state:
+                self.scaler.load_state_dict(scaler_state)
 
-    def fit(self, states: PrecomputedFeatures, table: NeighbourTable, progress: bool) -> None:
+    def fit(self, precomputed: PrecomputedFeatures, table: NeighbourTable, progress: bool) -> None:
         """Run the remaining steps; checkpoints and log lines on the way."""
-        config, run = self.config, self.run
-        self.context.on_main(lambda: run.cut_log(self.step))
-        bar = tqdm(
-            desc="training",
-            total=config.steps,
-            initial=self.step,
-            unit="step",
-            disable=None if progress else True,
-        )
-        with bar, interrupts() as interrupted:
-            while self.step < config.steps:
-                entry, stop = self._advance(states, table, interrupted())
-                bar.update()
-                bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
-                last = self.step == config.steps
-                if self.context.is_main and (last or self.step % config.log_every == 0):
-                    run.log(entry)
-                stop = stop or (self.context.size == 1 and interrupted())
-                if stop or last or self.step % config.checkpoint_every == 0:
-                    self._save()
-                if stop and not last:
-                    raise KeyboardInterrupt
+        self.context.on_main(lambda: self.run.cut_log(self.step))
 
-    def _save(self) -> None:
-        kept = self.scaler.state_dict()
-        self.context.on_main(lambda: self.run.save(self.step, self.adapters, self.optimizer, kept))
+        def save() -> None:
+            scaler = self.scaler.state_dict()
+            self.context.on_main(lambda: self.run.save(self.step, self.adapters, self.optimizer, scaler))
+
+        run_steps(
+            self.run,
+            range(self.step, self.config.steps),
+            lambda stop: self._advance(precomputed, table, stop),
+            save,
+            self.config.log_every,
+            self.config.checkpoint_every,
+            progress,
+            self.context,
+        )
 
     def _advance(
-        self, states: PrecomputedFeatures, table: NeighbourTable, stop: bool
+        self, precomputed: PrecomputedFeatures, table: NeighbourTable, stop: bool
     ) -> tuple[dict[str, Any], bool]:
         """One optimizer step; returns its line for the log, and whether any process was asked to stop."""
         start = time.perf_counter()
         rate = self.config.lr * (1 + math.cos(math.pi * self.step / self.config.steps)) / 2
         self.optimizer.param_groups[0]["lr"] = rate
-        batch, share = self._batch(states, table)
+        batch, share = self._batch(precomputed, table)
         loss, stats = training_loss(batch)
         self.optimizer.zero_grad()
         self.scaler.scale(loss if self.context.size == 1 else loss * share).backward()
+        gradients = [p.grad for p in self.adapters.parameters() if p.grad is not None]
         told = {"loss": float(loss.detach()), **stats}
         if self.context.size > 1:
-            told, stop = self._meet(told, share, stop)
+            told, stop = self._sum_over_processes(gradients, told, share, stop)
         self.scaler.unscale_(self.optimizer)
-        gradient = float(torch.stack([g.norm() for g in self._gradients()]).norm())
-        self._check_finite(told["loss"], gradient)
+        gradient = float(torch.stack([g.norm() for g in gradients]).norm())
+        # In float16 a gradient may overflow: the scaler leaves that step out and scales less.
+        if not math.isfinite(told["loss"]) or not (math.isfinite(gradient) or self.scaler.is_enabled()):
+            raise MocaError(
+                f"step {self.step + 1}: loss and gradient must be finite, found {told['loss']} and "
+                f"{gradient}; the last checkpoint in {self.run.path} is kept; try a lower lr than "
+                f"{self.config.lr}"
+            )
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
@@ -226,80 +259,39 @@ class _Trainer:
             "seconds": round(time.perf_counter() - start, 4),
         }, stop
 
-    def _meet(self, told: dict[str, float], share: float, stop: bool) -> tuple[dict[str, float], bool]:
-        """Sum gradients, the log's means and the wish to stop over all processes, in one message."""
-        gradients = self._gradients()
-        said = gradients[0].new_tensor([*(share * value for value in told.values()), float(stop)])
-        flat = self.context.all_reduce(torch.cat([*(g.flatten() for g in gradients), said]))
-        sizes = [g.numel() for g in gradients]
-        *parts, said = flat.split([*sizes, len(said)])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
-        *means, stopping = said.tolist()
-        return dict(zip(told, means, strict=True)), stopping > 0
-
-    def _gradients(self) -> list[Tensor]:
-        return [p.grad for p in self._learning if p.grad is not None]
-
-    def _check_finite(self, loss: float, gradient: float) -> None:
-        # In float16 a gradient may overflow: the scaler leaves that step out and scales less.
-        if math.isfinite(loss) and (math.isfinite(gradient) or self.scaler.is_enabled()):
-            return
-        raise MocaError(
-            f"step {self.step + 1}: loss and gradient must be finite, found {loss} and {gradient}; the "
-            f"last checkpoint in {self.run.path} is kept; try a lower lr than {self.config.lr}"
-        )
-
-    def _batch(self, states: PrecomputedFeatures, table: NeighbourTable) -> tuple[Batch, float]:
+    def _batch(self, precomputed: PrecomputedFeatures, table: NeighbourTable) -> tuple[Batch, float]:
         """This process's part of the step's batch, and what part of it that is."""
         generator = step_generator(self.config.seed, self.step)
         anchors = torch.randperm(len(table), generator=generator)[: self.config.batch]
         positives, negatives = sample_pairs(table, anchors, generator)
-        total = len(anchors)
-        rows = self.context.shard(total)
+        own, total = self.context.shard(len(anchors)), len(anchors)
         anchors, positives, negatives = (
-            part[rows.start : rows.stop] for part in (anchors, positives, negatives)
+            rows[own.start : own.stop] for rows in (anchors, positives, negatives)
         )
         batch = Batch(
-            self.encoder,
-            self.adapters,
-            states,
-            self.config,
-            anchors,
-            positives,
-            negatives,
-            generator,
-            self.precision,
+            encoder=self.encoder,
+            adapters=self.adapters,
+            precomputed=precomputed,
+            config=self.config,
+            anchors=anchors,
+            positives=positives,
+            negatives=negatives,
+            generator=generator,
+            precision=self.precision,
         )
-        return batch, len(rows) / total
+        return batch, len(own) / total
 
-
-def _new_adapters(encoder: AudioVisualEncoder, config: TrainConfig) -> AdapterSet:
-    return AdapterSet(
-        encoder,
-        placement=config.placement,
-        count=config.count,
-        latents=config.latents,
-        bottleneck=config.bottleneck,
-        share_sites=config.share_sites,
-        generator=step_generator(config.seed, -1),
-    )
-
-
-def _extractor(trainer: _Trainer, data: TrainingSet, progress: bool) -> FeatureExtractor:
-    layers = sorted({layer for _, layer in trainer.adapters.pairs})
-    return FeatureExtractor(
-        encoder=trainer.encoder,
-        data=data,
-        until_block=trainer.adapters.first_block,
-        hook_points=tuple((layer, site) for layer in layers for site in trainer.encoder.hook_points),
-        dtype=trainer.config.cache_dtype,
-        device=trainer.precision.device,
-        progress=progress,
-        keep_features=trainer.config.pairing == ENCODER,
-        precision=trainer.precision,
-        context=trainer.context,
-    )
+    def _sum_over_processes(
+        self, gradients: list[Tensor], told: dict[str, float], share: float, stop: bool
+    ) -> tuple[dict[str, float], bool]:
+        """Sum gradients (in place), the log's means and the wish to stop, in one message."""
+        said = gradients[0].new_tensor([*(share * value for value in told.values()), float(stop)])
+        flat = self.context.all_reduce(torch.cat([*(g.flatten() for g in gradients), said]))
+        *sums, said = flat.split([*(g.numel() for g in gradients), len(said)])
+        for gradient, summed in zip(gradients, sums, strict=True):
+            gradient.copy_(summed.view_as(gradient))
+        *means, stopping = said.tolist()
+        return dict(zip(told, means, strict=True)), stopping > 0
 
 
 def _identity(
@@ -331,3 +323,86 @@ def _identity(
             "platform": platform.platform(),
         },
     }
+
+
+def run_steps(
+    run: RunFolder,
+    steps: range,
+    advance: Callable[[bool], tuple[dict[str, Any], bool]],
+    save: Callable[[], None],
+    log_every: int,
+    checkpoint_every: int,
+    progress: bool,
+    context: DistributedContext | None = None,
+) -> None:
+    """Take a run's remaining steps; checkpoints and log lines on the way, the last step always.
+
+    Args:
+        run: gets the log's lines.
+        steps: from the number of steps taken before to that of all.
+        advance: takes one step. Is told whether this process was asked to stop; returns the step's line for
+            the log, with its "loss", and whether any process was asked to stop.
+        save: writes a checkpoint.
+        log_every: steps between lines of the log.
+        checkpoint_every: steps between checkpoints.
+        progress: show a bar on stderr.
+        context: the processes at work; None is this one alone.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, when the step has ended and its checkpoint is written.
+    """
+    context = context or DistributedContext()
+    shown = None if progress else True
+    bar = tqdm(desc="training", total=steps.stop, initial=steps.start, unit="step", disable=shown)
+    with bar, interrupts() as interrupted:
+        for step in steps:
+            entry, stop = advance(interrupted())
+            bar.update()
+            bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
+            done, last = step + 1, step + 1 == steps.stop
+            if context.is_main and (last or done % log_every == 0):
+                run.log(entry)
+            stop = stop or (context.size == 1 and interrupted())
+            if stop or last or done % checkpoint_every == 0:
+                save()
+            if stop and not last:
+                raise KeyboardInterrupt
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """A CPU generator of one step alone, so that resuming needs no replay; -1 is the adapters' start."""
+    drawn = np.random.SeedSequence([seed, step + 1]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(drawn >> np.uint64(1)))
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Switch torch's deterministic kernels on, and back to what they were."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for the end of a step (half a step can't be resumed); a second one does not wait."""
+    asked = threading.Event()
+
+    def ask(signum: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set  # signals only reach the main thread
+        return
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

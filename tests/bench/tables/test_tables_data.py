@@ -7,7 +7,7 @@ import pytest
 from moca_avs.errors import UsageError
 from moca_avs.methods import METHODS
 from moca_avs.methods.config import MocaConfig
-from moca_avs.methods.factory import CONFIGS, ENCODER_OPTIONS
+from moca_avs.methods.factory import ENCODER_OPTIONS
 from moca_avs.training.config import TrainConfig
 from moca_avs_bench.data import DATASETS
 from moca_avs_bench.evaluation.scorers import SCORERS
@@ -111,7 +111,7 @@ def test_every_system_can_be_built(number):
             assert_settings(MocaConfig, system.inference)
         elif isinstance(system, Preset):
             assert system.method in METHODS
-            assert_settings(CONFIGS[system.method], system.inference)
+            assert_settings(METHODS[system.method].config, system.inference)
         elif isinstance(system, Comparator):
             assert system.name in COMPARATORS
             HeatConfig(**system.settings)

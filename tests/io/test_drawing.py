@@ -4,7 +4,7 @@ from scipy.ndimage import minimum_filter
 
 from helpers.media_files import bt709_planes, quadrants, smooth
 from moca_avs.errors import MediaError
-from moca_avs.io.visualize import (
+from moca_avs.io.image import (
     MASK_COLOR,
     PlaneStencil,
     Stencil,
