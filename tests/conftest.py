@@ -1,15 +1,19 @@
 import os
 
 import pytest
-import torch
 
 from helpers import TESTS
-from helpers.tiny_encoders import TINY
-
-collect_ignore = ["helpers"]  # --doctest-modules would import them a second time, under another name
 
 # What tests start as processes of their own finds `helpers` too.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+# Read as numpy is imported: its products are small here, and threads would mostly wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import torch
+
+from helpers.tiny_encoders import TINY
+
+collect_ignore = ["helpers"]  # --doctest-modules would import them a second time, under another name
 
 
 @pytest.fixture(params=list(TINY))

@@ -118,3 +118,18 @@ def test_coco_is_read_by_pycocotools(method, tmp_path):
         assert not (result.masks[index] & ~box).any()
         assert one["area"] == result.masks[index].sum()
     assert [cat["name"] for cat in coco.loadCats(coco.getCatIds())] == ["sounding object"]
+
+
+def test_training_takes_names_and_paths(tmp_path, monkeypatch):
+    from helpers.media_files import bark, images, make_video
+    from helpers.tiny_encoders import TinyConvolution
+    from moca_avs.encoders import ENCODERS
+
+    monkeypatch.setitem(ENCODERS, "tiny", lambda: TinyConvolution())
+    for index in range(3):
+        path = tmp_path / "videos" / f"{index}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        make_video(path, images(20, 40, 60, index), sound=bark(2, seed=index)[None])
+    config = moca_avs.TrainConfig(steps=1, batch=2, count=1, neighbours=1)
+    run = moca_avs.train("tiny", tmp_path / "videos", config, tmp_path / "run", progress=False)
+    assert (run / "adapters.safetensors").is_file()

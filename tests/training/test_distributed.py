@@ -11,19 +11,19 @@ import torch
 from safetensors.torch import load_file
 
 from helpers import parallel_run
-from helpers.tiny_training import TinyData, config
+from helpers.tiny_training import TinyData, TinyEncoder, config
 from moca_avs.errors import UsageError
+from moca_avs.training.config import RuntimeConfig
 from moca_avs.training.distributed import DistributedContext
-from moca_avs.training.trainer import check_processes
+from moca_avs.training.trainer import check_processes, train
 
 SETTINGS = {"batch": 5, "margin": 2.0}  # 2 anchors here, 3 there
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def start(out: Path, processes: int = 2, **options: object) -> subprocess.CompletedProcess[str]:
+def start(out: Path, **options: object) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(filter(None, sys.path))
-    launched = TWO if processes == 2 else []
-    command = [sys.executable, *launched, parallel_run.__file__, str(out), json.dumps(SETTINGS)]
+    command = [sys.executable, *TWO, parallel_run.__file__, str(out), json.dumps(SETTINGS)]
     return subprocess.run(
         [*command, json.dumps(options)],
         check=False,
@@ -47,9 +47,12 @@ def log(folder: Path) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("alone") / "run"
-    done = start(out, processes=1)
-    assert done.returncode == 0, done.stderr
+    """What one process with one thread makes of it: this one."""
+    out, speed = tmp_path_factory.mktemp("alone") / "run", RuntimeConfig("float64")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train(TinyEncoder(), TinyData(), config(**SETTINGS), out, progress=False, speed=speed)
+    torch.set_num_threads(threads)
     return out
 
 

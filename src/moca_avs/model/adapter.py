@@ -73,7 +73,8 @@ class AdaAV(nn.Module):
         keys = self.audio_down(latents)  # [B, m, b]
         hidden = self.image_down(F.layer_norm(image_tokens, image_tokens.shape[-1:]))  # [B, n, b]
         hidden = hidden + _attend(hidden, keys)
-        return self.gate * self.up(F.gelu(hidden))
+        added: Tensor = self.gate * self.up(F.gelu(hidden))
+        return added
 
 
 def _attend(queries: Tensor, keys: Tensor) -> Tensor:
@@ -157,7 +158,8 @@ class AdapterSet(nn.Module):
 
 
 def _add_tokens(adapter: nn.Module, sound_tokens: Tensor, image_tokens: Tensor) -> Tensor:
-    return adapter(image_tokens, sound_tokens)
+    added: Tensor = adapter(image_tokens, sound_tokens)
+    return added
 
 
 def save_adapters(adapters: AdapterSet, path: Path) -> None:

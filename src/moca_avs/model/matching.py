@@ -157,12 +157,13 @@ def _cost_volume(
 ) -> Tensor:
     """Cost of matching pixel (i, j) of f with pixel (i, k) of g: [B, h, w, w].
 
-    The maps themselves are read for their inner products alone; dividing them by one number per image is left
-    to those, which are C times fewer.
+    SSD (equation 2) is the mean over the window of ||f - g||^2 = f.f + g.g - 2 f.g; NCC (equation 3) the
+    window's sum of f.g over the root of its sums of f.f and g.g. Both thus follow from inner products alone,
+    and the division by one number per image is left to those, which are C times fewer than the features.
     """
     rows_f, rows_g = (maps.permute(0, 2, 3, 1).contiguous() for maps in (f, g))  # [B, h, w, C]
-    product = rows_f @ rows_g.transpose(2, 3)  # [B, h, w, w]
-    energy_f, energy_g = _Energy.apply(rows_f), _Energy.apply(rows_g)  # [B, h, w]
+    product = rows_f @ rows_g.transpose(2, 3)  # [B, h, w, w], f.g
+    energy_f, energy_g = _energy(rows_f), _energy(rows_g)  # [B, h, w], f.f and g.g
     if normalize == "image_rms":
         scale_f, scale_g = _image_scale(energy_f), _image_scale(energy_g)
         product = product * (scale_f * scale_g)[..., None]
@@ -179,7 +180,10 @@ def _cost_volume(
 
 
 def _box_sum(volume: Tensor, window: int) -> Tensor:
-    """Sum of ``volume[i + a, j + b, k + b]`` over the window's offsets (a, b); outside counts as zero."""
+    """Sum over the window, as in equations 2 and 3: [B, h, w, w] -> the same.
+
+    ``volume[i + a, j + b, k + b]`` is summed over the window's offsets (a, b); outside counts as zero.
+    """
     rows, width = volume.shape[1:3]
     reach = window // 2
     padded = F.pad(volume, (reach,) * 6)
@@ -187,17 +191,24 @@ def _box_sum(volume: Tensor, window: int) -> Tensor:
     return torch.stack([down[:, :, b : b + width, b : b + width] for b in range(window)]).sum(0)
 
 
+def _energy(rows: Tensor) -> Tensor:
+    """The terms f.f and g.g of equations 2 and 3: squared length of every pixel, [..., C] -> [...]."""
+    apply: Callable[[Tensor], Tensor] = _Energy.apply
+    return apply(rows)
+
+
 class _Energy(torch.autograd.Function):
-    """Squared length of every pixel, [..., C] -> [...], without a map of squares in either direction."""
+    """`_energy` without a map of squares in memory, forward or backward."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
-        return torch.linalg.vector_norm(rows, dim=-1).square()
+        length: Tensor = torch.linalg.vector_norm(rows, dim=-1)
+        return length.square()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (rows,) = ctx.saved_tensors
+        rows: Tensor = ctx.saved_tensors[0]
         return rows * (2 * grad)[..., None]
 
 

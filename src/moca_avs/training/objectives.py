@@ -19,6 +19,7 @@ from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import UsageError
 from moca_avs.model.adapter import AdapterSet
 from moca_avs.model.fusion import from_prefix
+from moca_avs.model.losses import infonce_loss, triplet_loss
 from moca_avs.model.matching import audio_weights, matching_cost, pool_cost
 from moca_avs.training.config import TrainConfig
 from moca_avs.training.features import PrecomputedFeatures
@@ -133,9 +134,7 @@ def triplet(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """
     images = torch.cat([batch.anchors, batch.positives, batch.negatives])
     anchor, positive, negative = batch.enhanced_features(images, batch.anchors.repeat(3)).chunk(3)
-    return triplet_loss(
-        batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, negative, batch.anchors), batch
-    )
+    return _triplet(batch, anchor, positive, negative)
 
 
 def audio_swap_triplet(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -147,9 +146,17 @@ def audio_swap_triplet(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     images = torch.cat([batch.anchors, batch.positives, batch.anchors])
     sounds = torch.cat([batch.anchors, batch.anchors, batch.negatives])
     anchor, positive, other = batch.enhanced_features(images, sounds).chunk(3)
-    return triplet_loss(
-        batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, other, batch.anchors), batch
-    )
+    return _triplet(batch, anchor, positive, other)
+
+
+def _triplet(
+    batch: Batch, anchor: Tensor, positive: Tensor, negative: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`triplet_loss` of three maps [B, C, h, w], and what to log: mean costs, share of active triplets."""
+    near, far = batch.cost(anchor, positive, batch.anchors), batch.cost(anchor, negative, batch.anchors)
+    active = (near - far + batch.config.margin > 0).float().mean()
+    stats = {"positive": near.mean(), "negative": far.mean(), "active": active}
+    return triplet_loss(near, far, batch.config.margin), stats
 
 
 def infonce(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -163,8 +170,7 @@ def infonce(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     features = batch.enhanced_features(images, sounds)
     score = batch.audio_similarity(features, sounds).view(size, size) / TEMPERATURE
     own = torch.arange(size, device=score.device)
-    loss = (functional.cross_entropy(score, own) + functional.cross_entropy(score.T, own)) / 2
-    return loss, {"right": (score.argmax(1) == own).float().mean()}
+    return infonce_loss(score), {"right": (score.argmax(1) == own).float().mean()}
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -187,10 +193,3 @@ def training_loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         raise UsageError(f"objective must be one of {', '.join(OBJECTIVES)}; found {objective!r}")
     loss, stats = OBJECTIVES[objective](batch)
     return loss, {name: float(value.detach()) for name, value in stats.items()}
-
-
-def triplet_loss(positive: Tensor, negative: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean over triplets of max(0, positive - negative + margin), from costs [B] and [B]."""
-    hinge = (positive - negative + batch.config.margin).relu()
-    stats = {"positive": positive.mean(), "negative": negative.mean(), "active": (hinge > 0).float().mean()}
-    return hinge.mean(), stats

@@ -20,6 +20,8 @@ from tqdm import tqdm
 
 import moca_avs
 from moca_avs.data.base import TrainingSet
+from moca_avs.data.folder import VideoFolder
+from moca_avs.encoders import build_encoder
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import DataError, MocaError, UsageError
 from moca_avs.hub.huggingface import ModelSources
@@ -33,18 +35,18 @@ from moca_avs.training.features import FeatureExtractor, PrecomputedFeatures
 from moca_avs.training.objectives import COUPLED, Batch, training_loss
 from moca_avs.training.pairs import ENCODER, pairing_features, run_table, with_pairing
 from moca_avs.training.precision import Precision
-from moca_avs.utils.device import choose_precision, own_device
+from moca_avs.utils.device import choose_device, choose_precision, own_device
 
 
 def train(
-    encoder: AudioVisualEncoder,
-    data: TrainingSet,
-    config: TrainConfig,
+    encoder: AudioVisualEncoder | str,
+    data: TrainingSet | str | Path,
+    config: TrainConfig | None,
     out: str | Path,
     resume: bool = False,
     progress: bool = True,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     sources: ModelSources | None = None,
     cache: str | Path | None = None,
     cache_limit: int = CACHE_LIMIT,
@@ -60,13 +62,13 @@ def train(
     rounding. ``config.batch`` stays the whole batch; `device` "cuda" is each process's own GPU.
 
     Args:
-        encoder: frozen; moved to `device`.
-        data: frames and sounds.
-        config: every choice of the run.
+        encoder: frozen; moved to `device`. A name ("lite", ...) stands for `build_encoder` of it.
+        data: frames and sounds; a path stands for a folder of videos.
+        config: every choice of the run; None: the paper's.
         out: the run folder (see `moca_avs.training.checkpoint`), new or empty unless `resume`.
         resume: go on from the last checkpoint, or start where there is none; a finished run is left alone.
         progress: show bars on stderr.
-        device: "cpu", "cuda", ...
+        device: "auto", "cpu", "cuda", ...
         sources: where the weights of ``config.pairing`` come from; None is the Hub.
         cache: where the precomputed features are kept for this and later runs; None: in the run folder,
             until it is done.
@@ -81,13 +83,24 @@ def train(
         DataError: if there are too few clips for the config's pairs.
         WeightsError: if the checkpoint to go on from is damaged, or the weights for pairing are missing.
         MocaError: if the loss stops being a number.
+
+    Example:
+        >>> import moca_avs
+        >>> config = moca_avs.TrainConfig(steps=500)
+        >>> moca_avs.train("lite", "videos/", config, "run")  # doctest: +SKIP
     """
+    config, device = config or TrainConfig(), own_device(choose_device(device)[0])
+    if isinstance(data, str | Path):
+        data = VideoFolder(data, progress=progress)
+    if isinstance(encoder, str):
+        options = {} if config.image_size is None else {"image_size": config.image_size}
+        encoder = build_encoder(encoder, device, sources, **options)
     if config.image_size not in (None, encoder.image_size):
         raise UsageError(
             f"the config asks for images of {config.image_size} px, but the encoder was built for "
             f"{encoder.image_size} px; build it with that size"
         )
-    config, device = with_pairing(config, encoder.name), own_device(device)
+    config = with_pairing(config, encoder.name)
     chosen = speed or RuntimeConfig()
     dtype, why = choose_precision(chosen.precision, device)
     precision = Precision.of(chosen, dtype, device)
