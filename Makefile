@@ -19,7 +19,7 @@ export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/'
 
-demo: $(INSTALLED)  ## segment three composed clips and ten seconds of a real film, into out/demo
+demo: $(INSTALLED)  ## segment three composed clips and ten seconds of a real video, into out/demo
 	$(BIN)/python -m moca_avs_bench.demo
 
 test: lint  ## lint, then every test
