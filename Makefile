@@ -14,12 +14,12 @@ export ORT_DISABLE_TELEMETRY := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test bench lint format install clean help
+.PHONY: demo test bench lint format stats install clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/'
 
-demo: $(INSTALLED)  ## segment three composed clips and ten seconds of a real film, into out/demo
+demo: $(INSTALLED)  ## segment three composed clips and ten seconds of a real video, into out/demo
 	$(BIN)/python -m moca_avs_bench.demo
 
 test: lint  ## lint, then every test
@@ -38,6 +38,9 @@ format: $(INSTALLED)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+stats: $(INSTALLED)  ## size of the code, lengths of functions, import cycles
+	$(BIN)/python tools/stats.py
+
 install: $(INSTALLED)  ## the virtual environment alone
 
 # --no-compile: byte code is written when a module is first imported, which most of torch never is.
@@ -48,4 +51,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 clean:  ## remove the virtual environment and what was made here (the cache stays)
 	rm -rf $(VENV) out dist build .pytest_cache .mypy_cache .ruff_cache .coverage
-	find src tests recipes -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests recipes benchmarks tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
