@@ -31,7 +31,7 @@ from moca_avs.inference.inputs import JobSpec
 from moca_avs.inference.job import JobResult, SegmentOptions
 from moca_avs.inference.segment import segment_file
 from moca_avs.methods import METHODS
-from moca_avs.proposals.open_world import QUERIES
+from moca_avs.proposals.detectors import QUERIES
 from moca_avs.proposals.sam import POINTS_PER_SIDE
 from moca_avs.utils.profiler import profile_table
 

@@ -37,8 +37,7 @@ from moca_avs.model.adapter import AdapterSet
 from moca_avs.model.fusion import enhanced_features
 from moca_avs.model.matching import matching_cost
 from moca_avs.training.config import TrainConfig
-from moca_avs.training.feature_cache import open_features
-from moca_avs.training.features import FeatureExtractor, PrecomputedFeatures
+from moca_avs.training.features import FeatureExtractor, PrecomputedFeatures, open_features
 from moca_avs.training.objectives import Batch, training_loss
 from moca_avs.training.precision import Precision
 from moca_avs.utils.device import choose_precision

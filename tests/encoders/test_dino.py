@@ -6,9 +6,9 @@ import torch
 import transformers
 
 from helpers.tiny_pretrained import write_tiny_dino, write_tiny_dinov2, write_tiny_sam
-from moca_avs.encoders.dino import DinoFeatures
 from moca_avs.errors import WeightsError
 from moca_avs.hub.huggingface import ModelSources
+from moca_avs.training.pairs import DinoFeatures
 
 WRITERS = {"dino": (write_tiny_dino, 1), "dinov2 with registers": (write_tiny_dinov2, 5)}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers import GOLDEN as GOLDEN_FILES
-from moca_avs.encoders.efficientnet_lite import EfficientNetLite0, block_shapes
+from moca_avs.encoders.lite_networks import EfficientNetLite0, block_shapes
 from moca_avs.errors import WeightsError
 from moca_avs.hub.weight_files import load_asset
 

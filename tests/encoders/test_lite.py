@@ -5,7 +5,7 @@ from PIL import Image
 
 from moca_avs.encoders import build_encoder
 from moca_avs.encoders.lite import AudioHead, LiteEncoder
-from moca_avs.encoders.soundnet import MIN_SAMPLES
+from moca_avs.encoders.lite_networks import MIN_SAMPLES
 from moca_avs.errors import MediaError, UsageError
 
 pytestmark = pytest.mark.weights

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from moca_avs.encoders.soundnet import LAYERS, MIN_SAMPLES, SoundNet8
+from moca_avs.encoders.lite_networks import LAYERS, MIN_SAMPLES, SoundNet8
 from moca_avs.errors import WeightsError
 from moca_avs.hub.weight_files import load_asset
 

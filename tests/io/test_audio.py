@@ -7,8 +7,17 @@ import pytest
 
 from helpers.media_files import gray_steps, make_video, make_wav, noise, tone
 from moca_avs.errors import MediaError, UsageError
-from moca_avs.io.audio import AudioTrack, AudioWindows, read_audio, resample, survey, write_audio
-from moca_avs.io.silence import LOWEST, block_levels, noise_floor
+from moca_avs.io.audio import (
+    LOWEST,
+    AudioTrack,
+    AudioWindows,
+    block_levels,
+    noise_floor,
+    read_audio,
+    resample,
+    survey,
+    write_audio,
+)
 from moca_avs.io.write_video import write_video
 
 

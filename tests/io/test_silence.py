@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moca_avs.errors import UsageError
-from moca_avs.io.silence import LOWEST, SilenceConfig, block_levels, is_silent, level, noise_floor
+from moca_avs.io.audio import LOWEST, SilenceConfig, block_levels, is_silent, level, noise_floor
 
 RATE = 16000
 

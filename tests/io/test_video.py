@@ -8,9 +8,8 @@ from PIL import Image
 
 from helpers.media_files import gray_steps, make_video, make_wav, noise, quadrants, tone
 from moca_avs.io import video as decode
-from moca_avs.io.audio import read_audio
+from moca_avs.io.audio import block_levels, noise_floor, read_audio
 from moca_avs.io.frames import probe
-from moca_avs.io.silence import block_levels, noise_floor
 from moca_avs.io.video import clip_from_pair, read_clip, stream_clips, stream_pair
 
 LATE = 0.7e-3  # a little more than containers round times by

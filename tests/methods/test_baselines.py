@@ -18,8 +18,8 @@ from helpers.color_models import (
 from helpers.color_world import RATE, video
 from moca_avs.clip import Clip
 from moca_avs.errors import UsageError
-from moca_avs.methods.at_gdino_sam import AtGdinoSam
-from moca_avs.methods.bind import (
+from moca_avs.methods.baselines import (
+    AtGdinoSam,
     OwodBind,
     SamBind,
     above_threshold,

@@ -16,8 +16,7 @@ from helpers.color_models import (
 )
 from helpers.color_world import RATE, image, video
 from moca_avs.errors import DataError
-from moca_avs.methods.at_gdino_sam import AtGdinoSam
-from moca_avs.methods.bind import OwodBind, SamBind
+from moca_avs.methods.baselines import AtGdinoSam, OwodBind, SamBind
 from moca_avs.methods.config import BaselineConfig, MocaConfig
 from moca_avs.methods.mask_classes import TABLE, TagClassifier, read_classes, separate_objects, tag_classes
 from moca_avs.methods.moca import Moca

@@ -11,7 +11,7 @@ from helpers.color_world import video
 from helpers.tiny_encoders import TinyConvolution, TinyTransformer, open_gates
 from moca_avs.clip import Clip
 from moca_avs.methods.base import BatchedMethod
-from moca_avs.methods.bind import SamBind
+from moca_avs.methods.baselines import SamBind
 from moca_avs.methods.config import BaselineConfig, MocaConfig
 from moca_avs.methods.moca import Moca
 from moca_avs.model.adapter import AdapterSet

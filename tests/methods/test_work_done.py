@@ -14,8 +14,7 @@ from helpers.color_models import (
 from helpers.color_world import video
 from helpers.tiny_encoders import TinyConvolution
 from moca_avs.clip import Clip
-from moca_avs.methods.at_gdino_sam import AtGdinoSam
-from moca_avs.methods.bind import OwodBind, SamBind
+from moca_avs.methods.baselines import AtGdinoSam, OwodBind, SamBind
 from moca_avs.methods.config import BaselineConfig, MocaConfig
 from moca_avs.methods.moca import Moca
 from moca_avs.model.adapter import AdapterSet

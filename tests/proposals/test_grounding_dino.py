@@ -8,7 +8,7 @@ import transformers
 from helpers.tiny_pretrained import PHRASES, write_tiny_grounding_dino
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.huggingface import ModelSources
-from moca_avs.proposals.grounding_dino import GroundingDino, clean
+from moca_avs.proposals.detectors import GroundingDino, clean
 
 
 @pytest.fixture(scope="module")

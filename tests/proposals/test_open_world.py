@@ -10,7 +10,7 @@ from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.proposals import PROPOSERS, build_proposer, check_proposer
 from moca_avs.proposals.boxes import box_iou
-from moca_avs.proposals.open_world import QUERIES, BoxProposals, OpenWorldText, OwlObjectness
+from moca_avs.proposals.detectors import QUERIES, BoxProposals, OpenWorldText, OwlObjectness
 
 FOUND = {
     "all objects": [([0, 0, 10, 10], 0.6), ([20, 0, 30, 10], 0.4)],

@@ -9,13 +9,12 @@ import torch
 
 from helpers.tiny_pretrained import write_tiny_dino
 from helpers.tiny_training import TinyData, TinyEncoder, config
-from moca_avs.encoders.dino import DinoFeatures
 from moca_avs.errors import DataError, UsageError, WeightsError
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.model.pairing import NeighbourTable, neighbour_table
 from moca_avs.training.config import TrainConfig
 from moca_avs.training.distributed import DistributedContext
-from moca_avs.training.pairs import BATCH, embed_rows, with_pairing
+from moca_avs.training.pairs import BATCH, DinoFeatures, embed_rows, with_pairing
 from moca_avs.training.trainer import train
 
 

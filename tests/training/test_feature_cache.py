@@ -10,8 +10,7 @@ from helpers.tiny_imagebind import write_tiny_imagebind
 from helpers.tiny_training import TinyData, TinyEncoder
 from moca_avs.encoders import build_encoder
 from moca_avs.hub.huggingface import ModelSources
-from moca_avs.training.feature_cache import CachedFeatures, open_features
-from moca_avs.training.features import FeatureExtractor, PrecomputedFeatures
+from moca_avs.training.features import CachedFeatures, FeatureExtractor, PrecomputedFeatures, open_features
 
 ROWS = torch.tensor([5, 0, 5, 11])
 SITES = ((0, "attention"), (1, "mlp"))

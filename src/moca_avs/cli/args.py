@@ -33,7 +33,7 @@ ConfigName = Annotated[
         name="config",
         metavar="paper|JSON",
         help="paper: the paper's inference (224 px, the sounding cluster, proposals of IoU > .5); or a JSON "
-        "file of settings. It goes before the preset's own; --set goes before it.",
+        "file of settings. It overrides the preset's own settings, --set overrides both.",
     ),
 ]
 Settings = Annotated[

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from moca_avs.encoders.lite import LiteEncoder
-from moca_avs.encoders.soundnet import IMAGENET_CLASSES
+from moca_avs.encoders.lite_networks import IMAGENET_CLASSES
 from moca_avs.errors import UsageError
 from moca_avs.hub.huggingface import ModelSources, origin, pretrained
 

@@ -22,9 +22,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moca_avs.encoders.base import AdapterHook, AudioFeatures, HookWidths
-from moca_avs.encoders.efficientnet_lite import EfficientNetLite0, block_shapes
+from moca_avs.encoders.lite_networks import (
+    LAYERS,
+    MIN_SAMPLES,
+    SAMPLE_RATE,
+    SCALE,
+    EfficientNetLite0,
+    SoundNet8,
+    block_shapes,
+)
 from moca_avs.encoders.preprocessing import center_crop_at
-from moca_avs.encoders.soundnet import LAYERS, MIN_SAMPLES, SAMPLE_RATE, SCALE, SoundNet8
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.catalog import SHIPPED
 from moca_avs.hub.weight_files import load_asset, read_safetensors, tensors_sha256, write_safetensors

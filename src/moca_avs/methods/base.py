@@ -16,7 +16,7 @@ from torch import Tensor
 import moca_avs
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.encoders.base import AudioFeatures, AudioVisualEncoder
-from moca_avs.io.silence import block_levels, is_silent, noise_floor
+from moca_avs.io.audio import block_levels, is_silent, noise_floor
 from moca_avs.io.video import as_clip
 from moca_avs.methods.config import MethodConfig
 from moca_avs.proposals.masks import downscale, resize_mask

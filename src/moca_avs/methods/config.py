@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from moca_avs.io.silence import SilenceConfig
+from moca_avs.io.audio import SilenceConfig
 from moca_avs.proposals import check_proposer
 from moca_avs.utils.settings import Range, Settings, Share
 

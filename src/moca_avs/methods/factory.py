@@ -21,7 +21,7 @@ from moca_avs.methods.config import PAPER, BaselineConfig, MethodConfig, MocaCon
 from moca_avs.model.adapter import ADAPTERS, read_adapter_config
 from moca_avs.proposals import build_proposer
 from moca_avs.proposals.base import BoxDetector, BoxSegmenter, CachedProposer, Proposer
-from moca_avs.proposals.grounding_dino import Grounder
+from moca_avs.proposals.detectors import Grounder
 from moca_avs.utils.device import choose_device
 from moca_avs.utils.registry import Registry
 
@@ -283,7 +283,7 @@ def _class_maps(parts: MethodParts) -> Grounder:
 
 
 def _grounding_dino(parts: MethodParts) -> Grounder:
-    from moca_avs.proposals.grounding_dino import GroundingDino
+    from moca_avs.proposals.detectors import GroundingDino
 
     return GroundingDino(parts.sources, parts.device)
 
@@ -296,15 +296,14 @@ def _proposal_boxes(parts: MethodParts) -> BoxDetector:
 
 
 def _openworld(parts: MethodParts) -> BoxDetector:
-    from moca_avs.proposals.grounding_dino import GroundingDino
-    from moca_avs.proposals.open_world import OpenWorldText
+    from moca_avs.proposals.detectors import GroundingDino, OpenWorldText
 
     # The method's own threshold decides; the grounder's must not be stricter.
     return OpenWorldText(GroundingDino(parts.sources, parts.device, box_threshold=0.1))
 
 
 def _owlv2(parts: MethodParts) -> BoxDetector:
-    from moca_avs.proposals.open_world import OwlObjectness
+    from moca_avs.proposals.detectors import OwlObjectness
 
     return OwlObjectness(parts.sources, parts.device)
 
@@ -347,7 +346,7 @@ def _moca(config: MocaConfig, parts: MethodParts) -> Method:
 
 
 def _at_gdino_sam(config: BaselineConfig, parts: MethodParts) -> Method:
-    from moca_avs.methods.at_gdino_sam import AtGdinoSam
+    from moca_avs.methods.baselines import AtGdinoSam
 
     tagger, grounder = parts.tagger(config.tagger), parts.grounder(config.grounder)
     segmenter = parts.segmenter(config.segmenter)
@@ -356,14 +355,14 @@ def _at_gdino_sam(config: BaselineConfig, parts: MethodParts) -> Method:
 
 
 def _owod_bind(config: BaselineConfig, parts: MethodParts) -> Method:
-    from moca_avs.methods.bind import OwodBind
+    from moca_avs.methods.baselines import OwodBind
 
     detector, segmenter = parts.detector(config.detector), parts.segmenter(config.segmenter)
     return OwodBind(parts.encoder, detector, segmenter, config, parts.classifier(config))
 
 
 def _sam_bind(config: BaselineConfig, parts: MethodParts) -> Method:
-    from moca_avs.methods.bind import SamBind
+    from moca_avs.methods.baselines import SamBind
 
     return SamBind(parts.encoder, parts.proposer(config.proposals), config, parts.classifier(config))
 

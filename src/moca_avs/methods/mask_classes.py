@@ -24,7 +24,7 @@ import numpy as np
 from moca_avs.encoders.audio_tagging import Tagger
 from moca_avs.errors import DataError
 from moca_avs.proposals.boxes import bounding_boxes, box_iou
-from moca_avs.proposals.grounding_dino import Grounder
+from moca_avs.proposals.detectors import Grounder
 from moca_avs.proposals.masks import pairwise_iou
 
 TABLE = Path(__file__).with_name("semantics_table.json")

@@ -26,8 +26,7 @@ def _superpixels(sources: ModelSources, device: str) -> Proposer:
 
 
 def _openworld_sam(sources: ModelSources, device: str) -> Proposer:
-    from moca_avs.proposals.grounding_dino import GroundingDino
-    from moca_avs.proposals.open_world import MIN_SCORE, BoxProposals, OpenWorldText
+    from moca_avs.proposals.detectors import MIN_SCORE, BoxProposals, GroundingDino, OpenWorldText
     from moca_avs.proposals.sam import SamSegmenter
 
     # The detector's own threshold must not be stricter than the cascade's.
@@ -36,7 +35,7 @@ def _openworld_sam(sources: ModelSources, device: str) -> Proposer:
 
 
 def _owl_sam(sources: ModelSources, device: str) -> Proposer:
-    from moca_avs.proposals.open_world import BoxProposals, OwlObjectness
+    from moca_avs.proposals.detectors import BoxProposals, OwlObjectness
     from moca_avs.proposals.sam import SamSegmenter
 
     return BoxProposals(OwlObjectness(sources, device), SamSegmenter(sources, device))

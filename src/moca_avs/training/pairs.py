@@ -1,27 +1,30 @@
-"""A run's neighbour table: which images are alike, in which space, read from the run or built for it."""
+"""A run's neighbor table: which images are alike, in which space, read from the run or built for it.
+
+The paper's pairs of images come from nearest neighbors in the space of DINO (section 3.1, global average):
+`DinoFeatures`, the mean over patch tokens (Caron et al. 2021; DINOv2, DINOv3).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from moca_avs.data.base import TrainingSet
-from moca_avs.hub.huggingface import ModelSources
+from moca_avs.errors import WeightsError
+from moca_avs.hub.huggingface import ModelSources, next_step, origin, pretrained
 from moca_avs.model.pairing import NeighbourTable, nearest_rows, table_of_rows
 from moca_avs.training.checkpoint import RunFolder, writing
 from moca_avs.training.config import TrainConfig
 from moca_avs.training.distributed import DistributedContext
 from moca_avs.training.features import PrecomputedFeatures
-
-if TYPE_CHECKING:
-    from moca_avs.encoders.dino import DinoFeatures
 
 AUTO, ENCODER, DINO = "auto", "encoder", "dino"
 OWN_PAIRING: Mapping[str, str] = {"imagebind": DINO, "languagebind": DINO}
@@ -44,7 +47,6 @@ def pairing_features(config: TrainConfig, sources: ModelSources, device: str) ->
     """
     if config.pairing == ENCODER:
         return None
-    from moca_avs.encoders.dino import DinoFeatures
 
     if config.pairing != DINO:
         sources = replace(sources, models={**sources.models, DINO: config.pairing})
@@ -113,3 +115,48 @@ def embed_rows(
     bar = tqdm(starts, desc="features for pairing", disable=None if progress else True, leave=False)
     mine = [features([data.frame(row) for row in range(low, min(low + BATCH, rows.stop))]) for low in bar]
     return context.all_gather(torch.cat(mine), len(data))
+
+
+class DinoFeatures:
+    """Images -> one vector each; class and register tokens are left out.
+
+    Args:
+        sources: where the weights come from; ``ModelSources(models={"dino": ...})`` takes another ViT of the
+            family
+            (``facebook/dinov2-base``, ``facebook/dinov3-vits16-pretrain-lvd1689m``, a folder).
+        device: to compute on.
+
+    Raises:
+        WeightsError: if they are missing, damaged, or no ViT with a patch grid.
+    """
+
+    def __init__(self, sources: ModelSources | None = None, device: str = "cpu") -> None:
+        from transformers import AutoModel, ViTImageProcessorPil
+
+        sources = sources or ModelSources()
+        self.device = device
+        # The pooler after the class token is not part of DINO's weights, and not used here.
+        self._model = pretrained(AutoModel, "dino", sources, unused=r"^pooler\.").to(device)
+        config = self._model.config
+        if not hasattr(config, "patch_size") or not hasattr(config, "num_attention_heads"):
+            raise WeightsError(
+                f"pairing needs a ViT with patch tokens, found {config.model_type} in "
+                f"{sources.source('dino')}; {next_step('dino')}"
+            )
+        # All of the family describe their front end in the same words; this class needs no torchvision.
+        self._processor = pretrained(ViTImageProcessorPil, "dino", sources)
+        self._special = 1 + int(getattr(config, "num_register_tokens", 0))
+        self.settings: dict[str, Any] = {"name": "dino", "weights": origin("dino", sources)}
+
+    @torch.no_grad()
+    def __call__(self, frames: Sequence[np.ndarray]) -> Tensor:
+        """Images uint8 [H, W, 3], each of its own size -> float32 [B, F] on the CPU, not normalized."""
+        pixels = self._processor(list(frames), return_tensors="pt")["pixel_values"].float().to(self.device)
+        tokens = self._model(pixel_values=pixels).last_hidden_state
+        features: Tensor = tokens[:, self._special :].mean(1).float().cpu()
+        return features
+
+    def fingerprint(self) -> str:
+        """What decides the features, as text: equal texts give equal features."""
+        hashes: dict[str, str] = self.settings["weights"]["sha256"]
+        return json.dumps(sorted(hashes.values()))

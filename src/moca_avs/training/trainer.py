@@ -28,8 +28,7 @@ from moca_avs.model.pairing import NeighbourTable, sample_pairs
 from moca_avs.training.checkpoint import AdapterRun, run_steps
 from moca_avs.training.config import CACHE_LIMIT, RuntimeConfig, TrainConfig
 from moca_avs.training.distributed import DistributedContext, distributed_context
-from moca_avs.training.feature_cache import open_features
-from moca_avs.training.features import FeatureExtractor, PrecomputedFeatures
+from moca_avs.training.features import FeatureExtractor, PrecomputedFeatures, open_features
 from moca_avs.training.objectives import COUPLED, Batch, training_loss
 from moca_avs.training.pairs import ENCODER, pairing_features, run_table, with_pairing
 from moca_avs.training.precision import Precision

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moca_avs.encoders.checkpoints import check_state, read_checkpoint
-from moca_avs.encoders.efficientnet_lite import EfficientNetLite0
 from moca_avs.encoders.lite import IMAGE_MEAN, IMAGE_STD
+from moca_avs.encoders.lite_networks import EfficientNetLite0
 from moca_avs.encoders.preprocessing import center_crop_at
 from moca_avs.errors import WeightsError
 from moca_avs.hub.weight_files import load_asset

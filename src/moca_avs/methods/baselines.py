@@ -1,7 +1,8 @@
-"""OWOD-BIND and SAM-BIND (paper section 4.1, II and III): regions that match the sound. Nothing is trained.
+"""The training-free baselines (paper section 4.1): AT-GDINO-SAM (I), OWOD-BIND (II) and SAM-BIND (III).
 
-A frame's regions (boxes around anything, or masks of anything) are cut out, embedded in the joint space and
-kept where their cosine with the sound is high.
+AT-GDINO-SAM names the sound, finds what is named, cuts it out. The other two cut out a frame's regions (boxes
+around anything, or masks of anything), embed them in the joint space and keep those whose cosine with the
+sound is high.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from moca_avs.encoders.audio_tagging import Tagger
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.methods.base import (
     ClipFrame,
@@ -26,6 +28,7 @@ from moca_avs.methods.base import (
 from moca_avs.methods.config import BaselineConfig
 from moca_avs.proposals.base import BoxDetector, BoxSegmenter, Proposer, cached_proposer
 from moca_avs.proposals.boxes import bounding_boxes, box_masks, whole_boxes
+from moca_avs.proposals.detectors import Grounder
 from moca_avs.proposals.masks import downscale
 from moca_avs.utils.frame_cache import FrameCache
 from moca_avs.utils.profiler import record
@@ -243,3 +246,75 @@ class SamBind(_Bind):
         if not matching.any():
             return empty_prediction(image, heat, "below threshold")
         return union_prediction(masks[matching], heat, float(cosine[matching].max()))
+
+
+class AtGdinoSam(FrameMethod):
+    """Tags of a frame's window of sound -> boxes of what they name -> masks -> their union.
+
+    Its `scores` are the highest tag score times box score. Heat at a pixel is the highest such product of a
+    box that covers it. `reasons`: "", "silent", "no sound", "no tag" (none above the threshold), "no box"
+    (nothing in the frame goes by such a name), "no mask".
+
+    Args:
+        tagger: names the sound.
+        grounder: finds boxes; asked tag by tag, so that each box is known by its tag.
+        segmenter: boxes to masks.
+        config: ``tag_threshold`` (the paper's tau_AT) and ``tag_score``.
+        grid: positions per side of the heat maps.
+        classifier: says what the masks are; None: `Segmentation.labels` stays None.
+    """
+
+    def __init__(
+        self,
+        tagger: Tagger,
+        grounder: Grounder,
+        segmenter: BoxSegmenter,
+        config: BaselineConfig | None = None,
+        grid: int = 16,
+        classifier: MaskClassifier | None = None,
+    ) -> None:
+        self.config: BaselineConfig = config or BaselineConfig()
+        self.tagger, self.grounder, self.segmenter = tagger, grounder, segmenter
+        self.grid, self.classifier = grid, classifier
+        self.settings = {
+            "method": "at-gdino-sam",
+            **self.config.to_dict(),
+            "tagger": tagger.settings,
+            "grounder": grounder.settings,
+            "segmenter": segmenter.settings,
+            "grid": grid,
+            "labels": None if classifier is None else classifier.settings,
+            "versions": versions(),
+        }
+
+    def predict_frames(self, frames: list[ClipFrame]) -> Iterator[FramePrediction]:
+        """See `FrameMethod`."""
+        for frame in frames:
+            image = downscale(frame.image, self.config.working_side)
+            tags = self._tags(*frame.window(self.config.window))
+            if not tags:
+                yield empty_prediction(image, self.grid, "no tag")
+                continue
+            with record("proposals"):
+                found = [self.grounder(image, [tag]) for tag in tags]
+            boxes = np.concatenate([boxes for boxes, _ in found])
+            if not len(boxes):
+                yield empty_prediction(image, self.grid, "no box")
+                continue
+            weighted = zip(found, tags.values(), strict=True)
+            scores = np.concatenate([tag * scores for (_, scores), tag in weighted])
+            heat = paint_heatmap(box_masks(boxes, image.shape[:2]), scores, self.grid)
+            with record("proposals"):
+                masks = self.segmenter(image, boxes)
+            yield union_prediction(masks, heat, float(scores.max()))
+
+    def _tags(self, sound: np.ndarray, sample_rate: int) -> dict[str, float]:
+        """Tags above the threshold with their scores, the likeliest first."""
+        with record("audio encoder"):
+            scores = self.tagger(sound, sample_rate)
+        if self.config.tag_score == "rescaled":
+            scores = scores / max(float(scores.max()), 1e-12)
+        order = np.argsort(-scores, kind="stable")
+        return {
+            self.tagger.labels[i]: float(scores[i]) for i in order if scores[i] > self.config.tag_threshold
+        }
