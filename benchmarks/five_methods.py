@@ -15,7 +15,8 @@ import importlib.util
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -26,10 +27,10 @@ from moca_avs.methods import METHODS
 from moca_avs.methods.base import Method
 from moca_avs.methods.factory import find_source
 from moca_avs.proposals import build_proposer
-from moca_avs.proposals.base import CachedProposer
+from moca_avs.proposals.base import CachedProposer, Proposer
 from moca_avs_bench.data import open_evaluation_set
 from moca_avs_bench.evaluation.report import Report, aligned, without_nan
-from moca_avs_bench.tables.proposal_cache import keep_proposals
+from moca_avs_bench.tables.setup import DiskCachedProposer
 
 HEARING = Path(__file__).resolve().parents[1] / "recipes" / "lite" / "hearing.py"
 CONTROL = "wrong_sound"
@@ -83,9 +84,9 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace, command: str) -> dict[str, Report]:
     """Evaluate every method and write the table."""
-    with keep_proposals(arguments.out / "cache"):
-        methods = load_methods(arguments.preset, arguments.weights, arguments.methods)
-        foreground = CachedProposer(build_proposer("saliency"))
+    keep = partial(DiskCachedProposer, folder=arguments.out / "cache")
+    methods = load_methods(arguments.preset, arguments.weights, arguments.methods, keep)
+    foreground = CachedProposer(build_proposer("saliency", wrap=keep))
     whole = open_evaluation_set("s4", arguments.root, arguments.split)
     part = {"s4": subset(whole, arguments.limit)}
     reports = hearing.evaluated(methods, part, foreground, arguments.out, arguments.seed)["s4"]
@@ -95,13 +96,15 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Report]:
     return reports
 
 
-def load_methods(preset: str, weights: str | None, names: list[str] | None) -> dict[str, Method]:
-    """The methods by name; without `moca` where there are no adapters."""
+def load_methods(
+    preset: str, weights: str | None, names: list[str] | None, keep: Callable[[Proposer], Proposer]
+) -> dict[str, Method]:
+    """The methods by name, their proposers wrapped by `keep`; without `moca` where there are no adapters."""
     chosen = names or list(METHODS)
     if "moca" in chosen and find_source(preset).adapters is None:
         print(hearing.NO_ADAPTERS)
         chosen = [name for name in chosen if name != "moca"]
-    return {name: moca_avs.load(preset, name, weights=weights) for name in chosen}
+    return {name: moca_avs.load(preset, name, weights=weights, wrap_proposer=keep) for name in chosen}
 
 
 def to_markdown(reports: dict[str, Report], command: str) -> str:

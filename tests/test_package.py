@@ -125,7 +125,7 @@ def test_training_takes_names_and_paths(tmp_path, monkeypatch):
     from helpers.tiny_encoders import TinyConvolution
     from moca_avs.encoders import ENCODERS
 
-    monkeypatch.setitem(ENCODERS, "tiny", lambda: TinyConvolution())
+    monkeypatch.setitem(ENCODERS, "tiny", TinyConvolution)
     for index in range(3):
         path = tmp_path / "videos" / f"{index}.mp4"
         path.parent.mkdir(exist_ok=True)

@@ -14,7 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-ALIKE = {"__init__", "base", "config"}  # basenames that mean the same thing in every package
+# Basenames that mean the same thing wherever they stand; a command and the function that does its work.
+ALIKE = {"__init__", "base", "config", "segment", "train"}
 
 
 def modules(src: Path) -> dict[str, Path]:
@@ -140,7 +141,7 @@ def main() -> None:
         ("import cycles at import time", cycles(graphs[False]) or 0),
         ("import cycles, lazy imports too", cycles(graphs[True]) or 0),
         ("registries (utils.registry.Registry)", f"{len(registries)}: {', '.join(registries)}"),
-        ("basenames used twice (beyond __init__, base, config)", twice or 0),
+        ("basenames used twice for unlike things", twice or 0),
         (
             "public names documented",
             f"{documented} of {public}" + (f"; not: {', '.join(bare)}" if bare else ""),

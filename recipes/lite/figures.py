@@ -27,18 +27,17 @@ import moca_avs
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.data.base import SceneObject
 from moca_avs.errors import DataError, MocaError
+from moca_avs.hub.catalog import ASSETS
 from moca_avs.hub.pypi import package_file
-from moca_avs.hub.registry import ASSETS
 from moca_avs.io.image import contact_sheet, overlay
 from moca_avs.io.video import read_clip
 from moca_avs.methods.base import Method
 from moca_avs.methods.factory import find_source
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.data import open_evaluation_set
-from moca_avs_bench.data.avsbench import AVSBenchSet
+from moca_avs_bench.data.avsbench import AVSBenchSet, read_manifest
 from moca_avs_bench.metrics.objects import object_accuracy
 from moca_avs_bench.metrics.region import frame_iou
-from moca_avs_bench.stamps.manifest import read_manifest
 
 SETS = ("s4", "ms3")
 COMPOSITES, MOMENTS = 12, 6  # on the sheet: random test composites, and evenly spread moments of the video

@@ -16,8 +16,9 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from moca_avs.errors import MocaError, UsageError
 from moca_avs.methods.base import Method
 from moca_avs.methods.factory import find_source
 from moca_avs.proposals import build_proposer
-from moca_avs.proposals.base import CachedProposer
+from moca_avs.proposals.base import CachedProposer, Proposer
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.data import open_evaluation_set
 from moca_avs_bench.evaluation.compare import Comparison, compare
@@ -35,7 +36,7 @@ from moca_avs_bench.evaluation.controls import Foreground
 from moca_avs_bench.evaluation.evaluate import evaluate
 from moca_avs_bench.evaluation.report import TITLES, Report, aligned, without_nan
 from moca_avs_bench.metrics.bootstrap import Interval
-from moca_avs_bench.tables.proposal_cache import keep_proposals
+from moca_avs_bench.tables.setup import DiskCachedProposer
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 MARKS = ("<!-- hearing:start -->", "<!-- hearing:end -->")
@@ -94,9 +95,9 @@ def main() -> None:
 def run(arguments: argparse.Namespace, command: str) -> None:
     if arguments.readme and (arguments.limit is not None or arguments.split != "test"):
         raise UsageError("--readme takes the whole test split: leave --limit and --split out")
-    with keep_proposals(arguments.out / "cache"):
-        methods = load_methods(arguments.preset)
-        foreground = CachedProposer(build_proposer("saliency"))
+    keep = partial(DiskCachedProposer, folder=arguments.out / "cache")
+    methods = load_methods(arguments.preset, keep)
+    foreground = CachedProposer(build_proposer("saliency", wrap=keep))
     sets = {
         name: subset(open_evaluation_set(name, arguments.root, arguments.split), arguments.limit)
         for name in SETS
@@ -111,12 +112,12 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         print(f"main tables -> {README}")
 
 
-def load_methods(preset: str) -> dict[str, Method]:
-    """`frozen`, and `moca` where there are adapters."""
+def load_methods(preset: str, keep: Callable[[Proposer], Proposer]) -> dict[str, Method]:
+    """`frozen`, and `moca` where there are adapters; `keep` wraps their proposers."""
     names = ["frozen"] + ["moca"] * (find_source(preset).adapters is not None)
     if "moca" not in names:
         print(NO_ADAPTERS)
-    return {name: moca_avs.load(preset, name) for name in names}
+    return {name: moca_avs.load(preset, name, wrap_proposer=keep) for name in names}
 
 
 def evaluated(

@@ -7,7 +7,7 @@ no weight that ships was trained on (the test side of the offline benchmark), fr
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,6 @@ from moca_avs.inference.job import SegmentOptions
 from moca_avs.inference.segment import segment_all
 
 if TYPE_CHECKING:
-    from moca_avs.methods.base import Method
     from moca_avs_bench.stamps.scenes import Pool
 
 PACKAGES = ("tuxpaint-stamps-default", "tuxpaint-data")
@@ -54,20 +53,18 @@ def run(out: str | Path = "out/demo", method: Literal["moca", "frozen"] = "moca"
     videos = [(JobSpec(video, out / video.stem), COMPOSED) for video in composed_videos(out / "videos")]
     videos.append((JobSpec(package_file("band-film"), out / "band"), BAND))
     loaded = cache(lambda: load("lite", method, device))
-    failed = [job for job, options in videos if not _segmented(job, loaded, options)]
-    done = [(job, options) for job, options in videos if job not in failed]
+    done = []
+    for job, options in videos:
+        (outcome,) = segment_all([job], loaded, options)
+        tell(outcome)
+        if outcome.state == "done":
+            done.append((job, options))
     print()
     for job, _ in done:
         print(f"overlay: {job.folder / 'overlay.mp4'}")
     if done:
         print(f"contact sheet: {draw_sheet(done, out / 'contact_sheet.png')}")
-    return 1 if failed else 0
-
-
-def _segmented(job: JobSpec, load: Callable[[], Method], options: SegmentOptions) -> bool:
-    (outcome,) = segment_all([job], load, options)
-    tell(outcome)
-    return outcome.state == "done"
+    return 0 if len(done) == len(videos) else 1
 
 
 def composed_videos(folder: Path) -> list[Path]:
@@ -126,21 +123,18 @@ def unseen_media() -> Pool:
 
 def draw_sheet(videos: Sequence[tuple[JobSpec, SegmentOptions]], path: Path) -> Path:
     """One image: a row of frames with their masks for each video."""
-    from moca_avs.io.image import contact_sheet, write_image
-
-    return write_image(path, contact_sheet([list(_row(job, options)) for job, options in videos]))
-
-
-def _row(job: JobSpec, options: SegmentOptions) -> Iterator[tuple[np.ndarray, str]]:
     from moca_avs import Segmentation, read_clip
-    from moca_avs.io.image import overlay
+    from moca_avs.io.image import contact_sheet, overlay, write_image
 
-    clip = read_clip(job.source, options.fps, options.start, options.end)
-    result = Segmentation.load(job.folder)
-    chosen = np.linspace(0, len(result) - 1, min(COLUMNS, len(result))).round().astype(int)
-    for index in chosen:
-        caption = f"{job.folder.name} {result.times[index]:.1f} s {result.reasons[index]}"
-        yield overlay(clip.frames[index], result.masks[index]), caption
+    rows = []
+    for job, options in videos:
+        clip = read_clip(job.source, options.fps, options.start, options.end)
+        result, row = Segmentation.load(job.folder), []
+        for index in np.linspace(0, len(result) - 1, min(COLUMNS, len(result))).round().astype(int):
+            caption = f"{job.folder.name} {result.times[index]:.1f} s {result.reasons[index]}"
+            row.append((overlay(clip.frames[index], result.masks[index]), caption))
+        rows.append(row)
+    return write_image(path, contact_sheet(rows))
 
 
 if __name__ == "__main__":

@@ -71,15 +71,14 @@ def test_every_cell_is_what_the_evaluation_says(five, tmp_path):
 
 def test_without_adapters_moca_is_left_out(five, monkeypatch, capsys):
     loaded = []
-    monkeypatch.setattr(five.moca_avs, "load", lambda preset, name, weights: loaded.append(name))
-    five.load_methods("imagebind", None, None)
+    monkeypatch.setattr(five.moca_avs, "load", lambda preset, name, **_: loaded.append(name))
+    five.load_methods("imagebind", None, None, None)
     assert loaded == ["frozen", "at-gdino-sam", "owod-bind", "sam-bind"]
     assert "No trained adapters" in capsys.readouterr().out
 
 
 def test_a_limit_below_one_is_refused(five, monkeypatch, tmp_path):
     monkeypatch.setattr(five, "load_methods", lambda *_: {})
-    monkeypatch.setattr(five.hearing, "keep_proposals", lambda folder: None)
     monkeypatch.setattr(five, "open_evaluation_set", lambda *_: ColorWorld(3))
     arguments = Namespace(
         out=tmp_path, preset="lite", weights=None, methods=None, root="x", split="val", limit=0, seed=0

@@ -7,8 +7,8 @@ from helpers.tiny_pretrained import write_tiny_dino, write_tiny_weights
 from moca_avs.cli.models import all_models, check_model, describe, fetch, find_model
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.cache import file_sha256
+from moca_avs.hub.catalog import ASSETS, PRESETS, PRETRAINED_MODELS, SHIPPED, ShippedFile
 from moca_avs.hub.huggingface import ModelSources
-from moca_avs.hub.registry import ASSETS, PRESETS, PRETRAINED_MODELS, SHIPPED, ShippedFile
 
 
 def test_every_entry_is_complete_and_pinned():

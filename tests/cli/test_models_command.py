@@ -4,7 +4,7 @@ import pytest
 
 from helpers.tiny_pretrained import write_tiny_dino
 from moca_avs.cli import main
-from moca_avs.hub.registry import ASSETS, PRESETS, PRETRAINED_MODELS, SHIPPED
+from moca_avs.hub.catalog import ASSETS, PRESETS, PRETRAINED_MODELS, SHIPPED
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from helpers.media_files import bark, images, make_video
-from moca_avs.hub.registry import ASSETS
+from moca_avs.hub.catalog import ASSETS
 from moca_avs.model.adapter import AdapterSet, save_adapters
 
 

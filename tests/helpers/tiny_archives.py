@@ -7,7 +7,7 @@ import hashlib
 import subprocess
 import zipfile
 
-from moca_avs.hub.registry import Asset
+from moca_avs.hub.catalog import Asset
 
 MEMBER = "tiny_weights/weights.bin"
 

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from helpers.tiny_hub import tiny_hub
 from helpers.tiny_pretrained import WRITERS, write_tiny_dino, write_tiny_sam
 from moca_avs.errors import UsageError, WeightsError
+from moca_avs.hub.catalog import PRETRAINED_MODELS
 from moca_avs.hub.huggingface import ModelSources, lacking, model_folder, origin, pretrained
-from moca_avs.hub.registry import PRETRAINED_MODELS
 
 NO_POOLER = {"add_pooling_layer": False}
 

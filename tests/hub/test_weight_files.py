@@ -9,8 +9,8 @@ from moca_avs.cli.models import check_model, describe, fetch
 from moca_avs.errors import WeightsError
 from moca_avs.hub import weight_files as weights
 from moca_avs.hub.cache import download_dir
+from moca_avs.hub.catalog import ASSETS
 from moca_avs.hub.pypi import cached_path
-from moca_avs.hub.registry import ASSETS
 
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float64)}
 

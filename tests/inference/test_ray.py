@@ -45,6 +45,7 @@ def two_processes():
             num_cpus=2,
             object_store_memory=2**27,
             include_dashboard=False,
+            _node_ip_address="127.0.0.1",  # as the engine does it
             log_to_driver=False,
             logging_level="ERROR",
         )
@@ -70,6 +71,7 @@ def on_ray(jobs, load, options=None, **config):
     )
 
 
+@pytest.mark.slow
 def test_killing_a_worker_loses_nothing_and_the_job_completes(two_processes, videos, tmp_path, capsys):
     (tmp_path / "pids").mkdir()
     jobs = plan(videos, tmp_path / "out")
@@ -94,26 +96,35 @@ def test_killing_a_worker_loses_nothing_and_the_job_completes(two_processes, vid
     assert said == ["engine: ray, 2 workers with 1 threads each", "method: frozen"]
 
 
-def test_results_are_those_of_the_local_engine(two_processes, videos, tmp_path):
-    here, there = plan(videos[:2], tmp_path / "local"), plan(videos[:2], tmp_path / "ray")
+@pytest.fixture(scope="module")
+def spread(two_processes, videos, tmp_path_factory):
+    """A video that kills, and two good ones, on two workers that try once more: (jobs, name -> outcome)."""
+    folder = tmp_path_factory.mktemp("spread")
+    bad = make_video(folder / "bad.mp4", images(5, FATAL, 64), bark(1), fps=5)
+    jobs = plan([bad, *videos[:2]], folder / "out")
+    done = on_ray(jobs, Signed(folder, FATAL), SegmentOptions(limit=2), retries=1)
+    return jobs, {one.job.source.name: one for one in done}
+
+
+@pytest.mark.slow
+def test_a_video_that_kills_every_worker_is_the_only_one_that_fails(spread):
+    _, outcomes = spread
+    assert [outcomes[name].state for name in ("bad.mp4", "0.mp4", "1.mp4")] == ["failed", "done", "done"]
+    assert "its worker died 2 times" in outcomes["bad.mp4"].message
+
+
+def test_results_are_those_of_the_local_engine(spread, videos, tmp_path):
+    here = plan(videos[:2], tmp_path / "local")
     local = list(segment_all(here, Signed(tmp_path), SegmentOptions(limit=2), progress=False))
-    spread = {one.job.name: one for one in on_ray(there, Signed(tmp_path), SegmentOptions(limit=2))}
-    for job, mine in zip(there, local, strict=True):
-        other = spread[job.name]
+    jobs, outcomes = spread
+    for job, mine in zip(jobs[1:], local, strict=True):
+        other = outcomes[job.source.name]
         assert (other.state, other.frames, other.empty) == (mine.state, mine.frames, mine.empty)
         assert set(other.seconds) == set(mine.seconds)
         one, two = Segmentation.load(mine.job.folder), Segmentation.load(job.folder)
         assert np.array_equal(one.masks, two.masks)
         assert np.allclose(one.heatmaps, two.heatmaps, atol=1e-2)
         assert one.settings == two.settings
-
-
-def test_a_video_that_kills_every_worker_is_the_only_one_that_fails(two_processes, videos, tmp_path):
-    bad = make_video(tmp_path / "bad.mp4", images(5, FATAL, 64), bark(1), fps=5)
-    jobs = plan([bad, *videos[:2]], tmp_path / "out")
-    outcomes = {one.job.source.name: one for one in on_ray(jobs, Signed(tmp_path, FATAL), retries=1)}
-    assert [outcomes[name].state for name in ("bad.mp4", "0.mp4", "1.mp4")] == ["failed", "done", "done"]
-    assert "its worker died 2 times" in outcomes["bad.mp4"].message
 
 
 def test_the_command_lists_failures_skips_the_finished_and_reads_lists_and_urls(
@@ -165,13 +176,15 @@ def test_without_ray_its_extra_is_named(videos, tmp_path, monkeypatch):
         on_ray(plan(videos[:1], tmp_path), Signed(tmp_path))
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_finished_and_says_no_more_than_that(videos, tmp_path):
-    long = make_video(tmp_path / "long.mp4", images(1500, 64, 96), bark(300), fps=5)
+    long = make_video(tmp_path / "long.mp4", images(500, 64, 96), bark(100), fps=5)
     # A shell's background jobs ignore Ctrl-C and hand that down; a user's own call does not.
     code = "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
     command = [sys.executable, "-c", f"import signal, sys; from moca_avs.cli import main; {code}", "segment"]
+    options = ["--engine", "ray", "--workers", "1", "--fps", "native", *FROZEN]
     process = subprocess.Popen(
-        [*command, videos[0], long, "-o", tmp_path / "out", "--engine", "ray", "--fps", "native", *FROZEN],
+        [*command, videos[0], long, "-o", tmp_path / "out", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

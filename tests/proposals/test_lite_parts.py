@@ -8,7 +8,7 @@ from moca_avs.errors import UsageError
 from moca_avs.hub.debian import unpacked
 from moca_avs.io.image import read_image
 from moca_avs.proposals.boxes import bounding_boxes, box_iou, box_masks
-from moca_avs.proposals.lite import ClassMapGrounder, ProposalBoxes, ProposalSegmenter
+from moca_avs.proposals.offline import ClassMapGrounder, ProposalBoxes, ProposalSegmenter
 
 FRAME = np.zeros((20, 30, 3), np.uint8)
 

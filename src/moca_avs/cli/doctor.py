@@ -141,8 +141,8 @@ def _cache() -> list[Finding]:
 
 def _weights() -> list[Finding]:
     from moca_avs.cli.models import describe
+    from moca_avs.hub.catalog import ASSETS, PRESETS, PRETRAINED_MODELS, SHIPPED
     from moca_avs.hub.pypi import cached_path
-    from moca_avs.hub.registry import ASSETS, PRESETS, PRETRAINED_MODELS, SHIPPED
 
     findings = []
     for preset, names in PRESETS.items():

@@ -20,6 +20,15 @@ from tyro.conf import Positional, arg, subcommand
 from moca_avs.cli.args import Model, Weights, parse_sources
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.cache import file_sha256
+from moca_avs.hub.catalog import (
+    ASSETS,
+    PRESETS,
+    PRETRAINED_MODELS,
+    SHIPPED,
+    Asset,
+    PretrainedModel,
+    ShippedFile,
+)
 from moca_avs.hub.huggingface import (
     ModelSources,
     lacking,
@@ -30,15 +39,6 @@ from moca_avs.hub.huggingface import (
     weight_sha256,
 )
 from moca_avs.hub.pypi import cached_path, check_hash, package_file
-from moca_avs.hub.registry import (
-    ASSETS,
-    PRESETS,
-    PRETRAINED_MODELS,
-    SHIPPED,
-    Asset,
-    PretrainedModel,
-    ShippedFile,
-)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

@@ -77,7 +77,7 @@ class PaperTable:
         """Measure the table, print it, write it."""
         from moca_avs_bench.tables.figures import Figures
         from moca_avs_bench.tables.paper_tables import load_table
-        from moca_avs_bench.tables.report import to_terminal, write_all
+        from moca_avs_bench.tables.result import to_terminal, write_all
         from moca_avs_bench.tables.run import run_table, sensible_jobs
 
         start = time.monotonic()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from moca_avs.errors import UsageError
+from moca_avs.hub.catalog import PRETRAINED_MODELS
 from moca_avs.hub.huggingface import ModelSources
-from moca_avs.hub.registry import PRETRAINED_MODELS
 from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:

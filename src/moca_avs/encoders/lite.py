@@ -26,7 +26,7 @@ from moca_avs.encoders.efficientnet_lite import EfficientNetLite0, block_shapes
 from moca_avs.encoders.preprocessing import center_crop_at
 from moca_avs.encoders.soundnet import LAYERS, MIN_SAMPLES, SAMPLE_RATE, SCALE, SoundNet8
 from moca_avs.errors import UsageError, WeightsError
-from moca_avs.hub.registry import SHIPPED
+from moca_avs.hub.catalog import SHIPPED
 from moca_avs.hub.weight_files import load_asset, read_safetensors, tensors_sha256, write_safetensors
 
 SOUND_FEATURES = 4985

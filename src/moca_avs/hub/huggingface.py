@@ -20,7 +20,7 @@ from typing import Any
 
 from moca_avs.errors import MocaError, WeightsError, first_few, first_line
 from moca_avs.hub.cache import file_sha256
-from moca_avs.hub.registry import pretrained_model
+from moca_avs.hub.catalog import pretrained_model
 
 WEIGHTS_VARIABLE = "MOCA_AVS_WEIGHTS"
 _SMALL = ("*.json", "*.txt")

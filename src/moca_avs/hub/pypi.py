@@ -15,7 +15,7 @@ from typing import IO
 
 from moca_avs.errors import WeightsError
 from moca_avs.hub.cache import cache_dir, download_dir, file_sha256, lock, run_with_progress
-from moca_avs.hub.registry import ASSETS, Asset
+from moca_avs.hub.catalog import ASSETS, Asset
 from moca_avs.utils.files import atomic_write
 
 ATTEMPTS = 3

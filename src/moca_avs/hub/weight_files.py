@@ -19,8 +19,8 @@ from torch import Tensor
 
 from moca_avs.errors import WeightsError
 from moca_avs.hub.cache import cache_dir, lock
+from moca_avs.hub.catalog import ASSETS
 from moca_avs.hub.pypi import package_file
-from moca_avs.hub.registry import ASSETS
 from moca_avs.utils.files import atomic_write
 
 _RECONSTRUCT = np.empty(0).__reduce__()[0]

@@ -11,7 +11,7 @@ from moca_avs.utils.settings import Range, Settings, Share
 
 Seconds = Annotated[float, Range(0.02, 600)]
 Cosine = Annotated[float, Range(-1, 1)]
-Count = Annotated[int, Range(1, 100_000)]
+BoundedCount = Annotated[int, Range(1, 100_000)]
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class MethodConfig(Settings):
     """dB by which they must stand out from the recording's noise floor."""
     silence_ceiling: float = SilenceConfig.ceiling
     """dBFS; a noise floor above this is not room noise and does not count."""
-    working_side: Count = 384
+    working_side: BoundedCount = 384
     """Pixels on the longer side of the copy on which masks are chosen."""
-    batch: Count = 8
+    batch: BoundedCount = 8
     """Frames that go through the networks at once."""
     tagger: str = "ast"
     """Names the sound (at-gdino-sam, and every method where `classes` is given): a key of
@@ -65,13 +65,13 @@ class MocaConfig(MethodConfig):
 
     masks: Literal["clusters", "heat"] = "clusters"
     """Coarse mask: the sounding cluster (the paper), or the hottest share of the image."""
-    clusters: Count = 8
+    clusters: BoundedCount = 8
     """K of k-means (the paper does not give it)."""
     cluster_space: Literal["joint", "trunk"] = "joint"
     """Features clustered: in the joint space, or the image trunk's own."""
-    upsample: Count = 4
+    upsample: BoundedCount = 4
     """Factor of bilinear upsampling before clustering."""
-    starts: Count = 4
+    starts: BoundedCount = 4
     """Independent starts of k-means per frame."""
     seed: int = 0
     """Of k-means."""
@@ -92,7 +92,7 @@ class MocaConfig(MethodConfig):
     """`refine="mpm"` without a match: keep the coarse mask, or leave the frame empty (the paper's text)."""
     best_iou: Share = 0.3
     """`refine="best"`: least overlap with the coarse mask, which is kept otherwise."""
-    max_sources: Count = 1
+    max_sources: BoundedCount = 1
     """`refine="mpm"` and `"best"`: the coarse mask's so many largest connected parts are matched each by
     itself; 1 matches the whole mask (the paper)."""
     source_share: Share = 0.25
@@ -124,7 +124,7 @@ class BaselineConfig(MethodConfig):
     score: Literal["literal", "rescaled"] = "rescaled"
     """What is held against `bind_threshold`: the region's cosine with the sound (the paper's text; real
     image-sound cosines hardly reach .7), or that cosine stretched so that the frame's regions span 0..1."""
-    crop_batch: Count = 16
+    crop_batch: BoundedCount = 16
     """Crops that go through the encoder at once."""
 
     detector: str = "openworld"

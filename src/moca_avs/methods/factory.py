@@ -277,7 +277,7 @@ def _ast(parts: MethodParts) -> Tagger:
 
 
 def _class_maps(parts: MethodParts) -> Grounder:
-    from moca_avs.proposals.lite import ClassMapGrounder
+    from moca_avs.proposals.offline import ClassMapGrounder
 
     return ClassMapGrounder(parts.lite)
 
@@ -289,7 +289,7 @@ def _grounding_dino(parts: MethodParts) -> Grounder:
 
 
 def _proposal_boxes(parts: MethodParts) -> BoxDetector:
-    from moca_avs.proposals.lite import ProposalBoxes
+    from moca_avs.proposals.offline import ProposalBoxes
     from moca_avs.proposals.saliency import SaliencyProposer
 
     return ProposalBoxes(parts.proposer(OFFLINE), SaliencyProposer().saliency)
@@ -310,7 +310,7 @@ def _owlv2(parts: MethodParts) -> BoxDetector:
 
 
 def _proposal_segmenter(parts: MethodParts) -> BoxSegmenter:
-    from moca_avs.proposals.lite import ProposalSegmenter
+    from moca_avs.proposals.offline import ProposalSegmenter
 
     return ProposalSegmenter(parts.proposer(OFFLINE))
 

@@ -17,33 +17,44 @@ import io
 import json
 import pickle
 import shutil
-from collections.abc import Iterator, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from tqdm import tqdm
 
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import MocaError, UsageError, WeightsError
 from moca_avs.model.adapter import ADAPTERS, AdapterSet, load_adapters, save_adapters
+from moca_avs.training.distributed import DistributedContext
 from moca_avs.utils.files import atomic_write
 
-_STATE = "state.pt"
+STATE = "state.pt"
 _PARTIAL = (".partial", ".part")  # the second up to 0.1
 _COMPARED = ("training", "encoder", "data", "arithmetic")
 _BEFORE: Mapping[str, dict[str, Any]] = {"arithmetic": {"precision": "float32"}}  # runs that do not say
 
 
 class RunFolder:
-    """Reads and writes one run folder.
+    """Config and log of one run folder, whatever is trained.
 
     Args:
         path: the folder; made by `open`.
-        identity: what `config.json` says. Its "training", "encoder", "data" and "arithmetic" decide the
-            result, so a resumed run must have the same; the rest is only told.
+        identity: what `config.json` says. Its parts in `compared` decide the result, so a resumed run must
+            have the same; the rest is only told.
+
+    Attributes:
+        weights: the file that marks the run as done.
+        compared: parts of the identity.
     """
+
+    weights = ADAPTERS
+    compared: tuple[str, ...] = _COMPARED
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self.path = path
@@ -52,7 +63,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the last step is done and its weights are in place."""
-        return (self.path / ADAPTERS).exists()
+        return (self.path / self.weights).exists()
 
     def open(self, resume: bool) -> None:
         """Make the folder, or check that it holds this very run.
@@ -62,7 +73,8 @@ class RunFolder:
         """
         config = self.path / "config.json"
         # Until a step was done a run can begin anew with any settings.
-        if (self.path / "log.jsonl").exists() or latest_checkpoint(self.path) is not None:
+        begun = any((self.path / name).exists() for name in ("log.jsonl", STATE))
+        if begun or latest_checkpoint(self.path) is not None:
             self._check_same(config)
             if not resume:
                 state = "finished" if self.finished else "unfinished"
@@ -91,11 +103,11 @@ class RunFolder:
     def _check_same(self, config: Path) -> None:
         try:
             found = json.loads(config.read_text(encoding="utf-8"))
-            parts = {part: dict((_BEFORE | found)[part]) for part in _COMPARED}
+            parts = {part: _named((_BEFORE | found)[part]) for part in self.compared}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{config} is not the config of a training run ({error!r})") from error
-        for part in _COMPARED:
-            old, new = parts[part], self.identity[part]
+        for part in self.compared:
+            old, new = parts[part], _named(self.identity[part])
             differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
             if differing:
                 was = ", ".join(
@@ -104,6 +116,25 @@ class RunFolder:
                 raise UsageError(
                     f"{self.path} holds a run with other {part} settings ({was}); choose another folder"
                 )
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Append one line to log.jsonl."""
+        path = self.path / "log.jsonl"
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def cut_log(self, step: int) -> None:
+        """Forget what was logged after `step`: those steps will be run again."""
+        path = self.path / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        if kept != lines:
+            with writing(path), atomic_write(path, explain=False) as partial:
+                partial.write_text("".join(kept), encoding="utf-8")
+
+
+class AdapterRun(RunFolder):
+    """The run folder of adapters: their checkpoints and last weights."""
 
     def save(
         self, step: int, adapters: AdapterSet, optimizer: torch.optim.Optimizer, scaler: dict[str, Any]
@@ -120,7 +151,7 @@ class RunFolder:
         torch.save(state | ({"scaler": scaler} if scaler else {}), buffer)
         with writing(target), atomic_write(target, folder=True, explain=False) as partial:
             save_adapters(adapters, partial / ADAPTERS)
-            (partial / _STATE).write_bytes(buffer.getvalue())
+            (partial / STATE).write_bytes(buffer.getvalue())
 
     def finish(self, adapters: AdapterSet) -> None:
         """Put the last weights at the top of the folder, which marks the run as done; drop its cache."""
@@ -145,17 +176,17 @@ class RunFolder:
         cause: Exception | None = None
         try:
             adapters = load_adapters(folder / ADAPTERS, encoder, dtype)
-            state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+            state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
             step, optimizer, digest = state["step"], state["optimiser"], state["digest"]
             scaler = dict(state.get("scaler", {}))
             if digest != _digest(adapters, optimizer):
-                damage = f"{ADAPTERS} and {_STATE} are not, byte for byte, what was written together"
+                damage = f"{ADAPTERS} and {STATE} are not, byte for byte, what was written together"
             if step != int(folder.name):
-                damage = f"{_STATE} is of step {step}"
+                damage = f"{STATE} is of step {step}"
         except (WeightsError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             damage, cause = (str(error) or repr(error)).splitlines()[0], error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            damage, cause = f"{_STATE} is not what training writes: {error!r}", error
+            damage, cause = f"{STATE} is not what training writes: {error!r}", error
         if damage:
             raise WeightsError(
                 f"the checkpoint {folder} is damaged ({damage}); delete that folder to go on from the one "
@@ -163,20 +194,74 @@ class RunFolder:
             ) from cause
         return step, adapters, optimizer, scaler
 
-    def log(self, entry: dict[str, Any]) -> None:
-        """Append one line to log.jsonl."""
-        path = self.path / "log.jsonl"
-        with writing(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
 
-    def cut_log(self, step: int) -> None:
-        """Forget what was logged after `step`: those steps will be run again."""
-        path = self.path / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        if kept != lines:
-            with writing(path), atomic_write(path, explain=False) as partial:
-                partial.write_text("".join(kept), encoding="utf-8")
+def _named(part: Any) -> dict[str, Any]:
+    """A part of an identity; a mere name as one setting."""
+    return {"name": part} if isinstance(part, str) else dict(part)
+
+
+def run_steps(
+    run: RunFolder,
+    steps: range,
+    advance: Callable[[bool], tuple[dict[str, Any], bool]],
+    save: Callable[[], None],
+    log_every: int,
+    checkpoint_every: int,
+    progress: bool,
+    context: DistributedContext | None = None,
+) -> None:
+    """Take a run's remaining steps; checkpoints and log lines on the way, the last step always.
+
+    Args:
+        run: gets the log's lines.
+        steps: from the number of steps taken before to that of all.
+        advance: takes one step. Is told whether this process was asked to stop; returns the step's line for
+            the log, with its "loss", and whether any process was asked to stop.
+        save: writes a checkpoint.
+        log_every: steps between lines of the log.
+        checkpoint_every: steps between checkpoints.
+        progress: show a bar on stderr.
+        context: the processes at work; None is this one alone.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, when the step has ended and its checkpoint is written.
+    """
+    context = context or DistributedContext()
+    shown = None if progress else True
+    bar = tqdm(desc="training", total=steps.stop, initial=steps.start, unit="step", disable=shown)
+    with bar, interrupts() as interrupted:
+        for step in steps:
+            entry, stop = advance(interrupted())
+            bar.update()
+            bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
+            done, last = step + 1, step + 1 == steps.stop
+            if context.is_main and (last or done % log_every == 0):
+                run.log(entry)
+            stop = stop or (context.size == 1 and interrupted())
+            if stop or last or done % checkpoint_every == 0:
+                save()
+            if stop and not last:
+                raise KeyboardInterrupt
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for the end of a step (half a step can't be resumed); a second one does not wait."""
+    asked = threading.Event()
+
+    def ask(signum: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set  # signals only reach the main thread
+        return
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def latest_checkpoint(run: Path) -> Path | None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import os
 import platform
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from moca_avs.errors import DataError, MocaError, UsageError
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.model.adapter import AdapterSet
 from moca_avs.model.pairing import NeighbourTable, sample_pairs
-from moca_avs.training.checkpoint import RunFolder
+from moca_avs.training.checkpoint import AdapterRun, run_steps
 from moca_avs.training.config import CACHE_LIMIT, RuntimeConfig, TrainConfig
 from moca_avs.training.distributed import DistributedContext, distributed_context
 from moca_avs.training.feature_cache import open_features
@@ -107,7 +105,7 @@ def train(
     with distributed_context(device) as context:
         check_processes(context, config, data)
         progress = progress and context.is_main
-        run = RunFolder(Path(out), _identity(encoder, data, config, precision, context))
+        run = AdapterRun(Path(out), _identity(encoder, data, config, precision, context))
         context.on_main(lambda: run.open(resume))
         if context.on_main(lambda: run.finished):
             if progress:
@@ -169,7 +167,7 @@ class _Trainer:
         self,
         encoder: AudioVisualEncoder,
         config: TrainConfig,
-        run: RunFolder,
+        run: AdapterRun,
         precision: Precision,
         context: DistributedContext,
     ) -> None:
@@ -202,30 +200,22 @@ class _Trainer:
 
     def fit(self, precomputed: PrecomputedFeatures, table: NeighbourTable, progress: bool) -> None:
         """Run the remaining steps; checkpoints and log lines on the way."""
-        config, run, on_main = self.config, self.run, self.context.on_main
-        on_main(lambda: run.cut_log(self.step))
-        bar = tqdm(
-            desc="training",
-            total=config.steps,
-            initial=self.step,
-            unit="step",
-            disable=None if progress else True,
+        self.context.on_main(lambda: self.run.cut_log(self.step))
+
+        def save() -> None:
+            scaler = self.scaler.state_dict()
+            self.context.on_main(lambda: self.run.save(self.step, self.adapters, self.optimizer, scaler))
+
+        run_steps(
+            self.run,
+            range(self.step, self.config.steps),
+            lambda stop: self._advance(precomputed, table, stop),
+            save,
+            self.config.log_every,
+            self.config.checkpoint_every,
+            progress,
+            self.context,
         )
-        with bar, interrupts() as interrupted:
-            while self.step < config.steps:
-                entry, stop = self._advance(precomputed, table, interrupted())
-                bar.update()
-                bar.set_postfix(loss=f"{entry['loss']:.4f}", refresh=False)
-                last = self.step == config.steps
-                if self.context.is_main and (last or self.step % config.log_every == 0):
-                    run.log(entry)
-                stop = stop or (self.context.size == 1 and interrupted())
-                if stop or last or self.step % config.checkpoint_every == 0:
-                    on_main(
-                        lambda: run.save(self.step, self.adapters, self.optimizer, self.scaler.state_dict())
-                    )
-                if stop and not last:
-                    raise KeyboardInterrupt
 
     def _advance(
         self, precomputed: PrecomputedFeatures, table: NeighbourTable, stop: bool
@@ -350,23 +340,3 @@ def deterministic(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-
-
-@contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait for the end of a step (half a step can't be resumed); a second one does not wait."""
-    asked = threading.Event()
-
-    def ask(signum: int, frame: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # signals only reach the main thread
-        return
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

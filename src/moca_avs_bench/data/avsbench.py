@@ -8,6 +8,7 @@ files (the offline benchmark "stamps"), samples also carry their objects, tier a
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -16,16 +17,29 @@ from typing import Any
 import numpy as np
 
 from moca_avs.clip import Clip
-from moca_avs.data.base import Sample
+from moca_avs.data.base import Sample, SceneObject
 from moca_avs.errors import DataError, MediaError, UsageError
 from moca_avs.io.audio import read_audio
 from moca_avs.io.image import read_image
 from moca_avs_bench.data.layout import LAYOUTS, Entry, find_root, read_entries
-from moca_avs_bench.stamps.manifest import heard_classes, read_manifest, scene_objects, swapped
 
 SECONDS = 5
 SHOWN_AT = 0.9375
 """Where in its second each frame of a clip was taken, in seconds."""
+
+
+def read_manifest(base: Path, split: str) -> dict[str, dict[str, Any]]:
+    """Clip -> line of the offline benchmark's manifest; empty where there is none (the real data)."""
+    path = base / "manifest" / f"{split}.jsonl"
+    if not path.is_file():
+        return {}
+    lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return {line["id"]: line for line in lines}
+
+
+def heard_classes(line: dict[str, Any]) -> str:
+    """Class(es) heard in a clip, joined by "+"; "" where nothing is."""
+    return "+".join(dict.fromkeys(o["category"] for o in line["objects"] if any(o["sounding"])))
 
 
 class TableSet:
@@ -110,9 +124,24 @@ class TableSet:
         category, line = self._category(entry), self.manifest.get(entry.name)
         if line is None:
             return Sample(entry.id, clip, masks, category, entry.video, **more)
-        objects = scene_objects(line, len(masks), lambda path: self._read(read_image, path))
-        swap = swapped(line, lambda path: self._clip(frames, path), objects)
-        return Sample(entry.id, clip, masks, category, line["cluster"], line["tier"], objects, swap, **more)
+        count, objects, swap = len(masks), [], None
+        for item in line["objects"]:
+            if "masks" not in item:
+                raise DataError(
+                    f"the manifest has no object masks for {line['id']}; only val and test clips have them"
+                )
+            sounding = np.array(item["sounding"][:count], bool)
+            stacked = self._read(read_image, item["masks"])[..., 0] > 127  # frame below frame
+            shown = stacked.reshape(len(item["sounding"]), -1, stacked.shape[1])[:count]
+            source = item["sound_group"] if sounding.any() else ""
+            objects.append(SceneObject(shown, sounding, item["category"], item["cutout"], source))
+        if line["swap"] is not None:
+            heard = np.array(line["swap"]["sounding"][:count], bool)[:, None, None]
+            mask = objects[line["swap"]["object"]].mask
+            swap = self._clip(frames, line["swap"]["audio"]), mask & heard
+        return Sample(
+            entry.id, clip, masks, category, line["cluster"], line["tier"], tuple(objects), swap, **more
+        )
 
 
 class AVSBenchSet(TableSet):

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from moca_avs.errors import DataError
-from moca_avs_bench.evaluation.records import Header, Record, check_same, read_together
+from moca_avs_bench.evaluation.records import Record, check_same, read_together
 from moca_avs_bench.evaluation.report import TITLES, Sums, aligned, cell, without_nan
-from moca_avs_bench.evaluation.scorers import SCORERS, Scorer
+from moca_avs_bench.evaluation.scorers import SCORERS
 from moca_avs_bench.metrics.bootstrap import Interval, difference_interval
 
 Files = str | Path | Sequence[str | Path]
@@ -75,8 +75,8 @@ def compare(a: Files, b: Files, row_a: str = "method", row_b: str = "method") ->
         UsageError: where the two are not of the same split and protocol.
         DataError: on missing or damaged files, or where no sample is scored in both.
     """
-    header_a, records_a = read_together(_paths(a))
-    header_b, records_b = read_together(_paths(b))
+    header_a, records_a = read_together([Path(file) for file in ([a] if isinstance(a, str | Path) else a)])
+    header_b, records_b = read_together([Path(file) for file in ([b] if isinstance(b, str | Path) else b)])
     same_a, same_b = ({key: header[key] for key in SHARED} for header in (header_a, header_b))
     check_same(same_a, same_b, "the two evaluations can't be paired")
     sums: dict[tuple[str, str], tuple[Sums, Sums]] = defaultdict(lambda: (Sums(), Sums()))
@@ -92,32 +92,24 @@ def compare(a: Files, b: Files, row_a: str = "method", row_b: str = "method") ->
                 sums[tier, metric][1].add(one["cluster"], right[metric])
     if not samples:
         raise DataError(f"no sample holds both {row_a!r} and {row_b!r}; name rows that were evaluated")
+    seed, tiers = header_a["seed"], [*sorted({tier for tier, _ in sums} - {"all"}), "all"]
+    found = {
+        key: difference_interval(one.array(), other.array(), statistic=scorer.statistic(key[1]), seed=seed)
+        for key, (one, other) in sums.items()
+    }
     return Comparison(
         dataset=header_a["dataset"],
         split=header_a["split"],
         protocol=header_a["protocol"],
-        a=_title(header_a, row_a),
-        b=_title(header_b, row_b),
+        a=f"{header_a['settings'].get('method', '?')}: {row_a}",
+        b=f"{header_b['settings'].get('method', '?')}: {row_b}",
         samples=samples,
         left_out=header_a["size"] - samples,
-        tiers=_intervals(sums, header_a["seed"], scorer),
+        tiers={
+            tier: {m: found[tier, m] for m in scorer.metrics if (tier, m) in found and found[tier, m].n}
+            for tier in tiers
+        },
     )
-
-
-def _intervals(
-    sums: dict[tuple[str, str], tuple[Sums, Sums]], seed: int, scorer: Scorer
-) -> dict[str, dict[str, Interval]]:
-    tiers = [*sorted({tier for tier, _ in sums} - {"all"}), "all"]
-    found = {
-        (tier, metric): difference_interval(
-            a.array(), b.array(), statistic=scorer.statistic(metric), seed=seed
-        )
-        for (tier, metric), (a, b) in sums.items()
-    }
-    return {
-        tier: {m: found[tier, m] for m in scorer.metrics if (tier, m) in found and found[tier, m].n}
-        for tier in tiers
-    }
 
 
 def _pairs(a: Iterator[Record], b: Iterator[Record]) -> Iterator[tuple[Record, Record]]:
@@ -131,11 +123,3 @@ def _pairs(a: Iterator[Record], b: Iterator[Record]) -> Iterator[tuple[Record, R
             one = next(a, None)
         else:
             other = next(b, None)
-
-
-def _title(header: Header, row: str) -> str:
-    return f"{header['settings'].get('method', '?')}: {row}"
-
-
-def _paths(files: Files) -> list[Path]:
-    return [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]

@@ -183,11 +183,8 @@ def _prediction(said: Segmentation, swapped: Segmentation | None = None) -> Pred
 def _audio_blind(sample: Sample, masks: np.ndarray) -> Prediction:
     """An answer that is the same under every sound: its heat is its mask."""
     heat = masks.astype(np.float32)
-    labels = None if sample.labels is None else masks.astype(np.uint8) * _largest_class(sample.labels)
+    labels = None
+    if sample.labels is not None:  # all of it the class with the most pixels, background apart
+        pixels = np.bincount(sample.labels.ravel(), minlength=2)[1:]
+        labels = masks.astype(np.uint8) * np.uint8(pixels.argmax() + 1 if pixels.any() else 0)
     return Prediction(masks, heat, heat, labels=labels)
-
-
-def _largest_class(labels: np.ndarray) -> np.uint8:
-    """The class, background apart, with the most pixels; 0 where there is none."""
-    pixels = np.bincount(labels.ravel(), minlength=2)
-    return np.uint8(pixels[1:].argmax() + 1 if pixels[1:].any() else 0)

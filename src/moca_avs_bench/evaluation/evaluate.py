@@ -7,7 +7,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,9 @@ def _evaluate_all(
 ) -> Report:
     from tqdm import tqdm
 
-    with _records_file(jsonl) as path:
+    with tempfile.TemporaryDirectory(prefix="moca-avs-") as folder:
+        path = Path(folder) / "records.jsonl" if jsonl is None else Path(jsonl)
+        path.parent.mkdir(parents=True, exist_ok=True)
         done = _begin(path, header, resume)
         first, step = header["shard"]
         todo = [i for i in range(first - 1, header["size"], step) if i not in done]
@@ -247,18 +248,6 @@ def _settings(method: SegmentFunction) -> dict[str, Any]:
     settings = getattr(method, "settings", None) or default
     classes = settings.get("classes")
     return settings | ({"classes": Path(classes).name} if isinstance(classes, str) else {})
-
-
-@contextmanager
-def _records_file(jsonl: str | Path | None) -> Iterator[Path]:
-    """The file named, or one that is gone afterwards."""
-    if jsonl is not None:
-        path = Path(jsonl)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="moca-avs-") as folder:
-        yield Path(folder) / "records.jsonl"
 
 
 def _begin(path: Path, header: Header, resume: bool) -> set[int]:

@@ -140,7 +140,9 @@ class Report:
                 f"**{name}**: {tier.samples} samples, {tier.frames} frames "
                 f"({tier.empty_frames} with an empty truth), {tier.clusters} source files"
             )
-            lines += ["", counted, "", *_table(tier)]
+            shown = [m for m in TITLES if any(scores[m].n for scores in tier.rows.values() if m in scores)]
+            body = [[ROWS[row], *(cell(scores[m]) for m in shown)] for row, scores in tier.rows.items()]
+            lines += ["", counted, "", *aligned([["row", *(TITLES[m] for m in shown)], *body])]
         for title, rows in (("failed", self.failed), ("no wrong-sound partner", self.no_partner)):
             lines += [f"\n{title}:"] * bool(rows) + [f"- {row['id']}: {row['error']}" for row in rows]
         return "\n".join(lines) + "\n"
@@ -239,18 +241,16 @@ class _Tally:
             self.no_partner.append({"id": record["id"], "error": record["no_partner"]})
         self.unlabelled += "class_count" in record and "classes" not in record["rows"]["method"]
         self.reasons.update(record["rows"]["method"].get("reasons", ()))
+        truth = record["truth"]
         for tier in {record["tier"], "all"} - {""}:
-            self._count(tier, record)
+            empty = sum(pixels == 0 for pixels in truth)
+            self.counts[tier].update(samples=1, frames=len(truth), empty=empty)
+            self.clusters[tier].add(record["cluster"])
+            self.rows[tier].update(dict.fromkeys(record["rows"]))
         for row in record["rows"]:
             for metric, numbers in self.scorer.columns(record, row, self.header["protocol"]).items():
                 for tier in {record["tier"], "all"} - {""}:
                     self.sums[tier, row, metric].add(record["cluster"], numbers)
-
-    def _count(self, tier: str, record: Record) -> None:
-        truth = record["truth"]
-        self.counts[tier].update(samples=1, frames=len(truth), empty=sum(pixels == 0 for pixels in truth))
-        self.clusters[tier].add(record["cluster"])
-        self.rows[tier].update(dict.fromkeys(record["rows"]))
 
     def report(self) -> Report:
         if not self.counts:
@@ -274,21 +274,17 @@ class _Tally:
         )
 
     def _tier(self, name: str) -> Tier:
-        count = self.counts[name]
-        rows = {row: self._scores(name, row) for row in ROWS if row in self.rows[name]}
+        count, nothing = self.counts[name], np.zeros((0, 2))
+        rows: dict[str, dict[str, Interval]] = {row: {} for row in ROWS if row in self.rows[name]}
+        for row, scores in rows.items():
+            for metric in self.scorer.metrics:
+                sums = self.sums.get((name, row, metric))
+                scores[metric] = interval(
+                    nothing if sums is None else sums.array(),
+                    statistic=self.scorer.statistic(metric),
+                    seed=self.header["seed"],
+                )
         return Tier(count["samples"], count["frames"], count["empty"], len(self.clusters[name]), rows)
-
-    def _scores(self, tier: str, row: str) -> dict[str, Interval]:
-        seed, nothing = self.header["seed"], np.zeros((0, 2))
-        found = {metric: self.sums.get((tier, row, metric)) for metric in self.scorer.metrics}
-        return {
-            metric: interval(
-                nothing if sums is None else sums.array(),
-                statistic=self.scorer.statistic(metric),
-                seed=seed,
-            )
-            for metric, sums in found.items()
-        }
 
 
 def cell(found: Interval) -> str:
@@ -308,12 +304,6 @@ def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
         for row in cells
     ]
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
-
-
-def _table(tier: Tier) -> list[str]:
-    shown = [m for m in TITLES if any(scores[m].n for scores in tier.rows.values() if m in scores)]
-    body = [[ROWS[row], *(cell(scores[m]) for m in shown)] for row, scores in tier.rows.items()]
-    return aligned([["row", *(TITLES[m] for m in shown)], *body])
 
 
 def without_nan(value: Any) -> Any:

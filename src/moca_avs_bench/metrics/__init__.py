@@ -1,1 +1,1 @@
-"""See docs/architecture.md."""
+"""Scores of masks, class maps and heat maps, and bootstrap intervals over source files."""

@@ -129,7 +129,12 @@ def lvs_predicted(heat: np.ndarray) -> np.ndarray:
     Returns:
         bool [N, 224, 224].
     """
-    return np.stack([_lvs(one) for one in heat])
+    found = []
+    for one in heat:
+        low, high = one.min(), one.max()
+        scaled = 1 - (high - one) / (high - low) if high > low else 1 + one
+        found.append((scaled > _median(scaled)) | (scaled >= 1))
+    return np.stack(found)
 
 
 def ez_vsl_predicted(heat: np.ndarray) -> np.ndarray:
@@ -183,12 +188,6 @@ def disk_mask(height: int, width: int) -> np.ndarray:
     """The centered disk of half the area in the squashed image: bool [height, width]."""
     rows, columns = ((np.arange(size) + 0.5) / size - 0.5 for size in (height, width))
     return rows[:, None] ** 2 + columns[None, :] ** 2 < 0.5 / np.pi
-
-
-def _lvs(heat: np.ndarray) -> np.ndarray:
-    low, high = heat.min(), heat.max()
-    scaled = 1 - (high - heat) / (high - low) if high > low else 1 + heat
-    return (scaled > _median(scaled)) | (scaled >= 1)
 
 
 def _median(heat: np.ndarray) -> np.float32:

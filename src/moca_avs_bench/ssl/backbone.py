@@ -1,11 +1,9 @@
-"""What the comparators see and hear: ImageNet-normalized images and log spectrograms.
+"""What the comparators have in common: images, spectrograms, ResNet-18 (He et al. 2016), EZ-VSL's object map.
 
-ResNet-18 (He et al. 2016) without its classifier, its tensors named as torchvision names them.
-
-EZ-VSL's object map: where an image network answers strongly, whatever is heard.
-
-The authors take the mean absolute feature of an ImageNet ResNet-18. Its weights can't be had offline; the
-image network of `lite` (EfficientNet-Lite0, ImageNet too) stands in for it.
+The network has no classifier, its tensors are named as torchvision names them. The object map is where an
+image network answers strongly, whatever is heard: the authors take the mean absolute feature of an ImageNet
+ResNet-18. Its weights can't be had offline; the image network of `lite` (EfficientNet-Lite0, ImageNet too)
+stands in for it.
 """
 
 from __future__ import annotations
@@ -32,20 +30,25 @@ FLOOR, SCALE = 1e-7, 12.0
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 _TAPER = 0.25
+ObjectMap = Callable[[np.ndarray], Tensor]
+"""uint8 [H, W, 3] -> float32 [h, w], not negative."""
+WIDTHS = (64, 128, 256, 512)
+FEATURES = WIDTHS[-1]
+_CLASSIFIER = {"fc.weight": (1000, FEATURES), "fc.bias": (1000,)}
+_COUNTER = "num_batches_tracked"  # batch norm's; of no use with a fixed momentum
 
 
 def pixels(frames: list[np.ndarray], side: int) -> Tensor:
     """uint8 [H, W, 3] each, of any sizes -> float32 [B, 3, side, side], squashed, ImageNet-normalized."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (_MEAN, _STD))
-    return torch.stack([(_squashed(frame, side) / 255 - mean) / std for frame in frames])
-
-
-def _squashed(frame: np.ndarray, side: int) -> Tensor:
-    writable = np.require(frame, requirements=["C", "W"])  # torch warns about read-only arrays
-    image = torch.from_numpy(writable).permute(2, 0, 1)[None]
-    if image.shape[-2:] != (side, side):
-        image = F.interpolate(image, (side, side), mode="bilinear", antialias=True)
-    return image[0].float()
+    images = []
+    for frame in frames:
+        writable = np.require(frame, requirements=["C", "W"])  # torch warns about read-only arrays
+        image = torch.from_numpy(writable).permute(2, 0, 1)[None]
+        if image.shape[-2:] != (side, side):
+            image = F.interpolate(image, (side, side), mode="bilinear", antialias=True)
+        images.append((image[0].float() / 255 - mean) / std)
+    return torch.stack(images)
 
 
 def wave(sound: np.ndarray, sample_rate: int, seconds: float) -> Tensor:
@@ -82,12 +85,6 @@ def _window() -> Tensor:
     place = torch.arange(SEGMENT, dtype=torch.float64) / SEGMENT
     edge = torch.minimum(place, 1 - place) * 2 / _TAPER
     return torch.where(edge < 1, (1 - torch.cos(torch.pi * edge)) / 2, 1.0)
-
-
-WIDTHS = (64, 128, 256, 512)
-FEATURES = WIDTHS[-1]
-_CLASSIFIER = {"fc.weight": (1000, FEATURES), "fc.bias": (1000,)}
-_COUNTER = "num_batches_tracked"  # batch norm's; of no use with a fixed momentum
 
 
 class Block(nn.Module):
@@ -177,10 +174,6 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], title: str, path:
     if not all(value.isfinite().all() for value in state.values()):
         raise WeightsError(f"{path} holds weights that are no numbers; train {title} again")
     module.load_state_dict(state)
-
-
-ObjectMap = Callable[[np.ndarray], Tensor]
-"""uint8 [H, W, 3] -> float32 [h, w], not negative."""
 
 
 def resnet_objects(path: str | Path, side: int, device: str = "cpu") -> ObjectMap:

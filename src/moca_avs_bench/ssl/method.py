@@ -1,12 +1,12 @@
-"""Builds a comparator by name, and keeps it in a file that says what it is.
+"""A trained comparator: the file it is kept in, and the `Method` that segments with it.
 
-A trained comparator as a `Method`: heat map, mask by a threshold, and on top the proposal matching.
+Its heat map becomes a mask by a threshold, and on top comes the proposal matching.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,12 +40,13 @@ from moca_avs_bench.ssl.backbone import (
     resnet_objects,
     wave,
 )
+from moca_avs_bench.ssl.comparators import Comparator, EzVsl, Lvs, MixAndLocalize, cosine_heat
 from moca_avs_bench.ssl.config import ComparatorConfig, HeatConfig
-from moca_avs_bench.ssl.losses import Comparator, EzVsl, Lvs, MixAndLocalize, cosine_heat
 
 WEIGHTS = "comparator.safetensors"
 _FORMAT = "moca-avs comparator 1"
 _SYSTEMS: dict[str, type[Comparator]] = {system.name: system for system in (EzVsl, Lvs, MixAndLocalize)}
+_GUIDED = "ez-vsl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,20 +111,14 @@ def read_system(path: Path, expected: str | None = None) -> TrainedSystem:
         raise WeightsError(
             f"{file} holds {name}, not {expected}; give the folder that {expected} was trained in"
         )
-    config = ComparatorConfig.from_dict(_config(about, file))
+    try:
+        values = dict(json.loads(about["config"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{file} does not say how it was trained ({error!r}); train it again") from error
+    config = ComparatorConfig.from_dict(values)
     system = new_system(name, 0)
     load_strictly(system, state, name, file)
     return TrainedSystem(system.eval().requires_grad_(False), config, about.get("data", ""))
-
-
-def _config(about: dict[str, str], file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(about["config"]))
-    except (KeyError, ValueError, TypeError) as error:
-        raise WeightsError(f"{file} does not say how it was trained ({error!r}); train it again") from error
-
-
-_GUIDED = "ez-vsl"
 
 
 class ComparatorMethod(FrameMethod):
@@ -201,7 +196,10 @@ class ComparatorMethod(FrameMethod):
             share = self.config.object_share
             heat = min_max_normalize((1 - share) * min_max_normalize(cosine) + share * objects)
         fine = F.interpolate(heat[None, None], image.shape[:2], mode="bilinear", align_corners=False)[0, 0]
-        coarse = self._coarse(fine)
+        if self.config.masks == "share":
+            coarse = top_share(fine.cpu().numpy(), self.config.heat_share)
+        else:
+            coarse = (min_max_normalize(fine) > 0.5).cpu().numpy()
         small, score = heat.half().cpu().numpy(), float(cosine.max())
         if not coarse.any():
             return FramePrediction(coarse, small, score, "no mask")
@@ -212,12 +210,6 @@ class ComparatorMethod(FrameMethod):
         mask: np.ndarray = np.any(parts, axis=0)
         return FramePrediction(mask, small, score, "" if mask.any() else "no proposal", parts)
 
-    def _coarse(self, fine: Tensor) -> np.ndarray:
-        """Bool [H, W] of heat [H, W]."""
-        if self.config.masks == "share":
-            return top_share(fine.cpu().numpy(), self.config.heat_share)
-        return (min_max_normalize(fine) > 0.5).cpu().numpy()
-
 
 def load_comparator(
     path: str | Path,
@@ -225,6 +217,7 @@ def load_comparator(
     *,
     system: str | None = None,
     sources: ModelSources | None = None,
+    wrap_proposer: Callable[[Proposer], Proposer] | None = None,
     **settings: Any,
 ) -> ComparatorMethod:
     """Build a trained comparator, ready to be called with a clip.
@@ -234,6 +227,7 @@ def load_comparator(
         device: to compute on.
         system: name of the system it must be; None takes any.
         sources: where foundation models of proposals come from; None is the Hub.
+        wrap_proposer: see `moca_avs.proposals.build_proposer`.
         settings: fields of `moca_avs_bench.ssl.config.HeatConfig`, like ``refine="mpm"``.
 
     Raises:
@@ -244,14 +238,10 @@ def load_comparator(
     trained = read_system(Path(path), system)
     proposer = None
     if config.refine == "mpm":
-        proposer = build_proposer(config.proposals, sources or ModelSources(), device)
-    return ComparatorMethod(trained, config, proposer, _objects(config, trained, device), device)
-
-
-def _objects(config: HeatConfig, trained: TrainedSystem, device: str) -> ObjectMap | None:
-    side = trained.config.image_size
+        proposer = build_proposer(config.proposals, sources, device, wrap_proposer)
+    objects, side = None, trained.config.image_size
     if config.object_map == "lite":
-        return lite_objects(side, device)
-    if config.object_weights is not None:
-        return resnet_objects(config.object_weights, side, device)
-    return None
+        objects = lite_objects(side, device)
+    elif config.object_weights is not None:
+        objects = resnet_objects(config.object_weights, side, device)
+    return ComparatorMethod(trained, config, proposer, objects, device)

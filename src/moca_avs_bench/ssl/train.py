@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import pickle
 import time
@@ -14,19 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from moca_avs.data.base import TrainingSet
-from moca_avs.errors import DataError, MocaError, UsageError, WeightsError
+from moca_avs.errors import DataError, MocaError, WeightsError
 from moca_avs.hub.cache import file_sha256
-from moca_avs.training.checkpoint import writing
+from moca_avs.training.checkpoint import STATE, RunFolder, run_steps, writing
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.ssl.backbone import load_backbone, pixels, wave
+from moca_avs_bench.ssl.comparators import Batch, Comparator
 from moca_avs_bench.ssl.config import ComparatorConfig
-from moca_avs_bench.ssl.losses import Batch, Comparator
 from moca_avs_bench.ssl.method import WEIGHTS, new_system, save_system, system_class
 
-_CONFIG, _LOG, _STATE = "config.json", "log.jsonl", "state.pt"
 _MARGIN = 1.1  # images are this much larger than the crops
 
 
@@ -44,6 +40,7 @@ def train_comparator(
 
     Each step takes one frame of each of `batch` different clips. On a CPU, equal data, config and machine
     (with its number of threads) give bit-equal weights, also when the run was killed and resumed on the way.
+    Ctrl-C ends the step, writes the state and raises KeyboardInterrupt.
 
     Args:
         name: a key of `moca_avs_bench.ssl.COMPARATORS`.
@@ -67,16 +64,47 @@ def train_comparator(
     kind, config = system_class(name), config or ComparatorConfig()
     config = replace(config, batch=config.batch or kind.batch, lr=kind.lr if config.lr is None else config.lr)
     clips = _Clips(data, config, kind.mixed)
-    folder = Path(out)
-    _open(folder, _identity(name, data, config), resume)
-    if (folder / WEIGHTS).exists():
-        return folder
-    run = _Run(name, config, folder, device)
-    run.fit(clips, progress)
-    with writing(folder / WEIGHTS):
-        save_system(run.system, config, data.fingerprint(), folder / WEIGHTS)
-        (folder / _STATE).unlink(missing_ok=True)
-    return folder
+    run = _ComparatorRun(Path(out), _identity(name, data, config))
+    run.open(resume)
+    if run.finished:
+        return run.path
+    system = new_system(name, config.seed)
+    if config.backbone is not None:
+        load_backbone(system.image_net, config.backbone)
+    system.to(device).train()
+    optimizer = torch.optim.Adam(system.parameters(), lr=config.lr or 0.0)
+    step = done = run.restore(system, optimizer, device)
+
+    def advance(stop: bool) -> tuple[dict[str, Any], bool]:
+        nonlocal step
+        began = time.perf_counter()
+        loss = system.loss(clips.draw(step).to(device))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise MocaError(
+                f"step {step + 1} of {name}: the loss must be finite, found {value}; try a lower lr than "
+                f"{config.lr}"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        step += 1
+        return {"step": step, "loss": value, "seconds": round(time.perf_counter() - began, 4)}, stop
+
+    run.cut_log(done)
+    run_steps(
+        run,
+        range(done, config.steps),
+        advance,
+        lambda: run.save(step, system, optimizer),
+        config.log_every,
+        config.checkpoint_every,
+        progress,
+    )
+    with writing(run.path / WEIGHTS):
+        save_system(system, config, data.fingerprint(), run.path / WEIGHTS)
+        (run.path / STATE).unlink(missing_ok=True)
+    return run.path
 
 
 class _Clips:
@@ -124,69 +152,33 @@ class _Clips:
         )
 
 
-class _Run:
-    """A system, its optimizer, and where they are kept."""
+class _ComparatorRun(RunFolder):
+    """A comparator's run folder: ``state.pt`` is its only checkpoint, and goes when the run is done."""
 
-    def __init__(self, name: str, config: ComparatorConfig, folder: Path, device: str) -> None:
-        self.config, self.folder, self.device = config, folder, device
-        self.system: Comparator = new_system(name, config.seed)
-        if config.backbone is not None:
-            load_backbone(self.system.image_net, config.backbone)
-        self.system.to(device).train()
-        self.optimizer = torch.optim.Adam(self.system.parameters(), lr=config.lr or 0.0)
-        self.step = 0
-        if (folder / _STATE).exists():
-            self._restore()
+    weights = WEIGHTS
+    compared = ("system", "training", "data")
 
-    def fit(self, clips: _Clips, progress: bool) -> None:
-        """Run the remaining steps; states and log lines on the way."""
-        config = self.config
-        self._cut_log()
-        with tqdm(
-            total=config.steps, initial=self.step, unit="step", disable=None if progress else True
-        ) as bar:
-            while self.step < config.steps:
-                entry = self._advance(clips)
-                bar.update()
-                if self.step % config.log_every == 0 or self.step == config.steps:
-                    self._log(entry)
-                if self.step % config.checkpoint_every == 0 and self.step < config.steps:
-                    self._save()
+    def save(self, step: int, system: Comparator, optimizer: torch.optim.Optimizer) -> None:
+        """Write the state after `step` steps over the one before."""
+        path = self.path / STATE
+        with writing(path), atomic_write(path, explain=False) as partial:
+            kept = {"step": step, "system": system.state_dict(), "optimiser": optimizer.state_dict()}
+            torch.save(kept, partial)
 
-    def _advance(self, clips: _Clips) -> dict[str, Any]:
-        began = time.perf_counter()
-        batch = clips.draw(self.step)
-        others = None if batch.others is None else batch.others.to(self.device)
-        loss = self.system.loss(Batch(batch.images.to(self.device), batch.sounds.to(self.device), others))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise MocaError(
-                f"step {self.step + 1} of {self.system.name}: the loss must be finite, found {value}; try "
-                f"a lower lr than {self.config.lr}"
-            )
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.step += 1
-        return {"step": self.step, "loss": value, "seconds": round(time.perf_counter() - began, 4)}
+    def restore(self, system: Comparator, optimizer: torch.optim.Optimizer, device: str) -> int:
+        """Put the last state into system and optimizer; its step, 0 without one.
 
-    def _save(self) -> None:
-        buffer = io.BytesIO()
-        kept = {
-            "step": self.step,
-            "system": self.system.state_dict(),
-            "optimiser": self.optimizer.state_dict(),
-        }
-        torch.save(kept, buffer)
-        _replace(self.folder / _STATE, buffer.getvalue())
-
-    def _restore(self) -> None:
-        path = self.folder / _STATE
+        Raises:
+            WeightsError: if it is damaged.
+        """
+        path = self.path / STATE
+        if not path.exists():
+            return 0
         try:
-            kept = torch.load(path, map_location=self.device, weights_only=True)
-            self.system.load_state_dict(kept["system"])
-            self.optimizer.load_state_dict(kept["optimiser"])
-            self.step = int(kept["step"])
+            kept = torch.load(path, map_location=device, weights_only=True)
+            system.load_state_dict(kept["system"])
+            optimizer.load_state_dict(kept["optimiser"])
+            return int(kept["step"])
         except (
             OSError,
             EOFError,
@@ -197,19 +189,6 @@ class _Run:
             pickle.UnpicklingError,
         ) as error:
             raise WeightsError(f"{path} is damaged ({error!r:.200}); delete it to train anew") from error
-
-    def _log(self, entry: dict[str, Any]) -> None:
-        path = self.folder / _LOG
-        with writing(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
-    def _cut_log(self) -> None:
-        """Forget what was logged after the state: those steps are run again."""
-        path = self.folder / _LOG
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.step]
-        if kept != lines:
-            _replace(path, "".join(kept).encode())
 
 
 def _identity(name: str, data: TrainingSet, config: ComparatorConfig) -> dict[str, Any]:
@@ -224,27 +203,3 @@ def _identity(name: str, data: TrainingSet, config: ComparatorConfig) -> dict[st
         "training": {**config.to_dict(), "backbone": backbone},
         "data": {"fingerprint": data.fingerprint(), "frames": len(data)},
     }
-
-
-def _open(folder: Path, identity: dict[str, Any], resume: bool) -> None:
-    """Make the folder, or check that it holds this very run."""
-    config = folder / _CONFIG
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        with writing(config):
-            folder.mkdir(parents=True, exist_ok=True)
-            _replace(config, (json.dumps(identity, indent=2) + "\n").encode())
-        return
-    try:
-        found = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder} holds no comparator's run; give a new or empty folder") from error
-    if found != identity:
-        raise UsageError(f"{folder} holds a run of another system, config or data; choose another folder")
-    if not resume:
-        raise UsageError(f"{folder} holds this run already; resume it or choose another folder")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    with writing(path), atomic_write(path, explain=False) as partial:
-        partial.write_bytes(content)

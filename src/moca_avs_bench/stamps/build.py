@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from importlib.resources import files
@@ -17,10 +16,11 @@ from typing import Any
 from moca_avs.errors import UsageError
 from moca_avs.hub.cache import cache_dir, lock
 from moca_avs.utils.files import atomic_write
-from moca_avs_bench.stamps.clips import ClipData, Plan, draw_clip, plan_clips
+from moca_avs_bench.data.avss import CLASSES
+from moca_avs_bench.data.layout import LAYOUTS, SPLITS
 from moca_avs_bench.stamps.media import Catalog, package_root
-from moca_avs_bench.stamps.scenes import TIERS, Pool
-from moca_avs_bench.stamps.writers import ROOTS, write_avss, write_ms3, write_s4, write_sheet, write_vggss
+from moca_avs_bench.stamps.scenes import TIERS, Plan, Pool, draw_clip, plan_clips
+from moca_avs_bench.stamps.writers import write_clip, write_sheet
 
 FORMAT = 1
 """Raised whenever the same seed and packages would give other images, sounds or files."""
@@ -44,8 +44,6 @@ SIZES: dict[str, Counts] = {
 """Clips per layout and tier."""
 
 _LIBRARIES = ("numpy", "pillow", "resvg-py", "av", "soxr")  # noted, for they too decide what the pixels are
-
-_V1S_EVERY = 4  # one single-source clip in four is written as AVSS v1s too
 
 
 def build_stamps(
@@ -77,7 +75,7 @@ def build_stamps(
     """
     catalog = Catalog.load(media)
     config = configuration(catalog, seed, size, limit)
-    target = Path(out) if out is not None else _cached(config)
+    target = Path(out) if out is not None else cache_dir() / "stamps" / str(config["hash"])
     with lock("stamps"):  # of two builders the second finds what the first has made
         if not is_built(target, config):
             _build_beside(catalog, config, target, progress)
@@ -128,12 +126,6 @@ def is_built(folder: Path, config: dict[str, Any]) -> bool:
     return note.is_file() and json.loads(note.read_text(encoding="utf-8"))["hash"] == config["hash"]
 
 
-def _cached(config: dict[str, Any]) -> Path:
-    folder = cache_dir() / "stamps"
-    folder.mkdir(exist_ok=True)
-    return folder / str(config["hash"])
-
-
 def _write_all(catalog: Catalog, config: dict[str, Any], out: Path, progress: bool) -> None:
     from tqdm import tqdm
 
@@ -148,7 +140,7 @@ def _write_all(catalog: Catalog, config: dict[str, Any], out: Path, progress: bo
 
     def make(plan: Plan) -> dict[str, Any]:
         clip = draw_clip(plan, pools[plan.tier], config["seed"], config["picture"])
-        return _write_clip(clip, out, indices)
+        return write_clip(clip, out, indices)
 
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as workers:
         done = tqdm(
@@ -169,44 +161,31 @@ def class_indices(catalog: Catalog) -> dict[str, int]:
     return {"background": 0} | {name: index + 1 for index, name in enumerate(names)}
 
 
-def _write_clip(clip: ClipData, out: Path, indices: dict[str, int]) -> dict[str, Any]:
-    """Every layout of one clip: layout -> manifest line."""
-    plan = clip.plan
-    if plan.layout == "v2":
-        return {"avss": write_avss(clip, out, "v2", indices, None)}
-    if plan.layout == "ms3":
-        line = write_ms3(clip, out)
-        return {"ms3": line, "avss": write_avss(clip, out, "v1m", indices, ("ms3", line))}
-    lines = {"s4": write_s4(clip, out)}
-    if plan.index % _V1S_EVERY == 0:
-        lines["avss"] = write_avss(clip, out, "v1s", indices, ("s4", lines["s4"]))
-    if plan.split == "test" and clip.active[0].all():
-        lines["vggss"] = write_vggss(clip, out, lines["s4"])
-    return lines
-
-
 def _write_tables(lines: list[dict[str, Any]], out: Path, indices: dict[str, int]) -> None:
     """The official tables and, beside them, ``manifest/<split>.jsonl``."""
-    of = {layout: [line[layout] for line in lines if layout in line] for layout in ROOTS}
-    s4, ms3, avss = (out / ROOTS[layout] for layout in ("s4", "ms3", "avss"))
-    rows = ([x["id"], 0, x["category"], x["split"]] for x in of["s4"])
-    _write_csv(s4 / "s4_meta_data.csv", ["name", "start", "category", "split"], rows)
-    _write_csv(ms3 / "ms3_meta_data.csv", ["name", "split"], ([x["id"], x["split"]] for x in of["ms3"]))
-    columns = ["vid", "uid", "s_min", "s_sec", "a_obj", "split", "label"]
-    _write_csv(avss / "metadata.csv", columns, (_avss_row(line) for line in of["avss"]))
-    _write_json(avss / "label2idx.json", indices)
-    _write_json(out / ROOTS["vggss"] / "vggss.json", of["vggss"])
-    for layout, base in (("s4", s4), ("ms3", ms3), ("avss", avss)):
-        for split in ("train", "val", "test"):
-            text = "".join(json.dumps(x) + "\n" for x in of[layout] if x["split"] == split)
-            path = base / "manifest" / f"{split}.jsonl"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-
-
-def _avss_row(line: dict[str, Any]) -> list[Any]:
-    heard = "_".join(sorted({o["category"] for o in line["objects"] if any(o["sounding"])}))
-    return [line["id"], line["id"], 0, 0, heard, line["split"], line["label"]]
+    headings = {
+        "s4": ["name", "start", "category", "split"],
+        "ms3": ["name", "split"],
+        "avss": ["vid", "uid", "s_min", "s_sec", "a_obj", "split", "label"],
+    }
+    for name, columns in headings.items():
+        layout = LAYOUTS[name]
+        base, written = out / layout.folder, [line[name] for line in lines if name in line]
+        with (base / layout.table).open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(columns)
+            for line in written:
+                heard = "_".join(sorted({o["category"] for o in line["objects"] if any(o["sounding"])}))
+                known = line | {"start": 0, "s_min": 0, "s_sec": 0, "a_obj": heard}
+                known |= dict.fromkeys(("name", "vid", "uid"), line["id"])
+                rows.writerow([known[column] for column in columns])
+        (base / "manifest").mkdir()
+        for split in SPLITS:
+            text = "".join(json.dumps(line) + "\n" for line in written if line["split"] == split)
+            (base / "manifest" / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    _write_json(out / LAYOUTS["avss"].folder / CLASSES, indices)
+    images = LAYOUTS["vggss"]
+    _write_json(out / images.folder / images.table, [line["vggss"] for line in lines if "vggss" in line])
 
 
 def _write_credits(catalog: Catalog, folder: Path) -> None:
@@ -218,13 +197,6 @@ def _write_credits(catalog: Catalog, folder: Path) -> None:
         (folder / f"{package}.files").write_text("\n".join(used) + "\n", encoding="utf-8")
         notice = package_root(package) / "usr/share/doc" / package / "copyright"
         shutil.copyfile(notice, folder / f"{package}.copyright")
-
-
-def _write_csv(path: Path, columns: list[str], rows: Iterable[list[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -17,6 +17,7 @@ OCCLUSION = 0.25
 
 _LARGEST_SIDE, _LARGEST_ZOOM = 0.7, 3.0
 _TRIES = 40
+_BLUR = 12  # pixels around a shadow
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +173,11 @@ def _render(ground: np.ndarray, placed: list[Placed], t: int) -> tuple[np.ndarra
     masks = np.zeros((len(placed), *ground.shape[:2]), bool)
     for index, item in enumerate(placed):
         color, alpha = item.rgba[..., :3], item.rgba[..., 3:]
-        if item.shadow:
-            _darken(image, alpha[..., 0] * item.shadow, item.corners[t])
+        if item.shadow:  # soft, a little below and beside the object
+            wide = Image.fromarray(np.pad(alpha[..., 0] * item.shadow * 255, _BLUR).astype(np.uint8))
+            soft = np.asarray(wide.filter(ImageFilter.GaussianBlur(5)), np.float32)[..., None] / 255
+            (y, x), (v, u) = _overlap(image.shape, soft.shape, item.corners[t] - _BLUR + (6, 4))
+            image[y, x] *= 1 - soft[v, u]
         (y, x), (v, u) = _overlap(image.shape, alpha.shape, item.corners[t])
         image[y, x] = image[y, x] * (1 - alpha[v, u]) + color[v, u] * alpha[v, u]
         own = np.zeros(ground.shape[:2], bool)
@@ -181,15 +185,6 @@ def _render(ground: np.ndarray, placed: list[Placed], t: int) -> tuple[np.ndarra
         masks[:index] &= ~own
         masks[index] = own
     return image, masks
-
-
-def _darken(image: np.ndarray, shade: np.ndarray, corner: np.ndarray) -> None:
-    """A soft shadow, a little below and beside the object."""
-    border = 12
-    wide = np.pad(shade * 255, border).astype(np.uint8)
-    soft = np.asarray(Image.fromarray(wide).filter(ImageFilter.GaussianBlur(5)), np.float32)[..., None] / 255
-    (y, x), (v, u) = _overlap(image.shape, soft.shape, corner - border + (6, 4))
-    image[y, x] *= 1 - soft[v, u]
 
 
 def _paste(target: np.ndarray, patch: np.ndarray, corner: np.ndarray) -> None:

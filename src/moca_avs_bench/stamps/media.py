@@ -1,6 +1,6 @@
-"""Read single files out of a Debian package's tree: plain, or inside a Qt ``.rcc``, a ``.cat`` or a zip.
+"""Every cut-out, sound and background that composites are made of, decoded when first asked for.
 
-Every cut-out, sound and background that composites are made of, decoded when first asked for.
+They are files of unpacked Debian packages: plain, or inside a Qt ``.rcc``, a ``.cat`` or a zip.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,6 +23,11 @@ from PIL import Image
 from moca_avs.errors import DataError, UsageError
 from moca_avs_bench.stamps.splits import MEDIA, Row, assign_sides
 
+RATE = 16000
+"""Hz of every sound here, as in AVSBench."""
+LEVEL = -20.0
+"""dBFS that the audible parts of every sound are brought to."""
+_CUTOUT_SIDE, _BACKGROUND_SIDE = 320, 640  # pixels: no composite shows more
 _ZLIB, _DIRECTORY, _ZSTD = 1, 2, 4  # flags of an entry in a Qt resource tree
 
 
@@ -41,19 +46,15 @@ def read_member(root: Path, path: str) -> bytes:
         if not (root / path).is_file():
             raise DataError(f"expected {path} in {root}; unpack the package again (`moca data stamps`)")
         return (root / path).read_bytes()
-    for archive in _candidates(root, kind, inner):
+    if kind not in _OPENERS:
+        raise DataError(f"unknown kind of archive {kind!r} for {inner}; known: {', '.join(_OPENERS)}")
+    # GCompris names one .rcc after each activity.
+    name = inner.split("/")[3] if kind == "rcc" and inner.count("/") > 3 else "*"
+    for archive in _find(root, f"{name}.{kind}"):
         found = _OPENERS[kind](archive).get(inner)
         if found is not None:
             return found()
     raise DataError(f"no .{kind} file in {root} holds {inner}; another version of the package was unpacked?")
-
-
-def _candidates(root: Path, kind: str, inner: str) -> tuple[Path, ...]:
-    """Archives that may hold `inner`: GCompris names one ``.rcc`` after each activity."""
-    if kind not in _OPENERS:
-        raise DataError(f"unknown kind of archive {kind!r} for {inner}; known: {', '.join(_OPENERS)}")
-    name = inner.split("/")[3] if kind == "rcc" and inner.count("/") > 3 else "*"
-    return _find(root, f"{name}.{kind}")
 
 
 @lru_cache(maxsize=128)
@@ -61,38 +62,31 @@ def _find(root: Path, pattern: str) -> tuple[Path, ...]:
     return tuple(sorted(root.rglob(pattern)))
 
 
-class _Member:
-    """A place inside an archive, decoded when called."""
-
-    def __init__(self, archive: Path, start: int, size: int, flags: int = 0) -> None:
-        self.archive, self.start, self.size, self.flags = archive, start, size, flags
-
-    def __call__(self) -> bytes:
-        with self.archive.open("rb") as file:
-            file.seek(self.start)
-            data = file.read(self.size)
-        if self.flags & _ZLIB:
-            return zlib.decompress(data[4:])  # the first four bytes tell the decompressed size
-        if self.flags & _ZSTD:
-            import zstandard
-
-            return zstandard.ZstdDecompressor().decompress(data, max_output_size=1 << 28)
-        return data
+Member = Callable[[], bytes]
+"""A file of an archive, decoded when called."""
 
 
-class _ZipMember:
-    """A file of a zip, decoded when called."""
+def _slice(archive: Path, start: int, size: int, flags: int = 0) -> bytes:
+    """Part of a file, decompressed as `flags` say."""
+    with archive.open("rb") as file:
+        file.seek(start)
+        data = file.read(size)
+    if flags & _ZLIB:
+        return zlib.decompress(data[4:])  # the first four bytes tell the decompressed size
+    if flags & _ZSTD:
+        import zstandard
 
-    def __init__(self, archive: Path, name: str) -> None:
-        self.archive, self.name = archive, name
+        return zstandard.ZstdDecompressor().decompress(data, max_output_size=1 << 28)
+    return data
 
-    def __call__(self) -> bytes:
-        with zipfile.ZipFile(self.archive) as file:
-            return file.read(self.name)
+
+def _zipped(archive: Path, name: str) -> bytes:
+    with zipfile.ZipFile(archive) as file:
+        return file.read(name)
 
 
 @lru_cache(maxsize=64)
-def open_rcc(archive: Path) -> dict[str, _Member]:
+def open_rcc(archive: Path) -> Mapping[str, Member]:
     """Index of a Qt binary resource: path -> member.
 
     Layout (big-endian): ``qres``, version, offsets of tree, data and names; tree entries of 14 bytes (22 from
@@ -104,7 +98,7 @@ def open_rcc(archive: Path) -> dict[str, _Member]:
     version, tree, blobs, names = struct.unpack_from(">4I", data, 4)
     size = 14 if version < 2 else 22
 
-    def walk(index: int, prefix: str) -> Iterator[tuple[str, _Member]]:
+    def walk(index: int, prefix: str) -> Iterator[tuple[str, Member]]:
         name_at, flags, first, second = struct.unpack_from(">IHII", data, tree + index * size)
         path = prefix
         if index:
@@ -116,13 +110,13 @@ def open_rcc(archive: Path) -> dict[str, _Member]:
                 yield from walk(child, path)
         else:
             length = struct.unpack_from(">I", data, blobs + second)[0]
-            yield path, _Member(archive, blobs + second + 4, length, flags)
+            yield path, partial(_slice, archive, blobs + second + 4, length, flags)
 
     return dict(walk(0, ""))
 
 
 @lru_cache(maxsize=8)
-def open_cat(archive: Path) -> dict[str, _Member]:
+def open_cat(archive: Path) -> Mapping[str, Member]:
     """Index of an OpenTTD sound set: a file of (offset, length) pairs, then per sound a name and a RIFF file.
 
     Everything is little-endian; a name is one byte of length, then its text, zero-terminated. The text is
@@ -139,33 +133,24 @@ def open_cat(archive: Path) -> dict[str, _Member]:
         if data[start : start + 4] == b"RIFF":
             size = struct.unpack_from("<I", data, start + 4)[0] + 8
             title = re.sub(r"\W+", "_", text.split('"')[1] if '"' in text else text)
-            found[f"{at // 8:02d}_{title.strip('_')}"] = _Member(archive, start, size)
+            found[f"{at // 8:02d}_{title.strip('_')}"] = partial(_slice, archive, start, size)
     return found
 
 
 @lru_cache(maxsize=8)
-def open_zip(archive: Path) -> dict[str, _ZipMember]:
+def open_zip(archive: Path) -> Mapping[str, Member]:
     """Index of a zip: every file under its path, and under that path below its first folder (``audio/``)."""
     with zipfile.ZipFile(archive) as file:
         names = [n for n in file.namelist() if not n.endswith("/")]
-    shortened = {n.partition("/")[2]: _ZipMember(archive, n) for n in names}
-    return shortened | {n: _ZipMember(archive, n) for n in names}
+    members = {name: partial(_zipped, archive, name) for name in names}
+    return {name.partition("/")[2]: member for name, member in members.items()} | members
 
 
-_OPENERS: dict[str, Callable[[Path], Mapping[str, Callable[[], bytes]]]] = {
+_OPENERS: dict[str, Callable[[Path], Mapping[str, Member]]] = {
     "rcc": open_rcc,
     "cat": open_cat,
     "zip": open_zip,
 }
-
-
-RATE = 16000
-"""Hz of every sound here, as in AVSBench."""
-
-LEVEL = -20.0
-"""dBFS that the audible parts of every sound are brought to."""
-
-_CUTOUT_SIDE, _BACKGROUND_SIDE = 320, 640  # pixels: no composite shows more
 
 
 @dataclass(frozen=True)
@@ -304,20 +289,15 @@ def _open_image(package: str, path: str) -> Image.Image:
     """An image of any kind; vector drawings are rendered 360 pixels high."""
     data = read_member(package_root(package), path)
     if path.endswith(".svg"):
-        data = _import_resvg()(
-            svg_string=data.decode("utf-8", errors="replace"), height=360, skip_system_fonts=True
-        )
+        try:
+            from resvg_py import svg_to_bytes
+        except ImportError as error:
+            raise DataError(
+                "drawings need the package resvg-py; install it: pip install 'moca-avs[stamps]'"
+            ) from error
+        svg = data.decode("utf-8", errors="replace")
+        data = svg_to_bytes(svg_string=svg, height=360, skip_system_fonts=True)
     return Image.open(io.BytesIO(bytes(data)))
-
-
-def _import_resvg() -> Callable[..., bytes]:
-    try:
-        from resvg_py import svg_to_bytes
-    except ImportError as error:
-        raise DataError(
-            "drawings need the package resvg-py; install it: pip install 'moca-avs[stamps]'"
-        ) from error
-    return svg_to_bytes
 
 
 @lru_cache(maxsize=512)

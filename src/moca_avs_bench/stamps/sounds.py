@@ -135,7 +135,8 @@ def _stem(event: Event, seconds: int, floor: float, rng: np.random.Generator) ->
     for second in np.flatnonzero(event.active):
         part = out[second * RATE : (second + 1) * RATE]
         if decibels(part) < floor:
-            part[:] = _faded(_lifted(_loudest(samples), floor))
+            loudest = _loudest(samples)  # amplified where even that lies below the floor
+            part[:] = _faded(loudest * 10 ** (max(floor + 1 - decibels(loudest), 0) / 20))
     return out
 
 
@@ -158,11 +159,6 @@ def _loudest(samples: np.ndarray) -> np.ndarray:
     energy = np.cumsum(np.r_[0.0, looped.astype(np.float64) ** 2])
     start = int(np.argmax(energy[RATE:] - energy[:-RATE]))
     return looped[start : start + RATE]
-
-
-def _lifted(part: np.ndarray, floor: float) -> np.ndarray:
-    """The same, amplified where even the loudest second lies below the floor."""
-    return part * 10 ** (max(floor + 1 - decibels(part), 0) / 20)
 
 
 def _faded(samples: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ class Row:
         category: class name, "" for backgrounds.
         role: "cutout", "sound" or "background".
         kind: of a cut-out: "photo", "drawing" or "cartoon" (cartoons only train).
-        path: inside the package (see `archives.read_member`).
+        path: inside the package (see `media.read_member`).
         group: duplicate group: the same recording or landmark under several names; "" if alone.
     """
 
@@ -72,7 +72,10 @@ def assign_sides(rows: Iterable[Row]) -> dict[Row, str]:
             else:
                 sides |= split(members, category, heard)
     sides |= {r: TRAIN for r in table if r.package not in CORE and r.category not in unseen}
-    return sides | _background_sides([row for row in table if row.role == "background"])
+    # Half of the backgrounds train, a sixth validates, a third is tested.
+    grounds = [row for row in table if row.role == "background"]
+    count = len({row.unit for row in grounds})
+    return sides | _deal(grounds, (count // 3, count // 6))
 
 
 def unseen_classes(rows: Iterable[Row]) -> set[str]:
@@ -119,9 +122,3 @@ def _cutout_sides(members: list[Row], category: str, heard: set[tuple[str, str]]
     elif len(real) >= 2 and (category, VAL) in heard:
         sides |= _deal(real, (0, 1))
     return sides
-
-
-def _background_sides(members: list[Row]) -> dict[Row, str]:
-    """Half of the backgrounds train, a sixth validates, a third is tested."""
-    count = len({row.unit for row in members})
-    return _deal(members, (count // 3, count // 6))

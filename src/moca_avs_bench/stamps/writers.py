@@ -1,7 +1,4 @@
-"""A contact sheet of the benchmark: frame, outlines of heard and silent objects, names, sound.
-
-Clips on disk, in AVSBench's and VGG-SS's own layouts, with a manifest line for each clip.
-"""
+"""Clips on disk, in AVSBench's and VGG-SS's own layouts, with a manifest line for each; a contact sheet."""
 
 from __future__ import annotations
 
@@ -15,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from moca_avs_bench.stamps.clips import ClipData
+from moca_avs_bench.data.layout import LAYOUTS, Entry, TableLayout
+from moca_avs_bench.stamps.scenes import ClipData
 from moca_avs_bench.stamps.sounds import RATE, Mix
 
 SAMPLES = 40
@@ -27,7 +25,7 @@ def write_sheet(out: Path) -> Path:
     """``contact_sheet.png`` of 40 samples, spread evenly over the splits of S4 and MS3."""
     lines = [
         (out / root, json.loads(line))
-        for root in ("Single-source", "Multi-sources")
+        for root in (LAYOUTS["s4"].folder, LAYOUTS["ms3"].folder)
         for split in ("val", "test", "train")
         for line in (out / root / "manifest" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
     ]
@@ -87,81 +85,100 @@ def _waveform(sound: np.ndarray, seconds: int) -> Image.Image:
     return image
 
 
-ROOTS = {
-    "s4": Path("Single-source"),
-    "ms3": Path("Multi-sources"),
-    "avss": Path("AVSBench-semantic"),
-    "vggss": Path("VGG-SS"),
-}
 _RGB = np.random.default_rng(71).integers(40, 256, (256, 3)).astype(np.uint8) * (np.arange(256)[:, None] > 0)
 _RGB = _RGB.astype(np.uint8)
+_V1S_EVERY = 4  # one single-source clip in four is written as AVSS v1s too
 
 
-def write_s4(clip: ClipData, root: Path) -> dict[str, Any]:
-    """``s4_data/`` of one clip under `root`/Single-source; returns its manifest line."""
-    base, plan = root / ROOTS["s4"], clip.plan
-    place = Path(plan.split, plan.category, plan.name)
-    frames = [Path("s4_data/visual_frames", place, f"{plan.name}_{i + 1}.png") for i in range(plan.seconds)]
-    _write_frames(clip, base, frames)
-    truth = [Path("s4_data/gt_masks", place, f"{plan.name}_{i + 1}.png") for i in range(plan.seconds)]
-    _write_masks(clip, base, truth[:1] if plan.split == "train" else truth)
-    wav = Path("s4_data/audio_wav", plan.split, plan.category, f"{plan.name}.wav")
-    return _finish(clip, base, frames, wav)
-
-
-def write_ms3(clip: ClipData, root: Path) -> dict[str, Any]:
-    """``ms3_data/`` of one clip under `root`/Multi-sources; returns its manifest line."""
-    base, plan = root / ROOTS["ms3"], clip.plan
-    frames = [
-        Path("ms3_data/visual_frames", plan.name, f"{plan.name}.mp4_{i + 1}.png") for i in range(plan.seconds)
-    ]
-    _write_frames(clip, base, frames)
-    place = Path("ms3_data/gt_masks", plan.split, plan.name)
-    _write_masks(clip, base, [place / f"{plan.name}_{i + 1}.png" for i in range(plan.seconds)])
-    return _finish(clip, base, frames, Path("ms3_data/audio_wav", plan.split, f"{plan.name}.wav"))
-
-
-def write_avss(
-    clip: ClipData, root: Path, label: str, indices: dict[str, int], like: tuple[str, dict[str, Any]] | None
-) -> dict[str, Any]:
-    """One clip of AVSBench-semantic; of v1s training clips only the first frame is labeled.
+def write_clip(clip: ClipData, root: Path, indices: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """One clip in every dataset's layout that it belongs to.
 
     Args:
         clip: what to write.
         root: of the benchmark.
-        label: "v1s", "v1m" or "v2".
-        indices: class -> index, background 0.
-        like: layout and manifest line of the same clip where it was written before; its sounds are shared.
+        indices: class -> index of the semantic labels, background 0.
+
+    Returns:
+        Dataset ("s4", "ms3", "avss") -> line of its manifest; "vggss" -> entry of ``vggss.json``.
     """
-    base, plan = root / ROOTS["avss"], clip.plan
-    place = Path(label, plan.name)
-    frames = [place / "frames" / f"{i}.jpg" for i in range(plan.seconds)]
-    _write_frames(clip, base, frames)
+    plan = clip.plan
+    if plan.layout == "v2":
+        return {"avss": _write_avss(clip, root, "v2", indices, None)}
+    line = _write_avsbench(clip, root, plan.layout)
+    lines = {plan.layout: line}
+    if plan.layout == "ms3":
+        lines["avss"] = _write_avss(clip, root, "v1m", indices, line)
+        return lines
+    if plan.index % _V1S_EVERY == 0:
+        lines["avss"] = _write_avss(clip, root, "v1s", indices, line)
+    if plan.split == "test" and clip.active[0].all():
+        lines["vggss"] = _write_vggss(clip, root, line)
+    return lines
+
+
+def _write_avsbench(clip: ClipData, root: Path, name: str) -> dict[str, Any]:
+    """A clip of S4 or MS3; returns its manifest line."""
+    layout, entry = LAYOUTS[name], _entry(clip)
+    base, truth = root / layout.folder, clip.truth()
+    frames = _write_frames(clip, base, layout, entry)
+    for i in layout.annotated(entry):
+        _save(_image_of(truth[i - layout.first]), base / layout.path(layout.mask, entry, i))
+    return _finish(clip, base, frames, layout.path(layout.audio, entry))
+
+
+def _write_avss(
+    clip: ClipData, root: Path, label: str, indices: dict[str, int], line: dict[str, Any] | None
+) -> dict[str, Any]:
+    """A clip of AVSBench-semantic; `line`: the same clip's in S4 or MS3, whose sounds are shared."""
+    layout, entry = LAYOUTS["avss"], _entry(clip, label)
+    base = root / layout.folder
+    frames = _write_frames(clip, base, layout, entry)
     codes = np.array([indices[c] for c in clip.scene.categories], np.uint8)[:, None, None, None]
     semantic = (clip.scene.masks * clip.active[:, :, None, None] * codes).max(axis=0)
-    for i in range(1 if label == "v1s" and plan.split == "train" else plan.seconds):
-        _save(Image.fromarray(semantic[i]), base / place / "labels_semantic" / f"{i}.png")
-        _save(Image.fromarray(_RGB[semantic[i]]), base / place / "labels_rgb" / f"{i}.png")
-    if like is None:
-        return _finish(clip, base, frames, place / "audio.wav") | {"label": label}
-    layout, line = like
-    wav = place / "audio.wav"
-    _same(root / ROOTS[layout] / line["audio"], base / wav)
+    for i in layout.annotated(entry):
+        path = layout.path(layout.mask, entry, i)
+        _save(Image.fromarray(semantic[i]), base / path)
+        _save(Image.fromarray(_RGB[semantic[i]]), base / path.replace("labels_semantic", "labels_rgb"))
+    audio = layout.path(layout.audio, entry)
+    if line is None:
+        return _finish(clip, base, frames, audio) | {"label": label}
+    other = root / LAYOUTS[clip.plan.layout].folder
+    _same(other / line["audio"], base / audio)
     swap = [line["swap"]["audio"]] if line["swap"] else []
     for path in [*swap, *(o["masks"] for o in line["objects"] if "masks" in o)]:
-        _same(root / ROOTS[layout] / path, base / path)
-    return line | {"frames": [f.as_posix() for f in frames], "audio": wav.as_posix(), "label": label}
+        _same(other / path, base / path)
+    return line | {"frames": frames, "audio": audio, "label": label}
 
 
-def write_vggss(clip: ClipData, root: Path, line: dict[str, Any]) -> dict[str, Any]:
-    """First frame and sound of an S4 clip (`line`: its manifest) as VGG-SS; returns its json entry."""
-    base, name = root / ROOTS["vggss"], clip.plan.name
-    _save(Image.fromarray(clip.scene.frame), base / "frames" / f"{name}.jpg")
-    _same(root / ROOTS["s4"] / line["audio"], base / "audio" / f"{name}.wav")
+def _write_vggss(clip: ClipData, root: Path, line: dict[str, Any]) -> dict[str, Any]:
+    """First frame and sound of an S4 clip (`line`: its manifest's) as VGG-SS; returns its json entry."""
+    layout, entry = LAYOUTS["vggss"], _entry(clip)
+    base, side = root / layout.folder, clip.scene.frame.shape[0]
+    _save(Image.fromarray(clip.scene.frame), base / layout.path(layout.frame, entry))
+    _same(root / LAYOUTS["s4"].folder / line["audio"], base / layout.path(layout.audio, entry))
     rows, columns = np.nonzero(clip.truth()[0])
-    side = clip.scene.frame.shape[0]
     box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-    return {"file": name, "class": clip.plan.category, "bbox": [[round(float(v) / side, 6) for v in box]]}
+    return {
+        "file": entry.name,
+        "class": entry.category,
+        "bbox": [[round(float(v) / side, 6) for v in box]],
+    }
+
+
+def _entry(clip: ClipData, label: str = "") -> Entry:
+    plan = clip.plan
+    return Entry(plan.name, plan.name, plan.split, plan.category, label)
+
+
+def _write_frames(clip: ClipData, base: Path, layout: TableLayout, entry: Entry) -> list[str]:
+    """Returns their paths; equal frames are one file under several names."""
+    paths = [layout.path(layout.frame, entry, i) for i in layout.numbers(entry)]
+    for i, path in enumerate(paths):
+        if i and not clip.moving:
+            _same(base / paths[0], base / path)
+        else:
+            _save(Image.fromarray(clip.scene.frames[i]), base / path)
+    return paths
 
 
 def write_wav(path: Path, sound: np.ndarray) -> None:
@@ -172,18 +189,18 @@ def write_wav(path: Path, sound: np.ndarray) -> None:
         file.writeframes(np.rint(np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
 
 
-def _finish(clip: ClipData, base: Path, frames: list[Path], wav: Path) -> dict[str, Any]:
+def _finish(clip: ClipData, base: Path, frames: list[str], audio: str) -> dict[str, Any]:
     """Write the sounds and, outside of training, each object's masks; returns the manifest line."""
     plan, scene = clip.plan, clip.scene
-    write_wav(base / wav, clip.mix.sound)
+    write_wav(base / audio, clip.mix.sound)
     line: dict[str, Any] = {
         "id": plan.name,
         "split": plan.split,
         "tier": plan.letter,
         "category": plan.category,
         "cluster": scene.sounds[0].group,
-        "frames": [path.as_posix() for path in frames],
-        "audio": wav.as_posix(),
+        "frames": frames,
+        "audio": audio,
         "background": scene.background,
         "moving": clip.moving,
         "room_dbfs": round(clip.mix.room, 2),
@@ -192,11 +209,11 @@ def _finish(clip: ClipData, base: Path, frames: list[Path], wav: Path) -> dict[s
     }
     if clip.swap is not None:
         index, mix = clip.swap
-        path = Path("audio_swapped", plan.split, f"{plan.name}.wav")
+        path = f"audio_swapped/{plan.split}/{plan.name}.wav"
         write_wav(base / path, mix.sound)
         line["swap"] = {
             "object": index,
-            "audio": path.as_posix(),
+            "audio": path,
             "sounding": clip.active.any(axis=0).astype(int).tolist(),
             "levels_dbfs": _levels(mix, index),
         }
@@ -215,29 +232,15 @@ def _describe(clip: ClipData, base: Path, index: int) -> dict[str, Any]:
         "levels_dbfs": _levels(clip.mix, index),
     }
     if clip.plan.split != "train":
-        path = Path("object_masks", clip.plan.split, f"{clip.plan.name}_{index}.png")
+        path = f"object_masks/{clip.plan.split}/{clip.plan.name}_{index}.png"
         stacked = clip.scene.masks[index].reshape(-1, clip.scene.masks.shape[-1])
         _save(_image_of(stacked), base / path)
-        entry["masks"] = path.as_posix()
+        entry["masks"] = path
     return entry
 
 
 def _levels(mix: Mix, index: int) -> list[float]:
     return [round(float(level), 1) for level in mix.levels[index]]
-
-
-def _write_frames(clip: ClipData, base: Path, paths: list[Path]) -> None:
-    for i, path in enumerate(paths):
-        if i and not clip.moving:
-            _same(base / paths[0], base / path)
-        else:
-            _save(Image.fromarray(clip.scene.frames[i]), base / path)
-
-
-def _write_masks(clip: ClipData, base: Path, paths: list[Path]) -> None:
-    truth = clip.truth()
-    for i, path in enumerate(paths):
-        _save(_image_of(truth[i]), base / path)
 
 
 def _image_of(mask: np.ndarray) -> Image.Image:

@@ -1,6 +1,4 @@
-"""Lines on paper: training curves without a plotting library.
-
-The paper's images: masks side by side (Figs. 5, 6, 8), heat under one sound (Fig. 7), training curves.
+"""The paper's images: masks side by side (Figs. 5, 6, 8), heat under one sound (Fig. 7), training curves.
 
 What is shown is drawn by seed out of the samples that the table evaluates, never by success.
 """
@@ -15,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from moca_avs.clip import Clip, Segmentation
+from moca_avs.clip import Clip
 from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import DataError, MediaError
 from moca_avs.io.image import contact_sheet, overlay
 from moca_avs.methods.base import Method
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.evaluation.controls import with_audio_of
-from moca_avs_bench.tables.report import TableResult
+from moca_avs_bench.tables.result import TableResult
 from moca_avs_bench.tables.setup import RunContext
 from moca_avs_bench.tables.spec import Table, TableRow
 
@@ -33,6 +31,10 @@ COLORS = (
 """Of the lines, in their order (Okabe & Ito's, told apart by the color-blind too)."""
 SIZE, LEFT, TOP, BOTTOM, LINE = (900, 480), 80, 44, 50, 20  # pixels
 POINTS = 400  # of a line at most; more are averaged
+SHOWN = 6  # frames of each dataset
+CELL, WIDE = 168, 224  # pixels: of a grid's image, of a heat map
+
+Cell = tuple[np.ndarray, str]
 
 
 def line_chart(lines: Mapping[str, np.ndarray], title: str) -> np.ndarray:
@@ -50,7 +52,9 @@ def line_chart(lines: Mapping[str, np.ndarray], title: str) -> np.ndarray:
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
     smooth = {name: _averaged(values) for name, values in lines.items()}
     steps = max((len(values) for values in lines.values()), default=1)
-    low, high = _range(smooth)
+    every = np.concatenate([values for _, values in smooth.values()] or [np.zeros(1)])
+    low, high = float(min(every.min(initial=np.inf), 0)), float(every.max(initial=0))
+    high = high if high > low else low + 1
     frame = (LEFT, TOP, width - 20, SIZE[1] - BOTTOM)
     pen.text((LEFT, 14), title, INK, font)
     _axes(pen, font, frame, steps, (low, high))
@@ -73,12 +77,6 @@ def _averaged(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([part.mean() + 1 for part in kept]), np.array([values[part].mean() for part in kept])
 
 
-def _range(smooth: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
-    every = np.concatenate([values for _, values in smooth.values()] or [np.zeros(1)])
-    low, high = float(min(every.min(initial=np.inf), 0)), float(every.max(initial=0))
-    return low, high if high > low else low + 1
-
-
 def _axes(
     pen: ImageDraw.ImageDraw,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
@@ -95,12 +93,6 @@ def _axes(
         pen.text((x - 12, bottom + 8), f"{round(share * steps)}", INK, font)
     pen.text((right - 36, bottom + 26), "step", INK, font)
     pen.line([(left, top), (left, bottom), (right, bottom)], INK, 1)
-
-
-SHOWN = 6  # frames of each dataset
-CELL, WIDE = 168, 224  # pixels: of a grid's image, of a heat map
-
-Cell = tuple[np.ndarray, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,14 +129,17 @@ class Figures:
     _heat: dict[str, dict[str, list[np.ndarray]]] = field(default_factory=dict)
 
     def watch(self, name: str, row: TableRow, method: Method) -> None:
-        """Ask a system about this dataset's frames (see `execute.Watch`)."""
+        """Ask a system about this dataset's frames (see `run.Watch`)."""
         if name not in self._shots:
             dataset = self.context.dataset(name)
             self._shots[name] = draw(dataset, self.context.seed)
             # Two clips of one class are rarely in a part of the split.
             self._trios[name] = trio(getattr(dataset, "whole", dataset), self.context.seed)
-        cells = [_answer(method(shot.clip), shot) for shot in self._shots[name]]
-        self._columns.setdefault(name, {})[row.title] = cells
+        cells = self._columns.setdefault(name, {}).setdefault(row.title, [])
+        for shot in self._shots[name]:
+            said = method(shot.clip)
+            labels = None if said.labels is None else said.labels[0]
+            cells.append((_colored(shot.clip.frames[0], said.masks[0], labels), said.reasons[0]))
         heat = [method(clip).heatmaps[0].astype(np.float32) for clip in self._trios[name]]
         self._heat.setdefault(name, {})[row.title] = heat
 
@@ -215,8 +210,12 @@ def draw(dataset: EvaluationSet, seed: int) -> list[Shot]:
     for index in rng.permutation(len(dataset)):
         sample = _readable(dataset, dataset.ids[index])
         second = int(rng.integers(1 << 30))
-        if sample is not None and len(shots) < SHOWN:
-            shots.append(_shot(sample, second % len(sample.clip)))
+        if sample is None:
+            continue
+        second %= len(sample.clip)
+        labels = None if sample.labels is None else sample.labels[second]
+        heard = sample.category.replace("_", " ") if sample.masks[second].any() else "silence"
+        shots.append(Shot(_one_frame(sample.clip, second), sample.masks[second], labels, heard))
         if len(shots) == SHOWN:
             break
     return shots
@@ -237,7 +236,7 @@ def trio(dataset: EvaluationSet, seed: int) -> list[Clip]:
         found = [sample for sample in samples if sample is not None]
         if len(found) < len(chosen):
             continue
-        second = _loudest_truth(found[0])
+        second = int(found[0].masks.sum((1, 2)).argmax())  # the frame with the most that sounds
         heard = found[0].clip
         shown = [heard, *(with_audio_of(sample.clip, heard) for sample in found[1:])]
         return [_one_frame(clip, min(second, len(clip) - 1)) for clip in shown]
@@ -268,26 +267,10 @@ def _readable(dataset: EvaluationSet, sample_id: str) -> Sample | None:
         return None
 
 
-def _shot(sample: Sample, second: int) -> Shot:
-    labels = None if sample.labels is None else sample.labels[second]
-    heard = sample.category.replace("_", " ") if sample.masks[second].any() else "silence"
-    return Shot(_one_frame(sample.clip, second), sample.masks[second], labels, heard)
-
-
 def _one_frame(clip: Clip, index: int) -> Clip:
     now = slice(index, index + 1)
     heard = None if clip.sound_times is None else clip.sound_times[now]
     return replace(clip, frames=clip.frames[now], times=clip.times[now], sound_times=heard)
-
-
-def _loudest_truth(sample: Sample) -> int:
-    """The frame with the most that sounds."""
-    return int(sample.masks.sum((1, 2)).argmax())
-
-
-def _answer(said: Segmentation, shot: Shot) -> Cell:
-    labels = None if said.labels is None else said.labels[0]
-    return _colored(shot.clip.frames[0], said.masks[0], labels), said.reasons[0]
 
 
 def _colored(frame: np.ndarray, mask: np.ndarray, labels: np.ndarray | None) -> np.ndarray:

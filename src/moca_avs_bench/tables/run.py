@@ -1,9 +1,8 @@
-"""Other processes that start a table from its end, while this one starts from the top.
+"""Runs a table: trains what is missing, evaluates every cell from where it was stopped.
 
-They share nothing but the folder of runs: whoever comes first to a run or a cell holds its lock and does it,
-the other finds it done. So every core is busy, and the table is put together by one process as ever.
-
-Runs a table: trains what is missing, evaluates every cell from where it was stopped.
+Other processes may start the table from its end, while this one starts from the top. They share nothing but
+the folder of runs: whoever comes first to a run or a cell holds its lock and does it, the other finds it
+done. So every core is busy, and the table is put together by one process as ever.
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from moca_avs.data.base import EvaluationSet
 from moca_avs.errors import DataError, MocaError, UsageError
@@ -25,14 +23,15 @@ from moca_avs.methods.base import Method
 from moca_avs_bench.evaluation.controls import CONTROLS
 from moca_avs_bench.evaluation.evaluate import evaluate
 from moca_avs_bench.evaluation.report import Report, read_report
-from moca_avs_bench.tables.proposal_cache import keep_proposals
-from moca_avs_bench.tables.report import CellResult, RowResult, ScoredRow, TableResult
-from moca_avs_bench.tables.setup import RunContext, settings_digest
+from moca_avs_bench.tables.result import CellResult, RowResult, ScoredRow, TableResult
+from moca_avs_bench.tables.setup import RunContext, settings_digest, trained
 from moca_avs_bench.tables.spec import Comparator, Oracle, Table, TableColumn, TableRow, TrainedMoca
-from moca_avs_bench.tables.systems import build, trained, why_not
+from moca_avs_bench.tables.systems import build, why_not
 
 Measure = Callable[[Table, RunContext], object]
 """Measures a table; picklable."""
+Watch = Callable[[str, TableRow, Method], None]
+"""Given (dataset, row, method) of every system that was evaluated: draws figures."""
 
 
 def sensible_jobs(preset: str, device: str) -> int:
@@ -95,24 +94,6 @@ def _work(work: Measure, table: Table, context: RunContext, threads: int) -> Non
         return
 
 
-Watch = Callable[[str, TableRow, Method], None]
-"""Told (dataset, row, method) of every system that was evaluated: draws figures."""
-
-
-@dataclass
-class _Bench:
-    """A table's datasets, opened once, and its setup."""
-
-    context: RunContext
-    datasets: dict[str, EvaluationSet] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-    watch: Watch | None = None
-
-    def say(self, message: str) -> None:
-        if self.context.progress:
-            print(message, file=sys.stderr, flush=True)
-
-
 def open_datasets(table: Table, context: RunContext) -> tuple[dict[str, EvaluationSet], dict[str, str]]:
     """A table's datasets by name, and why the others can't be had.
 
@@ -142,71 +123,89 @@ def run_table(
     Args:
         table: which rows and columns.
         context: what on and what with.
-        command: told in the result.
-        watch: told of every method that was evaluated.
+        command: written into the result.
+        watch: called with every method that was evaluated.
         jobs: processes at work; the numbers are those of one process with its share of the cores.
 
     Raises:
         DataError: where none of its datasets, or nothing to train on, can be had.
         UsageError: where the setup makes no sense.
     """
-    told = context.told()  # where there is nothing to train on, say so first
+    metadata = context.metadata()  # where there is nothing to train on, say so first
     datasets, missing = open_datasets(table, context)
-    bench = _Bench(context, datasets, missing, watch)
-    with helper_processes(table, context, jobs, run_table), keep_proposals(context.folder / "proposals"):
-        rows = tuple(_measured(bench, table, row) for row in table.rows)
-    return TableResult(table, rows, told, command)
+    with helper_processes(table, context, jobs, run_table):
+        rows = tuple(_run_row(table, row, context, datasets, missing, watch) for row in table.rows)
+    return TableResult(table, rows, metadata, command)
 
 
-def _measured(bench: _Bench, table: Table, row: TableRow) -> RowResult:
+def _run_row(
+    table: Table,
+    row: TableRow,
+    context: RunContext,
+    datasets: dict[str, EvaluationSet],
+    missing: dict[str, str],
+    watch: Watch | None,
+) -> RowResult:
     """One row; what fails becomes a failed cell, and the others go on."""
-    nothing = why_not(row.system, bench.context)
+
+    def say(message: str) -> None:
+        if context.progress:
+            print(f"table {table.number}, {row.title}{message}", file=sys.stderr, flush=True)
+
+    nothing = why_not(row.system, context)
     if nothing:
-        return RowResult(row, tuple(_unrun(table, row, column, nothing) for column in table.columns), {})
+        cells = [CellResult(table.reported(row, column), "not run", why=nothing) for column in table.columns]
+        return RowResult(row, tuple(cells), {})
     if isinstance(row.system, TrainedMoca | Comparator):
-        bench.say(f"table {table.number}, {row.title}: looking for its run, training it if there is none")
+        say(": looking for its run, training it if there is none")
+    run, why = None, dict(missing)
     try:
-        run = trained(row.system, bench.context)
+        run = trained(row.system, context)
     except UsageError:
         raise
     except MocaError as error:
-        why = dict.fromkeys(table.datasets, str(error))
-        return RowResult(row, tuple(_cell(table, row, column, {}, why) for column in table.columns), {})
+        datasets, why = {}, dict.fromkeys(table.datasets, str(error))
     if run is not None:
-        verb = "reused" if run.reused else "trained"
-        bench.say(f"table {table.number}, {row.title}: run {run.key} {verb}")
-    found: dict[str, tuple[Path, Report]] = {}
-    why = dict(bench.missing)
-    built: dict[str, Method] = {}  # by what a method is told of a dataset
-    for name, dataset in bench.datasets.items():
-        if not row.only or name in row.only:
-            try:
-                told = name if isinstance(row.system, Oracle) else str(getattr(dataset, "class_table", None))
-                if told not in built:
-                    built[told] = build(row.system, run, bench.context, dataset)
-                found[name] = _evaluated(bench, table, row, built[told], name)
-            except UsageError:
-                raise
-            except MocaError as error:
-                why[name] = str(error)
-    cells = tuple(_cell(table, row, column, found, why) for column in table.columns)
-    scored = {name: _scored(report) for name, (_, report) in found.items()}
-    return RowResult(row, cells, scored, "" if run is None else run.key, None if run is None else run.config)
+        say(f": run {run.key} {'reused' if run.reused else 'trained'}")
+    reports: dict[str, tuple[Path, Report]] = {}
+    methods: dict[str, Method] = {}  # by what they know of a dataset
+    oracle = isinstance(row.system, Oracle)
+    for name, dataset in datasets.items():
+        if row.only and name not in row.only:
+            continue
+        try:
+            known = name if oracle else str(getattr(dataset, "class_table", None))
+            if known not in methods:
+                methods[known] = build(row.system, run, context, dataset)
+            say(f", {name}: {len(dataset)} samples")
+            reports[name] = _evaluate(methods[known], dataset, context, () if oracle else CONTROLS)
+            if watch is not None and not oracle:
+                watch(name, row, methods[known])
+        except UsageError:
+            raise
+        except MocaError as error:
+            why[name] = str(error)
+    scored = {
+        name: ScoredRow(report.split, report.samples, report.failed, report.tiers["all"], report.settings)
+        for name, (_, report) in reports.items()
+    }
+    cells = [_cell(table, row, column, reports, why) for column in table.columns]
+    return RowResult(
+        row, tuple(cells), scored, "" if run is None else run.key, None if run is None else run.config
+    )
 
 
-def _evaluated(bench: _Bench, table: Table, row: TableRow, method: Method, name: str) -> tuple[Path, Report]:
-    """The records and report of one system on one dataset."""
-    context, dataset = bench.context, bench.datasets[name]
-    told = isinstance(row.system, Oracle)
-    asked: Any = getattr(method, "telling", dataset)
-    controls = () if told else CONTROLS
+def _evaluate(
+    method: Method, dataset: EvaluationSet, context: RunContext, controls: tuple[str, ...]
+) -> tuple[Path, Report]:
+    """The records and report of one system on one dataset; records are found again by what decides them."""
+    name = dataset.name
     made_from = [method.settings, name, dataset.split, dataset.ids, context.place, context.seed, controls]
     path = context.folder / "cells" / f"{name}-{settings_digest(json.loads(json.dumps(made_from)))}.jsonl"
-    bench.say(f"table {table.number}, {row.title}, {name}: {len(dataset)} samples")
     with lock(f"table-cell-{path.stem}"):
         report = evaluate(
             method,
-            asked,
+            getattr(method, "dataset", dataset),
             controls=controls,
             foreground=context.foreground,
             jsonl=path,
@@ -214,8 +213,6 @@ def _evaluated(bench: _Bench, table: Table, row: TableRow, method: Method, name:
             seed=context.seed,
             progress=context.progress,
         )
-    if bench.watch is not None and not told:
-        bench.watch(name, row, method)
     return path, report
 
 
@@ -223,28 +220,20 @@ def _cell(
     table: Table,
     row: TableRow,
     column: TableColumn,
-    found: dict[str, tuple[Path, Report]],
+    reports: dict[str, tuple[Path, Report]],
     why: dict[str, str],
 ) -> CellResult:
     reported = table.reported(row, column)
-    if column.dataset in found:
-        path, report = found[column.dataset]
-        if column.protocol not in (None, report.protocol):
-            report = read_report([path], column.protocol)
-        rows = report.tiers["all"].rows
-        score = rows["method"].get(column.metric)
-        if score is None or not score.n:
-            return CellResult(reported, "failed", why="nothing could be scored")
-        wrong = rows["wrong_sound"][column.metric] if "wrong_sound" in rows else None
-        return CellResult(reported, "measured", score, wrong)
     if row.only and column.dataset not in row.only:
         return CellResult(reported, "not run", why=row.elsewhere)
-    return CellResult(reported, "failed", why=why[column.dataset])
-
-
-def _unrun(table: Table, row: TableRow, column: TableColumn, why: str) -> CellResult:
-    return CellResult(table.reported(row, column), "not run", why=why)
-
-
-def _scored(report: Report) -> ScoredRow:
-    return ScoredRow(report.split, report.samples, report.failed, report.tiers["all"], report.settings)
+    if column.dataset not in reports:
+        return CellResult(reported, "failed", why=why[column.dataset])
+    path, report = reports[column.dataset]
+    if column.protocol not in (None, report.protocol):
+        report = read_report([path], column.protocol)
+    rows = report.tiers["all"].rows
+    score = rows["method"].get(column.metric)
+    if score is None or not score.n:
+        return CellResult(reported, "failed", why="nothing could be scored")
+    wrong = rows["wrong_sound"][column.metric] if "wrong_sound" in rows else None
+    return CellResult(reported, "measured", score, wrong)

@@ -7,24 +7,56 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import moca_avs
 from moca_avs.errors import DataError, UsageError
 from moca_avs.hub.cache import cache_dir, lock
 from moca_avs.hub.huggingface import ModelSources
-from moca_avs_bench.tables.spec import IMAGE_SIZE, Comparator, TrainedMoca
+from moca_avs.proposals.base import CachedProposer, Proposer, is_parallel
+from moca_avs.utils.files import atomic_write
+from moca_avs_bench.tables.spec import IMAGE_SIZE, Comparator, System, TrainedMoca
 
 if TYPE_CHECKING:
     from moca_avs.data.base import EvaluationSet, TrainingSet
     from moca_avs.encoders.base import AudioVisualEncoder
-    from moca_avs.proposals.base import Proposer
 
 STAMPS = "stamps"
+
+
+class DiskCachedProposer:
+    """A proposer whose answers lie on disk, packed to one bit a pixel, one file per image.
+
+    Args:
+        proposer: asked where an image is new.
+        folder: one folder per proposer and settings is made inside.
+    """
+
+    def __init__(self, proposer: Proposer, folder: Path) -> None:
+        self.proposer, self.settings = proposer, proposer.settings
+        self.parallel = is_parallel(proposer)
+        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
+        self.folder = folder / digest[:16]
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] -> bool [P, H, W]."""
+        key = hashlib.sha256(str(frame.shape).encode() + frame.tobytes()).hexdigest()
+        file = self.folder / f"{key}.npz"
+        if file.is_file():
+            with np.load(file, allow_pickle=False) as saved:
+                shape = tuple(saved["shape"])
+                return np.unpackbits(saved["bits"], count=int(np.prod(shape))).reshape(shape).astype(bool)
+        masks = self.proposer(frame)
+        with atomic_write(file) as partial, partial.open("wb") as target:
+            np.savez_compressed(target, bits=np.packbits(masks), shape=np.array(masks.shape))
+        return masks
 
 
 @dataclass(frozen=True)
@@ -128,7 +160,10 @@ class RunContext:
 
         root = self.place if self.data_root is None else self.data_root
         if self.data is None:
-            name, whole = _default_training(root)
+            try:
+                name, whole = "vggsound", open_training_set("vggsound", root)
+            except DataError:
+                name, whole = "s4", open_training_set("s4", root)
         elif Path(self.data).is_dir():
             name, whole = Path(self.data).name, open_training_set(self.data)
         else:
@@ -142,16 +177,23 @@ class RunContext:
 
         return build_encoder(self.preset, self.device, self.sources, image_size=self.image_size)
 
+    def keep(self, proposer: Proposer) -> Proposer:
+        """The proposer, its answers kept in `folder`: no image is searched twice, whoever asks."""
+        return DiskCachedProposer(proposer, self.folder / "proposals")
+
+    def proposer(self, name: str) -> Proposer:
+        """Mask proposals by name, kept."""
+        from moca_avs.proposals import build_proposer
+
+        return CachedProposer(build_proposer(name, self.sources, self.device, self.keep))
+
     @cached_property
     def foreground(self) -> Proposer:
         """The audio-blind baseline: what is salient."""
-        from moca_avs.proposals import build_proposer
-        from moca_avs.proposals.base import CachedProposer
+        return self.proposer("saliency")
 
-        return CachedProposer(build_proposer("saliency"))
-
-    def told(self) -> dict[str, Any]:
-        """What a result says of it: all that decides the numbers, no path."""
+    def metadata(self) -> dict[str, Any]:
+        """What a result says of the run: all that decides the numbers, no path."""
         name, data = self.training
         return {
             "root": self.root if self.root == STAMPS else Path(self.place).name,
@@ -162,18 +204,6 @@ class RunContext:
             "image_size": self.image_size,
             "trained_on": f"{name}, {len(data)} frames",
         }
-
-
-def _default_training(root: str) -> tuple[str, TrainingSet]:
-    from moca_avs_bench.data import open_training_set
-
-    try:
-        return "vggsound", open_training_set("vggsound", root)
-    except DataError:
-        return "s4", open_training_set("s4", root)
-
-
-DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -193,91 +223,77 @@ class TrainedRun:
     config: Mapping[str, Any]
 
 
-def trained_adapters(system: TrainedMoca, context: RunContext) -> TrainedRun:
-    """The run of a MoCA row.
+def trained(system: System, context: RunContext) -> TrainedRun | None:
+    """The run that a row rests on, trained where it is missing; None where nothing is trained.
+
+    A comparator's run is the same for all its settings of inference.
 
     Raises:
-        MocaError: as `training.train`.
+        UsageError: for a comparator that doesn't exist.
+        MocaError: as `moca_avs.training.trainer.train` and `moca_avs_bench.ssl.train.train_comparator`.
     """
-    from moca_avs.model.adapter import ADAPTERS
-    from moca_avs.training.config import TrainConfig
-    from moca_avs.training.pairs import with_pairing
-    from moca_avs.training.trainer import train
+    if isinstance(system, TrainedMoca):
+        from moca_avs.model.adapter import ADAPTERS
+        from moca_avs.training.config import TrainConfig
+        from moca_avs.training.pairs import with_pairing
+        from moca_avs.training.trainer import train
 
-    encoder, data = context.encoder, context.training[1]
-    wanted = TrainConfig(
-        **{"steps": context.size.steps, "seed": context.seed, "image_size": context.image_size}
-        | dict(system.training)
-    )
-    config = with_pairing(wanted, encoder.name)
-    made_from = {
-        "moca_avs": moca_avs.__version__,
-        "training": config.to_dict(),
-        "encoder": [encoder.name, encoder.weights_hash()],
-        "data": data.fingerprint(),
-    }
-    key = settings_digest(made_from)
-    folder = context.folder / "trained" / f"moca-{key}"
-    with lock(f"table-run-{key}"):
-        reused = (folder / ADAPTERS).is_file()
-        train(
-            encoder,
-            data,
-            config,
-            folder,
-            resume=True,
-            progress=context.progress and not reused,
-            device=context.device,
-            sources=context.sources,
-            cache=context.folder / "states",
+        encoder, size = context.encoder, context.size
+        asked = {"steps": size.steps, "seed": context.seed, "image_size": context.image_size}
+        config = with_pairing(TrainConfig(**asked | dict(system.training)), encoder.name)
+        made_from = {"encoder": [encoder.name, encoder.weights_hash()]}
+        with _run_folder("moca", config.to_dict(), made_from, ADAPTERS, context) as run:
+            train(
+                encoder,
+                context.training[1],
+                config,
+                run.folder,
+                resume=True,
+                progress=context.progress and not run.reused,
+                device=context.device,
+                sources=context.sources,
+                cache=context.folder / "states",
+            )
+        return run
+    if isinstance(system, Comparator):
+        from moca_avs_bench.ssl import COMPARATORS
+        from moca_avs_bench.ssl.config import ComparatorConfig
+        from moca_avs_bench.ssl.method import WEIGHTS
+        from moca_avs_bench.ssl.train import train_comparator
+
+        name, size = system.name, context.size
+        if name not in COMPARATORS:
+            raise UsageError(f"comparators are {', '.join(COMPARATORS)}, found {name!r}")
+        settings = ComparatorConfig(
+            size.steps, size.comparator_batch, image_size=context.image_size, seed=context.seed
         )
-    return TrainedRun(key, folder, reused, config.to_dict())
+        with _run_folder(name, settings.to_dict(), {"system": name}, WEIGHTS, context) as run:
+            train_comparator(
+                name,
+                context.training[1],
+                run.folder,
+                settings,
+                resume=True,
+                device=context.device,
+                progress=context.progress and not run.reused,
+            )
+        return run
+    return None
 
 
-def trained_comparator(system: Comparator, context: RunContext) -> TrainedRun:
-    """The run of a comparator's row; the same for all its settings of inference.
-
-    Raises:
-        UsageError: for a name that doesn't exist.
-        MocaError: as `comparators.train_comparator`.
-    """
-    from moca_avs_bench.ssl import COMPARATORS
-    from moca_avs_bench.ssl.config import ComparatorConfig
-    from moca_avs_bench.ssl.method import WEIGHTS
-    from moca_avs_bench.ssl.train import train_comparator
-
-    if system.name not in COMPARATORS:
-        raise UsageError(f"comparators are {', '.join(COMPARATORS)}, found {system.name!r}")
-    data = context.training[1]
-    config = ComparatorConfig(
-        steps=context.size.steps,
-        batch=context.size.comparator_batch,
-        image_size=context.image_size,
-        seed=context.seed,
-    )
-    made_from = {
-        "moca_avs": moca_avs.__version__,
-        "system": system.name,
-        "training": config.to_dict(),
-        "data": data.fingerprint(),
-    }
-    key = settings_digest(made_from)
-    folder = context.folder / "trained" / f"{system.name}-{key}"
+@contextmanager
+def _run_folder(
+    name: str, config: dict[str, Any], made_from: dict[str, Any], weights: str, context: RunContext
+) -> Iterator[TrainedRun]:
+    """A run's folder, named by the hash of all that decides it and locked; finished where it has weights."""
+    content = {"moca_avs": moca_avs.__version__, "training": config, **made_from}
+    key = settings_digest(content | {"data": context.training[1].fingerprint()})
+    folder = context.folder / "trained" / f"{name}-{key}"
     with lock(f"table-run-{key}"):
-        reused = (folder / WEIGHTS).is_file()
-        train_comparator(
-            system.name,
-            data,
-            folder,
-            config,
-            resume=True,
-            device=context.device,
-            progress=context.progress and not reused,
-        )
-    return TrainedRun(key, folder, reused, config.to_dict())
+        yield TrainedRun(key, folder, (folder / weights).is_file(), config)
 
 
 def settings_digest(content: Any) -> str:
-    """The first digits of the SHA-256 of JSON-able content."""
+    """The first 16 digits of the SHA-256 of JSON-able content."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

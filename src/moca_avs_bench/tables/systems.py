@@ -1,7 +1,4 @@
-"""The oracle: a row that hears nothing and is told the answer.
-
-From a row's system to a method that can be asked.
-"""
+"""From a row's system to a method that can be asked; the oracle, which is told the answer."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import numpy as np
 
 import moca_avs
 from moca_avs.clip import Clip, Segmentation
-from moca_avs.data.base import EvaluationSet, Sample
+from moca_avs.data.base import EvaluationSet, Sample, Subset
 from moca_avs.errors import UsageError
 from moca_avs.io.image import resized
 from moca_avs.methods.base import Method, versions
@@ -20,7 +17,7 @@ from moca_avs.methods.config import BaselineConfig, MocaConfig
 from moca_avs.methods.factory import find_source
 from moca_avs.proposals.base import Proposer
 from moca_avs.proposals.masks import pairwise_iou
-from moca_avs_bench.tables.setup import RunContext, TrainedRun, trained_adapters, trained_comparator
+from moca_avs_bench.tables.setup import RunContext, TrainedRun
 from moca_avs_bench.tables.spec import (
     PAPER,
     Comparator,
@@ -42,12 +39,12 @@ class OracleProposals:
 
     Args:
         proposer: finds masks.
-        dataset: whose samples it is asked about; they must be read through `telling`.
+        dataset: whose samples it is asked about; they must be read through its `dataset`.
     """
 
     def __init__(self, proposer: Proposer, dataset: EvaluationSet) -> None:
         self.proposer = proposer
-        self.telling = RememberTruth(dataset)
+        self.dataset = RememberTruth(dataset)
         self.settings: dict[str, Any] = {
             "method": "oracle: the proposal nearest the truth",
             "proposer": proposer.settings,
@@ -55,47 +52,33 @@ class OracleProposals:
         }
 
     def __call__(self, clip: Clip) -> Segmentation:
-        """Masks of the frames that `telling` loaded last; heat is the mask.
+        """Masks of the frames that its `dataset` loaded last; heat is the mask.
 
         Raises:
             UsageError: for other frames.
         """
-        truth = self.telling.truth(clip)
-        masks = np.stack([self._nearest(*pair) for pair in zip(clip.frames, truth, strict=True)])
+        truth = self.dataset.truth(clip)
+        masks = np.zeros(truth.shape, bool)
+        for mask, frame, true in zip(masks, clip.frames, truth, strict=True):
+            proposals = self.proposer(frame) if true.any() else np.zeros((0, *true.shape), bool)
+            if len(proposals):
+                mask[:] = proposals[pairwise_iou(proposals, true[None])[:, 0].argmax()]
         heat = np.stack([resized(mask, _GRID, _GRID) for mask in masks]).clip(0, 1).astype(np.float16)
         reasons = tuple("" if mask.any() else "no proposal" for mask in masks)
         scores = heat.max((1, 2)).astype(np.float32)
         return Segmentation(masks, heat, scores, reasons, clip.times, self.settings)
 
-    def _nearest(self, frame: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        proposals = self.proposer(frame) if truth.any() else np.zeros((0, *truth.shape), bool)
-        if not len(proposals):
-            return np.zeros_like(truth)
-        nearest: np.ndarray = proposals[pairwise_iou(proposals, truth[None])[:, 0].argmax()]
-        return nearest
 
-
-class RememberTruth:
+class RememberTruth(Subset):
     """An `EvaluationSet` that remembers the sample it loaded last.
 
     Args:
-        whole: the set itself.
+        whole: the set itself, all of which is taken.
     """
 
     def __init__(self, whole: EvaluationSet) -> None:
-        self.whole, self.name, self.split = whole, whole.name, whole.split
-        self.kind: str = getattr(whole, "kind", "region")
-        self.class_table: Path | None = getattr(whole, "class_table", None)
+        super().__init__(whole, len(whole))
         self._last: Sample | None = None
-
-    @property
-    def ids(self) -> list[str]:
-        """Those of the set."""
-        return self.whole.ids
-
-    def categories(self) -> dict[str, str]:
-        """Those of the set."""
-        return self.whole.categories()
 
     def load(self, sample_id: str) -> Sample:
         """Read one sample, and remember it."""
@@ -107,22 +90,6 @@ class RememberTruth:
         if self._last is None or not np.array_equal(clip.frames, self._last.clip.frames):
             raise UsageError("the oracle can only be asked about the clip whose truth it was told last")
         return self._last.masks
-
-    def __len__(self) -> int:
-        return len(self.whole)
-
-
-def trained(system: System, context: RunContext) -> TrainedRun | None:
-    """The run that a system rests on, trained where it is missing; None where nothing is trained.
-
-    Raises:
-        MocaError: where it can't be trained.
-    """
-    if isinstance(system, TrainedMoca):
-        return trained_adapters(system, context)
-    if isinstance(system, Comparator):
-        return trained_comparator(system, context)
-    return None
 
 
 def why_not(system: System, context: RunContext) -> str:
@@ -157,13 +124,18 @@ def build(system: System, run: TrainedRun | None, context: RunContext, dataset: 
 
         return Saliency()
     if isinstance(system, Oracle):
-        return OracleProposals(_proposer(context, _preset_proposals(context, "baseline")), dataset)
+        return OracleProposals(context.proposer(_preset_proposals(context, "baseline")), dataset)
     if isinstance(system, Comparator) and run is not None:
         from moca_avs_bench.ssl.method import load_comparator
 
         settings = {"proposals": _preset_proposals(context, "method"), **system.settings}
         return load_comparator(
-            run.folder, context.device, system=system.name, sources=context.sources, **settings
+            run.folder,
+            context.device,
+            system=system.name,
+            sources=context.sources,
+            wrap_proposer=context.keep,
+            **settings,
         )
     if isinstance(system, TrainedMoca) and run is not None:
         return _load(str(run.folder), "moca", context, PAPER | dict(system.inference) | classes)
@@ -173,10 +145,18 @@ def build(system: System, run: TrainedRun | None, context: RunContext, dataset: 
 
 
 def _load(name: str, method: str, context: RunContext, settings: dict[str, Any]) -> Method:
-    sources = context.sources
     if "image_size" in settings:  # a row at the paper's size, not at the preset's own
         settings["image_size"] = context.image_size
-    return moca_avs.load(name, method, context.device, sources.weights, sources.models, **settings)
+    sources = context.sources
+    return moca_avs.load(
+        name,
+        method,
+        context.device,
+        sources.weights,
+        sources.models,
+        wrap_proposer=context.keep,
+        **settings,
+    )
 
 
 def _preset_proposals(context: RunContext, part: str) -> str:
@@ -186,10 +166,3 @@ def _preset_proposals(context: RunContext, part: str) -> str:
     for config in find_source(context.preset).configs:
         found = config.get(part, {}).get("proposals", found)
     return found
-
-
-def _proposer(context: RunContext, name: str) -> Any:
-    from moca_avs.proposals import build_proposer
-    from moca_avs.proposals.base import CachedProposer
-
-    return CachedProposer(build_proposer(name, context.sources, context.device))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from moca_avs_bench.ssl.losses import cosine_heat, ez_vsl_loss, lvs_loss, walk_loss
+from moca_avs_bench.ssl.comparators import cosine_heat, ez_vsl_loss, lvs_loss, walk_loss
 
 
 def vectors(*shape, seed=0, dim=1):

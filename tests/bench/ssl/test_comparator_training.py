@@ -94,12 +94,12 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
 def test_a_folder_of_another_run_and_a_damaged_state_are_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train_comparator("ez-vsl", Interrupted(after=5), tmp_path / "run", TINY)
-    for name, data, config in (
-        ("lvs", ColorPairs(), TINY),
-        ("ez-vsl", ColorPairs(seed=1), TINY),
-        ("ez-vsl", ColorPairs(), replace(TINY, seed=5)),
+    for name, data, config, part in (
+        ("lvs", ColorPairs(), TINY, "system"),
+        ("ez-vsl", ColorPairs(seed=1), TINY, "data"),
+        ("ez-vsl", ColorPairs(), replace(TINY, seed=5), "training"),
     ):
-        with pytest.raises(UsageError, match="another system, config or data"):
+        with pytest.raises(UsageError, match=f"holds a run with other {part} settings"):
             train_comparator(name, data, tmp_path / "run", config, resume=True)
     state = tmp_path / "run/state.pt"
     state.write_bytes(state.read_bytes()[:1000])

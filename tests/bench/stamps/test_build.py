@@ -12,7 +12,7 @@ from moca_avs_bench.data.avsbench import AVSBenchSet, AVSBenchTraining
 from moca_avs_bench.data.check import check
 from moca_avs_bench.stamps.build import build_stamps
 from moca_avs_bench.stamps.media import Catalog
-from moca_avs_bench.stamps.scenes import TIERS, confusable, sample_scene
+from moca_avs_bench.stamps.scenes import TIERS, Pool, confusable, draw_scene
 
 pytestmark = pytest.mark.stamps
 
@@ -199,7 +199,8 @@ def test_every_cutout_and_sound_can_be_used():
 
 
 def test_a_scene_can_be_drawn_from_python():
-    scene = sample_scene(Catalog.load(), "train", np.random.default_rng(0), n_objects=3, size=96)
+    pool, rng = Pool.of(Catalog.load(), "train"), np.random.default_rng(0)
+    scene = draw_scene(pool, rng, pool.draw_classes(rng, 3), size=96)
     assert scene.frame.shape == (96, 96, 3)
     assert scene.masks.shape == (3, 1, 96, 96)
     assert len(set(scene.categories)) == 3

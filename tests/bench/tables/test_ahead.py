@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers.benchmark_layouts import build_world
-from moca_avs_bench.tables.report import to_json
+from moca_avs_bench.tables.result import to_json
 from moca_avs_bench.tables.run import _turned, run_table, sensible_jobs
 from moca_avs_bench.tables.setup import BenchmarkSize, RunContext
 from moca_avs_bench.tables.spec import Preset, Table, TableRow, masks_on

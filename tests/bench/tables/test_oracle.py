@@ -20,14 +20,14 @@ class Boxes:
 
 def test_the_oracle_picks_the_proposal_nearest_the_truth():
     oracle = OracleProposals(Boxes(), ColorWorld(4))
-    for sample_id in oracle.telling.ids:
-        sample = oracle.telling.load(sample_id)
+    for sample_id in oracle.dataset.ids:
+        sample = oracle.dataset.load(sample_id)
         np.testing.assert_array_equal(oracle(sample.clip).masks, sample.masks)  # silent frames are empty
 
 
 def test_it_answers_only_what_it_was_told_last():
     oracle = OracleProposals(Boxes(), ColorWorld(2))
-    first = oracle.telling.load("clip0000")
-    oracle.telling.load("clip0001")
+    first = oracle.dataset.load("clip0000")
+    oracle.dataset.load("clip0001")
     with pytest.raises(UsageError, match="told last"):
         oracle(first.clip)

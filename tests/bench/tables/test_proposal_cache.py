@@ -1,10 +1,12 @@
 """Proposals kept on disk."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from moca_avs.proposals import PROPOSERS, build_proposer
-from moca_avs_bench.tables.proposal_cache import DiskCachedProposer, keep_proposals
+from moca_avs_bench.tables.setup import DiskCachedProposer
 
 
 @pytest.mark.parametrize("count", [0, 3])
@@ -32,21 +34,17 @@ def test_a_image_is_searched_once_and_remembered_bit_by_bit(tmp_path, count):
     assert len(asked) == 3
 
 
-def test_only_what_is_built_meanwhile_is_kept(tmp_path):
+def test_wrapped_proposers_are_kept_and_no_registry_is_touched(tmp_path):
     before = dict(PROPOSERS)
     frame = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
-    built = []
-
-    def fail_after_building():
-        with keep_proposals(tmp_path):
-            built.append(build_proposer("superpixels"))
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        fail_after_building()
-    (proposer,) = built
+    proposer = build_proposer("superpixels", wrap=partial(DiskCachedProposer, folder=tmp_path))
     assert before == PROPOSERS
     found = proposer(frame)
     assert isinstance(proposer, DiskCachedProposer)
     assert len(list(tmp_path.glob("*/*.npz"))) == 1
     np.testing.assert_array_equal(found, build_proposer("superpixels")(frame))
+
+
+def test_of_joined_proposers_each_is_kept(tmp_path):
+    joined = build_proposer("saliency+superpixels", wrap=partial(DiskCachedProposer, folder=tmp_path))
+    assert [type(proposer) for proposer in joined.proposers] == [DiskCachedProposer] * 2

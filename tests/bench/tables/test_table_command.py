@@ -17,7 +17,7 @@ from moca_avs.training import trainer as loop
 from moca_avs_bench.evaluation import evaluate as evaluation
 from moca_avs_bench.tables import setup
 from moca_avs_bench.tables.paper_tables import load_table
-from moca_avs_bench.tables.report import to_markdown, to_terminal
+from moca_avs_bench.tables.result import to_markdown, to_terminal
 from moca_avs_bench.tables.run import run_table
 from moca_avs_bench.tables.spec import PAPER, Preset, SaliencyBaseline, Table, TableColumn, TableRow
 

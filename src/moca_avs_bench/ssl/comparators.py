@@ -1,10 +1,8 @@
-"""What every comparator is: two networks into one space of unit vectors, and a loss between them.
+"""The comparators: two networks into one space of unit vectors, and a loss between them.
 
-LVS (Chen et al., "Localizing Visual Sounds the Hard Way", CVPR 2021; facts of the public code).
-
-EZ-VSL (Mo & Morgado, "Localizing Visual Sounds the Easy Way", ECCV 2022; facts of stoneMo/EZ-VSL).
-
-Mix-and-Localize (Hu, Chen & Owens, CVPR 2022; facts of hxixixh/mix-and-localize).
+* LVS (Chen et al., "Localizing Visual Sounds the Hard Way", CVPR 2021; facts of the public code);
+* EZ-VSL (Mo & Morgado, "Localizing Visual Sounds the Easy Way", ECCV 2022; facts of stoneMo/EZ-VSL);
+* Mix-and-Localize (Hu, Chen & Owens, CVPR 2022; facts of hxixixh/mix-and-localize).
 """
 
 from __future__ import annotations
@@ -18,6 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moca_avs_bench.ssl.backbone import FEATURES, ResNet18, log_spectrogram, start
+
+POSITIVE, NEGATIVE, SOFTNESS = 0.65, 0.4, 0.03  # cosines: what sounds, what does not, and how sharply
+LVS_TEMPERATURE = 0.07
+EZ_VSL_TEMPERATURE = 0.03
+EZ_VSL_WIDTH = 512
+WALK_TEMPERATURE = 0.07
+MIX_AND_LOCALIZE_WIDTH = 128
+SOURCES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +40,11 @@ class Batch:
     images: Tensor
     sounds: Tensor
     others: Tensor | None = None
+
+    def to(self, device: str) -> Batch:
+        """The same on another device."""
+        others = None if self.others is None else self.others.to(device)
+        return Batch(self.images.to(device), self.sounds.to(device), others)
 
 
 class Comparator(nn.Module, ABC):
@@ -92,10 +103,6 @@ def cosine_heat(images: Tensor, sounds: Tensor) -> Tensor:
     return torch.einsum("bchw,bkc->bkhw", images, sounds).amax(1).clamp(-1, 1)
 
 
-POSITIVE, NEGATIVE, SOFTNESS = 0.65, 0.4, 0.03  # cosines: what sounds, what does not, and how sharply
-LVS_TEMPERATURE = 0.07
-
-
 class Lvs(Comparator):
     """Positions unlike the sound are negatives out of the same image: 14 x 14 positions of 512 numbers.
 
@@ -148,10 +155,6 @@ def _mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum(-1) / weights.sum(-1)
 
 
-EZ_VSL_TEMPERATURE = 0.03
-EZ_VSL_WIDTH = 512
-
-
 class EzVsl(Comparator):
     """An image answers to a sound as its best position does: 7 x 7 positions of 512 numbers."""
 
@@ -192,11 +195,6 @@ def ez_vsl_loss(images: Tensor, sounds: Tensor, temperature: float = EZ_VSL_TEMP
     score = torch.einsum("ichw,sc->ishw", images, sounds).amax((2, 3)) / temperature
     own = torch.arange(len(score), device=score.device)
     return F.cross_entropy(score, own) + F.cross_entropy(score.T, own)
-
-
-WALK_TEMPERATURE = 0.07
-MIX_AND_LOCALIZE_WIDTH = 128
-SOURCES = 2
 
 
 class MixAndLocalize(Comparator):

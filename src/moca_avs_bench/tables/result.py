@@ -1,7 +1,4 @@
-"""What a table came to: every cell with what the paper reports and what was measured here, apart.
-
-A table's result as terminal text, Markdown, CSV and JSON.
-"""
+"""A table's result, reported and measured numbers apart, as terminal text, Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -19,6 +16,12 @@ from moca_avs_bench.metrics.bootstrap import Interval
 from moca_avs_bench.tables.spec import Table, TableColumn, TableRow
 
 State = Literal["measured", "not run", "failed"]
+NOTHING = "–"  # where the paper reports nothing
+REPORTED, MEASURED = "reported", "measured"
+CSV_COLUMNS = (
+    "table", "group", "system", "dataset", "metric", "protocol", REPORTED, "state", MEASURED, "measured_low",
+    "measured_high", "measured_n", "measured_wrong_sound", "why", "run",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,32 +130,23 @@ class TableResult:
             "setup": dict(self.context),
             "notes": list(table.notes),
             "columns": [asdict(column) for column in table.columns],
-            "rows": [self._row(result) for result in self.rows],
-        }
-
-    def _row(self, result: RowResult) -> dict[str, Any]:
-        row = result.row
-        return {
-            "title": row.title,
-            "group": row.group,
-            "facts": dict(zip(self.table.facts, row.facts, strict=False)),
-            "system": type(row.system).__name__,
-            "run": result.run,
-            "training": None if result.training is None else dict(result.training),
-            "cells": [
-                {"dataset": c.dataset, "metric": c.metric, "protocol": c.protocol} | asdict(cell)
-                for c, cell in self.pairs(result)
+            "rows": [
+                {
+                    "title": result.row.title,
+                    "group": result.row.group,
+                    "facts": dict(zip(table.facts, result.row.facts, strict=False)),
+                    "system": type(result.row.system).__name__,
+                    "run": result.run,
+                    "training": None if result.training is None else dict(result.training),
+                    "cells": [
+                        {"dataset": c.dataset, "metric": c.metric, "protocol": c.protocol} | asdict(cell)
+                        for c, cell in self.pairs(result)
+                    ],
+                    "evaluations": {name: asdict(scored) for name, scored in result.scored.items()},
+                }
+                for result in self.rows
             ],
-            "evaluations": {name: asdict(scored) for name, scored in result.scored.items()},
         }
-
-
-NOTHING = "–"  # where the paper reports nothing
-REPORTED, MEASURED = "reported", "measured"
-CSV_COLUMNS = (
-    "table", "group", "system", "dataset", "metric", "protocol", REPORTED, "state", MEASURED, "measured_low",
-    "measured_high", "measured_n", "measured_wrong_sound", "why", "run",
-)  # fmt: skip
 
 
 def write_all(result: TableResult, folder: Path) -> list[Path]:
@@ -173,7 +167,8 @@ def to_terminal(result: TableResult) -> str:
     top = ["", *(text for title in scores for text in (title, ""))]
     second = ["", *(text for _ in scores for text in (REPORTED, MEASURED))]
     body = [
-        [row.row.title, *(t for c in row.cells for t in (reported_text(c), _short(c)))] for row in result.rows
+        [row.row.title, *(t for c in row.cells for t in (reported_text(c), measured_text(c).split(" [")[0]))]
+        for row in result.rows
     ]
     rows = [top, second, *body]
     widths = [max(len(row[column]) for row in rows) for column in range(len(top))]
@@ -212,10 +207,12 @@ def to_csv(result: TableResult) -> str:
         for column, one in result.pairs(row):
             where = [result.table.number, row.row.group, row.row.title, column.dataset, column.metric]
             reported = "" if one.reported is None else one.reported
-            numbers = ["", "", "", ""] if one.measured is None else _plain(one.measured)
+            numbers = [""] * 4
+            if found := one.measured:
+                numbers = [_number(x) for x in (found.estimate, found.low, found.high)] + [str(found.n)]
             wrong = "" if one.wrong_sound is None else _number(one.wrong_sound.estimate)
-            told = [column.protocol or "", reported, one.state, *numbers, wrong, one.why, row.run]
-            rows.writerow([*where, *told])
+            rest = [column.protocol or "", reported, one.state, *numbers, wrong, one.why, row.run]
+            rows.writerow([*where, *rest])
     return text.getvalue()
 
 
@@ -233,14 +230,6 @@ def reported_text(one: CellResult) -> str:
 def measured_text(one: CellResult) -> str:
     """``0.532 [0.451, 0.618]``, or what became of it; never blank."""
     return one.state if one.measured is None else cell(one.measured)
-
-
-def _short(one: CellResult) -> str:
-    return one.state if one.measured is None else f"{one.measured.estimate:.3f}"
-
-
-def _plain(found: Interval) -> list[str]:
-    return [_number(found.estimate), _number(found.low), _number(found.high), str(found.n)]
 
 
 def _number(value: float) -> str:
@@ -281,10 +270,13 @@ def _controls(result: TableResult, name: str) -> list[str]:
     nulls: dict[str, dict[str, Interval]] = {}
     for one in result.rows:
         if name in one.scored:
-            own, controls, deaf = _split(one, name)
-            rows += [(one.row.title, own)]
-            rows += [(f"{one.row.title} — {ROWS[key]}", scores) for key, scores in controls.items()]
-            nulls |= deaf
+            scored = one.scored[name].tier.rows
+            rows += [(one.row.title, scored["method"])]
+            for key, scores in scored.items():
+                if key.startswith("wrong_"):
+                    rows += [(f"{one.row.title} — {ROWS[key]}", scores)]
+                elif key != "method":
+                    nulls[key] = scores
     rows += [(ROWS[key], scores) for key, scores in nulls.items()]
     shown = [metric for metric in TITLES if any(scores[metric].n for _, scores in rows if metric in scores)]
     if not rows:
@@ -299,13 +291,3 @@ def _controls(result: TableResult, name: str) -> list[str]:
         "",
         *aligned([["", *(TITLES[m] for m in shown)], *body]),
     ]
-
-
-def _split(
-    one: RowResult, name: str
-) -> tuple[dict[str, Interval], dict[str, dict[str, Interval]], dict[str, dict[str, Interval]]]:
-    """A system's own scores, its controls' and the nulls'."""
-    rows = one.scored[name].tier.rows
-    controls = {key: scores for key, scores in rows.items() if key.startswith("wrong_")}
-    nulls = {key: s for key, s in rows.items() if key != "method" and key not in controls}
-    return rows["method"], controls, nulls
