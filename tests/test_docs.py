@@ -110,6 +110,24 @@ def test_files_of_the_repository_that_are_named_exist(page):
         assert any(place.exists() for place in places), path
 
 
+def test_the_tree_of_the_architecture_is_the_tree():
+    tree = re.search(r"```\n(src/moca_avs/.*?)```", ARCHITECTURE.read_text(encoding="utf-8"), re.DOTALL)[1]
+    package, folder, seen = "", "", set[Path]()
+    for line in tree.splitlines():
+        if line.startswith("src/"):
+            package, folder = line, ""
+            continue
+        if heading := re.match(r"  (\w+/|\w+\.py)", line):
+            folder = heading[1] if heading[1].endswith("/") else ""
+        seen.add(ROOT / package / folder)
+        seen.update(ROOT / package / folder / name for name in re.findall(r"\w+\.py", line))
+    assert all(path.exists() for path in seen), [path for path in seen if not path.exists()]
+    packages = {path.parent for path in (ROOT / "src").glob("*/*/__init__.py")}
+    assert packages <= seen
+    model = (ROOT / "src/moca_avs/model").glob("*.py")
+    assert {path for path in model if path.name != "__init__.py"} <= seen
+
+
 def commands(page):
     """Command lines of `moca` in code blocks: (words after moca, the line)."""
     found = []
