@@ -84,12 +84,20 @@ def test_dotted_names_are_there(page):
             assert symbol(dotted) is not None
 
 
+def anchors(page):
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", [*PAGES, *BENCHMARKS], ids=named)
 def test_links_lead_somewhere(page):
-    text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#\s]+)", text):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        there = page.parent / path if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
 
 
 @pytest.mark.parametrize("page", [*PAGES, *EXAMPLES, *BENCHMARKS], ids=named)
@@ -100,6 +108,24 @@ def test_files_of_the_repository_that_are_named_exist(page):
     for path in re.findall(rf"(?<![\w/.:\]-])((?:{tops})/[\w./-]*\w)", text):
         places = [ROOT / path, ROOT / "src" / path]
         assert any(place.exists() for place in places), path
+
+
+def test_the_tree_of_the_architecture_is_the_tree():
+    tree = re.search(r"```\n(src/moca_avs/.*?)```", ARCHITECTURE.read_text(encoding="utf-8"), re.DOTALL)[1]
+    package, folder, seen = "", "", set[Path]()
+    for line in tree.splitlines():
+        if line.startswith("src/"):
+            package, folder = line, ""
+            continue
+        if heading := re.match(r"  (\w+/|\w+\.py)", line):
+            folder = heading[1] if heading[1].endswith("/") else ""
+        seen.add(ROOT / package / folder)
+        seen.update(ROOT / package / folder / name for name in re.findall(r"\w+\.py", line))
+    assert all(path.exists() for path in seen), [path for path in seen if not path.exists()]
+    packages = {path.parent for path in (ROOT / "src").glob("*/*/__init__.py")}
+    assert packages <= seen
+    model = (ROOT / "src/moca_avs/model").glob("*.py")
+    assert {path for path in model if path.name != "__init__.py"} <= seen
 
 
 def commands(page):
