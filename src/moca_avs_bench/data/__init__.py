@@ -93,7 +93,7 @@ def _avss(root: Path, split: str, tier: str | None) -> EvaluationSet:
 
 def _localization(name: str) -> OpenEvaluation:
     def evaluation(root: Path, split: str, tier: str | None) -> EvaluationSet:
-        from moca_avs_bench.data.localization_sets import LocalizationSet
+        from moca_avs_bench.data.vggsound import LocalizationSet
 
         return LocalizationSet(name, root, split, tier)
 

@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from moca_avs.errors import DataError
-from moca_avs_bench.evaluation.records import Record, check_same, read_together
 from moca_avs_bench.evaluation.report import TITLES, Sums, aligned, cell, without_nan
-from moca_avs_bench.evaluation.scorers import SCORERS
+from moca_avs_bench.evaluation.scorers import SCORERS, Record, check_same, read_together
 from moca_avs_bench.metrics.bootstrap import Interval, difference_interval
 
 Files = str | Path | Sequence[str | Path]

@@ -27,7 +27,8 @@ from moca_avs_bench.evaluation.controls import (
     saved_prediction,
     with_audio_of,
 )
-from moca_avs_bench.evaluation.records import (
+from moca_avs_bench.evaluation.report import Report, read_report
+from moca_avs_bench.evaluation.scorers import (
     FORMAT,
     FSource,
     Header,
@@ -35,9 +36,9 @@ from moca_avs_bench.evaluation.records import (
     check_same,
     read_header,
     read_records,
+    score,
+    scorer_of,
 )
-from moca_avs_bench.evaluation.report import Report, read_report
-from moca_avs_bench.evaluation.scorers import score, scorer_of
 
 Predict = Callable[[Sample, Clip | None], Iterator[tuple[str, Prediction]]]
 """(sample, its frames with a wrong sound or None) -> named answers."""

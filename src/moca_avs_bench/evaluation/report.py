@@ -15,8 +15,7 @@ import numpy as np
 
 from moca_avs.errors import DataError
 from moca_avs.utils.files import atomic_write
-from moca_avs_bench.evaluation.records import Header, Record, read_together
-from moca_avs_bench.evaluation.scorers import SCORERS
+from moca_avs_bench.evaluation.scorers import SCORERS, Header, Record, read_together
 from moca_avs_bench.metrics.bootstrap import Interval, interval
 
 TITLES = {

@@ -4,19 +4,24 @@
 * `SemanticScorer` (AVSS): class maps against class maps (`metrics.semantic`), and what is heard against
   background as in S4 (protocol ``avsbench``). A prediction without classes has no class scores.
 * `LocalizationScorer` (VGG-SS, VGGSound-Single, Flickr-SoundNet): by the rules of `metrics.localization`.
+
+One JSON line per sample holds its numbers frame by frame; all scores are rebuilt from those lines.
 """
 
 from __future__ import annotations
 
+import heapq
+import json
 import math
-from typing import get_args
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import DataError, UsageError
 from moca_avs_bench.evaluation.controls import Prediction
-from moca_avs_bench.evaluation.records import FSource, Record
 from moca_avs_bench.metrics import localization, objects, region, semantic
 from moca_avs_bench.metrics.bootstrap import Statistic, peak_of_means
 
@@ -254,3 +259,68 @@ def _mean(values: np.ndarray, per_video: bool = False) -> np.ndarray:
     if not len(values):
         return np.zeros(2)
     return np.array([values.mean(), 1.0] if per_video else [values.sum(), len(values)])
+
+
+FORMAT = 1
+Record = dict[str, Any]
+Header = dict[str, Any]
+FSource = Literal["mask", "heatmap"]
+
+
+def read_header(path: Path) -> Header:
+    """The first line of a file of records.
+
+    Raises:
+        DataError: where the file is missing or begins with something else.
+    """
+    try:
+        with path.open(encoding="utf-8") as lines:
+            header = json.loads(lines.readline() or "null")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} should be the JSONL file of an evaluation: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise DataError(f"{path} should begin with an evaluation header of format {FORMAT}; make it again")
+    return header
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Records in the file's order, one at a time; a last line cut off by a kill is not one.
+
+    Raises:
+        DataError: on a damaged line.
+    """
+    with path.open(encoding="utf-8") as lines:
+        next(lines, None)  # the header
+        for number, line in enumerate(lines, 2):
+            if not line.endswith("\n"):
+                return
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise DataError(f"line {number} of {path} is damaged: {error}; remove the file") from error
+
+
+def read_together(paths: Sequence[Path]) -> tuple[Header, Iterator[Record]]:
+    """The records of several shards in the split's order, one at a time, under their one header.
+
+    Raises:
+        UsageError: where the files are not of one evaluation.
+        DataError: on a missing or damaged file.
+    """
+    if not paths:
+        raise UsageError("no JSONL file was given; name at least one")
+    header, *others = [
+        {key: value for key, value in read_header(path).items() if key != "shard"} for path in paths
+    ]
+    for path, other in zip(paths[1:], others, strict=True):
+        check_same(header, other, f"{path} is not of the same evaluation as {paths[0]}")
+    streams = [read_records(path) for path in paths]
+    return header, heapq.merge(*streams, key=lambda record: record["index"])
+
+
+def check_same(expected: Header, found: Header, complaint: str) -> None:
+    """Raises UsageError that names what differs between two headers."""
+    differing = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    if differing:
+        details = "; ".join(f"{key}: {expected.get(key)!r} against {found.get(key)!r}" for key in differing)
+        raise UsageError(f"{complaint}: {details}"[:2000])

@@ -29,7 +29,7 @@ from moca_avs.proposals import build_proposer
 from moca_avs.proposals.base import Proposer, cached_proposer
 from moca_avs.proposals.masks import downscale
 from moca_avs.utils.frame_cache import FrameCache
-from moca_avs_bench.ssl import COMPARATORS
+from moca_avs_bench.ssl import COMPARATORS, ComparatorConfig, HeatConfig
 from moca_avs_bench.ssl.backbone import (
     ObjectMap,
     lite_objects,
@@ -41,7 +41,6 @@ from moca_avs_bench.ssl.backbone import (
     wave,
 )
 from moca_avs_bench.ssl.comparators import Comparator, EzVsl, Lvs, MixAndLocalize, cosine_heat
-from moca_avs_bench.ssl.config import ComparatorConfig, HeatConfig
 
 WEIGHTS = "comparator.safetensors"
 _FORMAT = "moca-avs comparator 1"
@@ -228,7 +227,7 @@ def load_comparator(
         system: name of the system it must be; None takes any.
         sources: where foundation models of proposals come from; None is the Hub.
         wrap_proposer: see `moca_avs.proposals.build_proposer`.
-        settings: fields of `moca_avs_bench.ssl.config.HeatConfig`, like ``refine="mpm"``.
+        settings: fields of `moca_avs_bench.ssl.HeatConfig`, like ``refine="mpm"``.
 
     Raises:
         UsageError: for an unknown setting, or an object map of another system than EZ-VSL.

@@ -18,9 +18,9 @@ from moca_avs.errors import DataError, MocaError, WeightsError
 from moca_avs.hub.cache import file_sha256
 from moca_avs.training.checkpoint import STATE, RunFolder, run_steps, writing
 from moca_avs.utils.files import atomic_write
+from moca_avs_bench.ssl import ComparatorConfig
 from moca_avs_bench.ssl.backbone import load_backbone, pixels, wave
 from moca_avs_bench.ssl.comparators import Batch, Comparator
-from moca_avs_bench.ssl.config import ComparatorConfig
 from moca_avs_bench.ssl.method import WEIGHTS, new_system, save_system, system_class
 
 _MARGIN = 1.1  # images are this much larger than the crops

@@ -256,8 +256,7 @@ def trained(system: System, context: RunContext) -> TrainedRun | None:
             )
         return run
     if isinstance(system, Comparator):
-        from moca_avs_bench.ssl import COMPARATORS
-        from moca_avs_bench.ssl.config import ComparatorConfig
+        from moca_avs_bench.ssl import COMPARATORS, ComparatorConfig
         from moca_avs_bench.ssl.method import WEIGHTS
         from moca_avs_bench.ssl.train import train_comparator
 

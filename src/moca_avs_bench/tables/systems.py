@@ -1,11 +1,17 @@
-"""From a row's system to a method that can be asked; the oracle, which is told the answer."""
+"""From a row's system to a method: the oracle (told the truth), salient objects, comparators, MoCA.
+
+Salient objects (U2-Netp; Qin et al. 2020) stand in the paper's saliency rows (iGAN, LGVT): they hear no sound
+either, are smaller, and can be had offline.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 import moca_avs
 from moca_avs.clip import Clip, Segmentation
@@ -17,6 +23,9 @@ from moca_avs.methods.config import BaselineConfig, MocaConfig
 from moca_avs.methods.factory import find_source
 from moca_avs.proposals.base import Proposer
 from moca_avs.proposals.masks import pairwise_iou
+from moca_avs.proposals.saliency import INPUT_SIDE, SaliencyProposer
+from moca_avs.utils.frame_cache import FrameCache
+from moca_avs.utils.profiler import record
 from moca_avs_bench.tables.setup import RunContext, TrainedRun
 from moca_avs_bench.tables.spec import (
     PAPER,
@@ -120,8 +129,6 @@ def build(system: System, run: TrainedRun | None, context: RunContext, dataset: 
     table: Path | None = getattr(dataset, "class_table", None)
     classes = {} if table is None else {"classes": str(table)}
     if isinstance(system, SaliencyBaseline):
-        from moca_avs.methods.salient_objects import Saliency
-
         return Saliency()
     if isinstance(system, Oracle):
         return OracleProposals(context.proposer(_preset_proposals(context, "baseline")), dataset)
@@ -166,3 +173,54 @@ def _preset_proposals(context: RunContext, part: str) -> str:
     for config in find_source(context.preset).configs:
         found = config.get(part, {}).get("proposals", found)
     return found
+
+
+GRID = 80  # positions per side of the heat map: the network's own 320 in means of 4 x 4
+
+
+class Saliency:
+    """Audio-blind: the salient map above a threshold is the mask of every frame, silent ones included.
+
+    Args:
+        network: gives the map; None takes the pinned U2-Netp.
+        threshold: of the map, scaled to 0..1 over the image; strictly above counts.
+
+    Raises:
+        UsageError: if the threshold is not in 0..1.
+        WeightsError: if the weights can't be had or read.
+    """
+
+    def __init__(self, network: SaliencyProposer | None = None, threshold: float = 0.5) -> None:
+        if not 0 <= threshold <= 1:
+            raise UsageError(f"threshold must be in 0..1, found {threshold}")
+        self.network = network or SaliencyProposer()
+        self.threshold = threshold
+        self._maps: FrameCache[np.ndarray] = FrameCache()
+        self.settings: dict[str, Any] = {
+            "method": "saliency",
+            "threshold": threshold,
+            "weights": self.network.settings["weights"],
+            "versions": versions(),
+        }
+
+    def __call__(self, clip: Clip) -> Segmentation:
+        """Segment every frame of a clip; its sound is not looked at.
+
+        Returns:
+            Masks at source size. Heat is the salient map, 80 x 80. `scores` are its mean inside the mask, 0
+            where there is none; `reasons` are "" or "nothing salient".
+        """
+        size = clip.frames.shape[1:3]
+        masks = np.zeros((len(clip), *size), bool)
+        heatmaps = np.zeros((len(clip), GRID, GRID), np.float16)
+        scores = np.zeros(len(clip), np.float32)
+        for index, frame in enumerate(clip.frames):
+            with record("proposals"):
+                salient = self._maps(frame, partial(self.network.saliency, frame))
+            step = INPUT_SIDE // GRID
+            heatmaps[index] = salient.reshape(GRID, step, GRID, step).mean((1, 3))
+            fine = np.asarray(Image.fromarray(salient).resize(size[::-1], Image.Resampling.BILINEAR))
+            masks[index] = fine > self.threshold
+            scores[index] = fine[masks[index]].mean() if masks[index].any() else 0.0
+        reasons = tuple("" if mask.any() else "nothing salient" for mask in masks)
+        return Segmentation(masks, heatmaps, scores, reasons, clip.times, self.settings)

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from helpers.color_world import COLORS, HIGH, ColorPairs, rectangles
 from moca_avs.clip import Clip
 from moca_avs.errors import UsageError, WeightsError
+from moca_avs_bench.ssl import ComparatorConfig, HeatConfig
 from moca_avs_bench.ssl.backbone import ResNet18, min_max_normalize, resnet_objects
-from moca_avs_bench.ssl.config import ComparatorConfig, HeatConfig
 from moca_avs_bench.ssl.method import (
     ComparatorMethod,
     TrainedSystem,

@@ -9,9 +9,8 @@ import torch
 
 from helpers.color_world import ColorPairs
 from moca_avs.errors import DataError, UsageError, WeightsError
-from moca_avs_bench.ssl import COMPARATORS
+from moca_avs_bench.ssl import COMPARATORS, ComparatorConfig
 from moca_avs_bench.ssl.backbone import ResNet18
-from moca_avs_bench.ssl.config import ComparatorConfig
 from moca_avs_bench.ssl.method import load_comparator, new_system, read_system
 from moca_avs_bench.ssl.train import train_comparator
 

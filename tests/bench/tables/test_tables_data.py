@@ -11,8 +11,7 @@ from moca_avs.methods.factory import ENCODER_OPTIONS
 from moca_avs.training.config import TrainConfig
 from moca_avs_bench.data import DATASETS
 from moca_avs_bench.evaluation.scorers import SCORERS
-from moca_avs_bench.ssl import COMPARATORS
-from moca_avs_bench.ssl.config import HeatConfig
+from moca_avs_bench.ssl import COMPARATORS, HeatConfig
 from moca_avs_bench.tables.paper_tables import NUMBERS, load_table
 from moca_avs_bench.tables.spec import (
     Comparator,

@@ -18,7 +18,7 @@ from moca_avs.clip import Segmentation
 from moca_avs.errors import DataError, UsageError
 from moca_avs.io.audio import write_audio
 from moca_avs_bench.data import check_dataset, open_evaluation_set
-from moca_avs_bench.data.localization_sets import LocalizationSet
+from moca_avs_bench.data.vggsound import LocalizationSet
 from moca_avs_bench.evaluation.evaluate import evaluate
 
 HEIGHT, WIDTH, SECONDS = 30, 60, 5

@@ -5,7 +5,7 @@ import pytest
 
 from moca_avs.clip import Clip
 from moca_avs.errors import UsageError
-from moca_avs.methods.salient_objects import Saliency
+from moca_avs_bench.tables.systems import Saliency
 
 
 class Network:
