@@ -73,7 +73,7 @@ class Sample:
 class EvaluationSet(Protocol):
     """A split for testing: knows its ids cheaply, loads a sample only when asked.
 
-    A set may also have `kind`, how it is scored (`evaluation.scoring`): "region" where it has none.
+    A set may also have `kind`, how it is scored (`evaluation.scorers`): "region" where it has none.
     """
 
     name: str  # "s4", "ms3", ...

@@ -183,8 +183,8 @@ class Tower(Trunk):
         """
         config = TowerConfig.read(file.parent / "config.json")
         tensors = {k: v for k, v in read_checkpoint(file).items() if not _UNUSED.match(k)}
-        told = torch.tensor([config.heads, config.lora_alpha, config.activation == "gelu"])
-        digest = checkpoint_hash(file, {**tensors, "config": told})
+        described = torch.tensor([config.heads, config.lora_alpha, config.activation == "gelu"])
+        digest = checkpoint_hash(file, {**tensors, "config": described})
         tensors = merge_lora(tensors, config.lora_alpha)
         if config.temporal:
             tensors = {k: v for k, v in tensors.items() if not k.endswith(".temporal_embedding")}
@@ -218,12 +218,13 @@ class LanguageBindEncoder(TwoTrunks):
 
     def __init__(self, image_file: Path, audio_file: Path, image_size: int = 224) -> None:
         vision, _, image_hash = Tower.load(image_file)
-        audio, self.hearing, audio_hash = Tower.load(audio_file)
-        rows = self.hearing.mel_bins // audio.patch * (self.hearing.mel_frames // audio.patch) + 1
+        audio, self.audio_config, audio_hash = Tower.load(audio_file)
+        bins, frames = self.audio_config.mel_bins, self.audio_config.mel_frames
+        rows = bins // audio.patch * (frames // audio.patch) + 1
         if len(audio.positions) != rows or rows == 1:
             raise WeightsError(
                 f"{audio_file} must have one position per patch of its spectrogram ({rows} for "
-                f"{self.hearing.mel_bins} bins and {self.hearing.mel_frames} frames in config.json), found "
+                f"{bins} bins and {frames} frames in config.json), found "
                 f"{len(audio.positions)}; is this an audio tower?"
             )
         if vision.head.out_features != audio.head.out_features:
@@ -244,7 +245,7 @@ class LanguageBindEncoder(TwoTrunks):
         Raises:
             MediaError: for an empty sound.
         """
-        bins, frames = self.hearing.mel_bins, self.hearing.mel_frames
+        bins, frames = self.audio_config.mel_bins, self.audio_config.mel_frames
         samples = torch.tensor(resample_audio(sound, sample_rate, SAMPLE_RATE))
         length = frames * SHIFT
         if len(samples) < length:
@@ -254,7 +255,7 @@ class LanguageBindEncoder(TwoTrunks):
         mel = F.pad(mel, (0, max(frames - mel.shape[1], 0)))
         starts = np.array_split(np.arange(mel.shape[1] - frames + 1), CHANNELS)
         windows = [mel[:, first : first + frames] for first in (int(s[0]) if len(s) else 0 for s in starts)]
-        return ((torch.stack(windows) - self.hearing.mean) / self.hearing.std).to(self.device)
+        return ((torch.stack(windows) - self.audio_config.mean) / self.audio_config.std).to(self.device)
 
 
 def official_names(name: str) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ _STILL_BASE = Fraction(1, 90000)
 
 
 class OverlayWriter:
-    """Writes ``overlay.mp4`` while masks come in: every source frame wears the latest mask.
+    """Writes ``overlay.mp4`` while masks come in: every source frame is shown with the latest mask.
 
     H.264 yuv420p with the index in front, the source's upright size (odd sizes padded to even), times and
     length; the sound is the source's own packets where MP4 can hold them (AAC, MP3, AC-3, E-AC-3, ALAC,
@@ -118,7 +118,7 @@ class OverlayWriter:
                 self.add(float(time), mask)
 
     def _write_until(self, time: float) -> None:
-        """Write the source frames that begin before `time`, wearing the mask held now."""
+        """Write the source frames that begin before `time`, with the mask held now."""
         while self._next is not None and self._next[0] < time - TOLERANCE:
             shown, duration, image = self._next
             paint = None if self._stencil is None else self._stencil.paint

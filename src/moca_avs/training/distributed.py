@@ -51,15 +51,15 @@ class DistributedContext:
         """Let the first process do it; all get its result (a picklable one) or its `MocaError`."""
         if self.size == 1:
             return work()
-        told: list[Any] = [None]
+        result: list[Any] = [None]
         if self.is_main:
             try:
-                told = [(True, work())]
+                result = [(True, work())]
             except MocaError as error:
-                told = [(False, error)]
+                result = [(False, error)]
         with _peer_errors():
-            dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
-        good, value = told[0]
+            dist.broadcast_object_list(result, src=0, device=torch.device("cpu"))
+        good, value = result[0]
         if not good:
             raise value
         return value

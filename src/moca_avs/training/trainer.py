@@ -228,15 +228,15 @@ class _Trainer:
         self.optimizer.zero_grad()
         self.scaler.scale(loss if self.context.size == 1 else loss * share).backward()
         gradients = [p.grad for p in self.adapters.parameters() if p.grad is not None]
-        told = {"loss": float(loss.detach()), **stats}
+        stats = {"loss": float(loss.detach()), **stats}
         if self.context.size > 1:
-            told, stop = self._sum_over_processes(gradients, told, share, stop)
+            stats, stop = self._sum_over_processes(gradients, stats, share, stop)
         self.scaler.unscale_(self.optimizer)
         gradient = float(torch.stack([g.norm() for g in gradients]).norm())
         # In float16 a gradient may overflow: the scaler leaves that step out and scales less.
-        if not math.isfinite(told["loss"]) or not (math.isfinite(gradient) or self.scaler.is_enabled()):
+        if not math.isfinite(stats["loss"]) or not (math.isfinite(gradient) or self.scaler.is_enabled()):
             raise MocaError(
-                f"step {self.step + 1}: loss and gradient must be finite, found {told['loss']} and "
+                f"step {self.step + 1}: loss and gradient must be finite, found {stats['loss']} and "
                 f"{gradient}; the last checkpoint in {self.run.path} is kept; try a lower lr than "
                 f"{self.config.lr}"
             )
@@ -248,7 +248,7 @@ class _Trainer:
         )
         return {
             "step": self.step,
-            **told,
+            **stats,
             "gate_mean": float(gates.mean()),
             "gate_max": float(gates.max()),
             "gradient": gradient if math.isfinite(gradient) else None,
@@ -279,16 +279,16 @@ class _Trainer:
         return batch, len(own) / total
 
     def _sum_over_processes(
-        self, gradients: list[Tensor], told: dict[str, float], share: float, stop: bool
+        self, gradients: list[Tensor], stats: dict[str, float], share: float, stop: bool
     ) -> tuple[dict[str, float], bool]:
         """Sum gradients (in place), the log's means and the wish to stop, in one message."""
-        said = gradients[0].new_tensor([*(share * value for value in told.values()), float(stop)])
-        flat = self.context.all_reduce(torch.cat([*(g.flatten() for g in gradients), said]))
-        *sums, said = flat.split([*(g.numel() for g in gradients), len(said)])
+        message = gradients[0].new_tensor([*(share * value for value in stats.values()), float(stop)])
+        flat = self.context.all_reduce(torch.cat([*(g.flatten() for g in gradients), message]))
+        *sums, message = flat.split([*(g.numel() for g in gradients), len(message)])
         for gradient, summed in zip(gradients, sums, strict=True):
             gradient.copy_(summed.view_as(gradient))
-        *means, stopping = said.tolist()
-        return dict(zip(told, means, strict=True)), stopping > 0
+        *means, stopping = message.tolist()
+        return dict(zip(stats, means, strict=True)), stopping > 0
 
 
 def _identity(
