@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from moca_avs.encoders.checkpoints import BatchNorm, StateReader
 
-EPS = 1e-3
+EFFICIENTNET_EPS = 1e-3
 STEM_WIDTH = 32
 FEATURES = 1280
 CLASSES = 1000
@@ -172,7 +172,7 @@ def _folded(reader: StateReader, conv: str, norm: str, shape: tuple[int, ...]) -
     width = shape[0]
     names = ("weight", "bias", "running_mean", "running_var")
     weight, bias, mean, var = (reader.take(f"{norm}.{name}", width) for name in names)
-    return BatchNorm(weight, bias, mean, var, EPS).fold(reader.take(f"{conv}.weight", *shape))
+    return BatchNorm(weight, bias, mean, var, EFFICIENTNET_EPS).fold(reader.take(f"{conv}.weight", *shape))
 
 
 def _conv(reader: StateReader, conv: str, norm: str, shape: tuple[int, ...]) -> SameConv:
@@ -182,7 +182,7 @@ def _conv(reader: StateReader, conv: str, norm: str, shape: tuple[int, ...]) -> 
 SAMPLE_RATE = 22050
 SCALE = 256.0
 MIN_SAMPLES = 242_142  # gives conv7 nine positions; without the last, the heads have one
-EPS = 1e-5
+SOUNDNET_EPS = 1e-5
 IMAGENET_CLASSES = 1000
 PLACES_CLASSES = 401
 
@@ -228,7 +228,7 @@ class SoundNet8(nn.Module):
             kernel, bias = _kernel(reader, layer.name, layer.kernel, width, layer.width)
             names = ("gamma", "beta", "mean", "var")
             gamma, beta, mean, var = (reader.take(f"{layer.name}.{name}", layer.width) for name in names)
-            norm = BatchNorm(gamma, beta, mean, var, EPS)
+            norm = BatchNorm(gamma, beta, mean, var, SOUNDNET_EPS)
             self._keep(*norm.fold(kernel, bias))
             width = layer.width
         for name, classes in (("conv8", IMAGENET_CLASSES), ("conv8_2", PLACES_CLASSES)):

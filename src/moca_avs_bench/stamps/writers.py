@@ -86,7 +86,6 @@ def _waveform(sound: np.ndarray, seconds: int) -> Image.Image:
 
 
 _RGB = np.random.default_rng(71).integers(40, 256, (256, 3)).astype(np.uint8) * (np.arange(256)[:, None] > 0)
-_RGB = _RGB.astype(np.uint8)
 _V1S_EVERY = 4  # one single-source clip in four is written as AVSS v1s too
 
 
