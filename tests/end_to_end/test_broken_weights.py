@@ -49,7 +49,7 @@ def refused(ended, code):
 def test_a_checkpoint_of_an_encoder_nobody_knows(moca, video, tmp_path):
     run = save_foreign_adapters(tmp_path / "run", "tiny")
     said = refused(moca("segment", video, "-o", tmp_path / "out", "--preset", run), 2)
-    assert "unknown encoder 'tiny'; there are: imagebind" in said
+    assert "unknown encoder 'tiny'; there are: lite, imagebind" in said
 
 
 @pytest.mark.weights

@@ -69,7 +69,7 @@ def test_the_preset_without_training(weights, clip):
     assert method.settings["encoder"]["image_size"] == 224
     assert method(clip).heatmaps.shape == (2, 16, 16)
     with pytest.raises(WeightsError, match="no trained adapters ship with the preset 'imagebind'"):
-        moca_avs.load("imagebind", device="cpu", weights=weights)
+        moca_avs.load("imagebind", method="moca", device="cpu", weights=weights)
 
 
 def test_other_weights_are_refused(run, tmp_path):
