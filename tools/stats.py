@@ -102,7 +102,12 @@ def main() -> None:
         for node in [
             tree,
             *tree.body,
-            *(sub for top in tree.body if isinstance(top, ast.ClassDef) for sub in top.body),
+            *(
+                sub
+                for top in tree.body
+                if isinstance(top, ast.ClassDef) and not top.name.startswith("_")
+                for sub in top.body
+            ),
         ]:
             if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 continue

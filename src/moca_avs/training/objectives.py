@@ -24,6 +24,7 @@ from moca_avs.model.matching import audio_weights, matching_cost, pool_cost
 from moca_avs.training.config import TrainConfig
 from moca_avs.training.features import PrecomputedFeatures
 from moca_avs.training.precision import Precision
+from moca_avs.utils.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -173,11 +174,8 @@ def infonce(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     return infonce_loss(score), {"right": (score.argmax(1) == own).float().mean()}
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "triplet": triplet,
-    "audio_swap_triplet": audio_swap_triplet,
-    "infonce": infonce,
-}
+OBJECTIVES: Registry[Objective] = Registry("objective")
+OBJECTIVES.update({"triplet": triplet, "audio_swap_triplet": audio_swap_triplet, "infonce": infonce})
 COUPLED = frozenset({"infonce"})
 """Objectives that compare anchors with each other: processes that see a part of the batch can't."""
 

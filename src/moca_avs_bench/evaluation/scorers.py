@@ -21,6 +21,7 @@ import numpy as np
 
 from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import DataError, UsageError
+from moca_avs.utils.registry import Registry
 from moca_avs_bench.evaluation.controls import Prediction
 from moca_avs_bench.metrics import localization, objects, region, semantic
 from moca_avs_bench.metrics.bootstrap import Statistic, peak_of_means
@@ -228,15 +229,14 @@ class LocalizationScorer(Scorer):
         }
 
 
-SCORERS: dict[str, Scorer] = {
-    scorer.kind: scorer for scorer in (RegionScorer(), SemanticScorer(), LocalizationScorer())
-}
-"""Kind of a dataset -> its scorer."""
+SCORERS: Registry[Scorer] = Registry("kind of data set")
+"""Kind of a data set -> its scorer."""
+SCORERS.update({one.kind: one for one in (RegionScorer(), SemanticScorer(), LocalizationScorer())})
 
 
 def scorer_of(dataset: EvaluationSet) -> Scorer:
     """How a dataset is scored."""
-    return SCORERS[getattr(dataset, "kind", "region")]
+    return SCORERS.find(getattr(dataset, "kind", "region"))
 
 
 def score(scorer: Scorer, prediction: Prediction, sample: Sample, f_from: FSource) -> Record:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from moca_avs.errors import UsageError
 from moca_avs_bench.tables.spec import (
     IMAGE_SIZE,
-    PAPER,
+    INFERENCE,
     SALIENCY,
     STEP_0,
     SUPERVISED,
@@ -69,7 +69,7 @@ TABLE_1 = Table(
         _baseline("SAM-BIND", "sam-bind", 0.42, 0.51, 0.28, 0.36, 0.24, 0.26),
         _baseline("OWOD-BIND", "owod-bind", 0.58, 0.67, 0.34, 0.44, 0.26, 0.29),
         TableRow("MoCA", TrainedMoca(), (0.68, 0.79, 0.57, 0.62, 0.31, 0.33), "MoCA", ("yes", "1.3 M")),
-        TableRow("frozen: step 0 (not in the paper)", Preset("frozen", PAPER), group="MoCA"),
+        TableRow("frozen: step 0 (not in the paper)", Preset("frozen", INFERENCE), group="MoCA"),
         TableRow(
             "shipped weights (not in the paper)",
             Preset("moca"),
@@ -187,7 +187,7 @@ TABLE_8 = Table(
         TableRow("EZ-VSL", Comparator("ez-vsl"), (0.389, 0.395, None, None)),
         TableRow("LVS (not in the paper's table)", Comparator("lvs")),
         TableRow("MoCA", TrainedMoca(), (0.406, 0.435, None, None)),
-        TableRow("frozen: step 0 (not in the paper)", Preset("frozen", PAPER)),
+        TableRow("frozen: step 0 (not in the paper)", Preset("frozen", INFERENCE)),
         TableRow("shipped weights (not in the paper)", Preset("moca")),
     ),
     notes=(

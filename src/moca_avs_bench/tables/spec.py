@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moca_avs.errors import UsageError
+from moca_avs.methods.config import PAPER
 
-IMAGE_SIZE = 224
-"""Pixels; the paper trains and tests at this size (section 4.2). A setup may take another."""
+IMAGE_SIZE: int = PAPER["encoder"]["image_size"]
+"""Pixels; the paper trains and tests at this size (section 4.2). A run may take another."""
 
-PAPER: dict[str, Any] = {"image_size": IMAGE_SIZE, "masks": "clusters", "refine": "mpm"}
+INFERENCE: dict[str, Any] = PAPER["encoder"] | PAPER["method"]
 """The paper's inference (section 3.1): the sounding cluster, then proposal matching."""
 
 WITHOUT_MPM: dict[str, Any] = {"refine": "none"}
@@ -35,7 +36,7 @@ class TrainedMoca:
 
     Attributes:
         training: fields of `TrainConfig` that differ from the paper's.
-        inference: fields of `MocaConfig` that differ from `PAPER`.
+        inference: fields of `MocaConfig` that differ from `INFERENCE`.
     """
 
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -177,5 +178,5 @@ def masks_on(*datasets: str) -> tuple[TableColumn, ...]:
 
 SUPERVISED = "supervised: trained on masks; score its own with moca eval --predictions"
 SALIENCY = "image only, large: see the U²-Netp row"
-STEP_0 = TableRow("frozen: step 0 (not in the paper)", Preset("frozen", PAPER))
+STEP_0 = TableRow("frozen: step 0 (not in the paper)", Preset("frozen", INFERENCE))
 """What the trained rows have to beat."""

@@ -28,7 +28,7 @@ from moca_avs.utils.frame_cache import FrameCache
 from moca_avs.utils.profiler import record
 from moca_avs_bench.tables.setup import RunContext, TrainedRun
 from moca_avs_bench.tables.spec import (
-    PAPER,
+    INFERENCE,
     Comparator,
     Oracle,
     Preset,
@@ -145,7 +145,7 @@ def build(system: System, run: TrainedRun | None, context: RunContext, dataset: 
             **settings,
         )
     if isinstance(system, TrainedMoca) and run is not None:
-        return _load(str(run.folder), "moca", context, PAPER | dict(system.inference) | classes)
+        return _load(str(run.folder), "moca", context, INFERENCE | dict(system.inference) | classes)
     if isinstance(system, Preset):
         return _load(context.preset, system.method, context, dict(system.inference) | classes)
     raise UsageError(f"{system} can't be run")

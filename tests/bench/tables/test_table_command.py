@@ -19,7 +19,7 @@ from moca_avs_bench.tables import setup
 from moca_avs_bench.tables.paper_tables import load_table
 from moca_avs_bench.tables.result import to_markdown, to_terminal
 from moca_avs_bench.tables.run import run_table
-from moca_avs_bench.tables.spec import PAPER, Preset, SaliencyBaseline, Table, TableColumn, TableRow
+from moca_avs_bench.tables.spec import INFERENCE, Preset, SaliencyBaseline, Table, TableColumn, TableRow
 
 TINY = setup.BenchmarkSize("quick", 4, clips=2, images=3, frames=40, comparator_batch=2)
 STEP_0 = "frozen: step 0 (not in the paper)"
@@ -188,7 +188,7 @@ def test_a_dataset_that_is_not_there_fails_its_cells_alone(world, table, tmp_pat
     """AVSS is missing; a system that would not run there anyway has not failed."""
     columns = (TableColumn("s4", "miou", "S4"), TableColumn("avss", "class_miou", "AVSS"))
     rows = (
-        TableRow("frozen", Preset("frozen", PAPER), (0.5, 0.25)),
+        TableRow("frozen", Preset("frozen", INFERENCE), (0.5, 0.25)),
         TableRow("salient", SaliencyBaseline(), only=("s4",), elsewhere="names no classes"),
         TableRow("gone", Preset("moca")),
     )
