@@ -22,8 +22,11 @@ help:  ## what can be made
 demo: $(INSTALLED)  ## segment three composed clips and ten seconds of a real video, into out/demo
 	$(BIN)/python -m moca_avs_bench.demo
 
+# TEST_JOBS: processes that share the tests, a file at a time.
+TEST_JOBS ?= 2
+
 test: lint  ## lint, then every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
 # BENCH: options, as in make bench BENCH="--only matching neighbours" or BENCH=--quick
 bench: $(INSTALLED)  ## measure speed and memory, into out/bench (hours; BENCH=--quick: minutes)

@@ -13,7 +13,6 @@ from tyro.conf import Positional, arg
 
 from moca_avs.cli.args import Device, Model, Weights, parse_sources
 from moca_avs.errors import UsageError
-from moca_avs_bench.tables.spec import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from moca_avs_bench.tables.setup import RunContext
@@ -61,8 +60,12 @@ class PaperTable:
         arg(metavar="DIR", help="Where runs are kept and found again; the cache folder if left out."),
     ] = None
     image_size: Annotated[
-        int, arg(metavar="PX", help="Side of the images of every row but the shipped weights'.")
-    ] = IMAGE_SIZE
+        int | None,
+        arg(
+            metavar="PX",
+            help="Side of the images of every row but the shipped weights'; the paper's 224 if left out.",
+        ),
+    ] = None
     device: Device = "auto"
     seed: Annotated[int, arg(metavar="N", help="Of training, the wrong-sound draw and the bootstrap.")] = 0
     jobs: Annotated[
@@ -99,6 +102,7 @@ class PaperTable:
 
         from moca_avs.utils.device import choose_device
         from moca_avs_bench.tables.setup import FULL, QUICK, RunContext
+        from moca_avs_bench.tables.spec import IMAGE_SIZE
 
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"--steps must be at least 1, found {self.steps}")
@@ -115,15 +119,14 @@ class PaperTable:
             self.data,
             self.data_root,
             self.seed,
-            image_size=self.image_size,
+            image_size=IMAGE_SIZE if self.image_size is None else self.image_size,
         )
 
     def _command(self) -> str:
         """The line that gives the same numbers again, wherever it is typed."""
         words = ["moca", "table", str(self.number), "--root", self.root, "--preset", self.preset]
         words += ["--quick"] * self.quick
-        for name in ("steps", "data", "data_root"):
+        for name in ("steps", "data", "data_root", "image_size"):
             value = getattr(self, name)
             words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
-        words += ["--image-size", str(self.image_size)] * (self.image_size != IMAGE_SIZE)
         return shlex.join(words + ["--seed", str(self.seed)] * (self.seed != 0))
