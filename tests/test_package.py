@@ -68,7 +68,9 @@ def test_a_method_takes_a_clip_or_frames_with_audio(method):
         assert np.array_equal(found.times, clip.times)  # a frame in the middle of each second
 
 
-@pytest.mark.parametrize("given", [None, 3, [1, 2], (np.zeros((1, 4, 4, 3), np.uint8), np.zeros(3))])
+@pytest.mark.parametrize(
+    "given", [None, 3, [1, 2], (1, 2, 3), (np.zeros((1, 4, 4, 3), np.uint8), np.zeros(3))]
+)
 def test_a_method_refuses_anything_else_in_one_sentence(method, given):
     with pytest.raises(UsageError, match=r"takes a path, a Clip, or \(frames, audio, sample_rate\); found"):
         method(given)
@@ -97,6 +99,12 @@ def test_reprs_are_short():
         {"method": "frozen"},
     )
     assert repr(result) == "Segmentation(2 frames of 5x4, 1 with a mask, method='frozen')"
+
+
+def test_a_preset_is_given_by_its_name():
+    for given in (None, 5):
+        with pytest.raises(UsageError, match="by its name"):
+            moca_avs.load(given)
 
 
 def test_coco_is_read_by_pycocotools(method, tmp_path):

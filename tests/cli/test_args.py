@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moca_avs.cli import main
-from moca_avs.cli.args import parse_models, parse_sources
+from moca_avs.cli.args import parse_models, parse_settings, parse_sources
 from moca_avs.errors import UsageError
 from moca_avs.io.audio import write_audio
 from moca_avs.io.image import write_image
@@ -58,3 +58,19 @@ def test_a_missing_weights_folder_is_named(capsys, still, tmp_path):
     said = capsys.readouterr().err
     assert f"there is no weights folder {gone}" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("x=.3", 0.3),
+        ("x=1.", 1.0),
+        ("x=-.5e-1", -0.05),
+        ("x=3", 3),
+        ("x=true", True),
+        ("x=.", "."),
+        ("x=a.b", "a.b"),
+    ],
+)
+def test_settings_are_numbers_where_they_look_like_one(given, value):
+    assert parse_settings([given]) == {"x": value}

@@ -3,6 +3,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from moca_avs.cli import main
 from moca_avs.errors import UsageError
 from moca_avs.utils import registry
 from moca_avs.utils.registry import PLUGINS, Registry
@@ -79,3 +80,16 @@ def test_a_plugin_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv(PLUGINS, "no_such_module_anywhere")
     with pytest.raises(UsageError, match="MOCA_AVS_PLUGINS names no_such_module_anywhere"):
         list(Registry("part", "tests.none"))
+
+
+def test_whatever_a_plugin_raises_is_told_as_its_own(monkeypatch, tmp_path):
+    (tmp_path / "bad.py").write_text("1 / 0")
+    monkeypatch.setenv(PLUGINS, str(tmp_path / "bad.py"))
+    with pytest.raises(UsageError, match=r"bad\.py, which can't be imported \(ZeroDivisionError: division"):
+        list(Registry("part", "tests.none"))
+
+
+def test_a_broken_plugin_is_told_by_every_command(monkeypatch, capsys):
+    monkeypatch.setenv(PLUGINS, "no_such_module_anywhere")
+    assert main(["models", "list"]) == 2
+    assert "MOCA_AVS_PLUGINS names no_such_module_anywhere" in capsys.readouterr().err

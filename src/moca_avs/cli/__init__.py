@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from moca_avs.cli.table import PaperTable
     from moca_avs.cli.train import Train
     from moca_avs.errors import MocaError
+    from moca_avs.utils.registry import import_plugins
 
     command = (
         Annotated[Segment, subcommand("segment")]
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args=given,
             config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
         )
+        import_plugins()  # a broken one is told whether or not it is needed
         return int(chosen.run())
     except SystemExit as stop:  # tyro has printed its help (0) or what is wrong (2)
         return stop.code if isinstance(stop.code, int) else 1

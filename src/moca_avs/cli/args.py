@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,8 +60,9 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"--set must be NAME=VALUE, like refine=none, found {item!r}")
         try:
             settings[name] = json.loads(value)
-        except json.JSONDecodeError:
-            settings[name] = value
+        except json.JSONDecodeError:  # .3 and 1. are numbers too, everything else is a text
+            number = re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+)(e[+-]?\d+)?", value, re.IGNORECASE)
+            settings[name] = float(value) if number else value
     return settings
 
 

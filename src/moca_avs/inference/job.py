@@ -61,7 +61,7 @@ class SegmentOptions:
                 raise UsageError(f"{name} must be at least 1 frame, found {value}")
 
 
-@dataclass
+@dataclass(repr=False)
 class JobResult:
     """What became of one input.
 
@@ -86,6 +86,10 @@ class JobResult:
     notes: list[str] = field(default_factory=list)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     wall: float = 0.0
+
+    def __repr__(self) -> str:
+        told = f": {self.message}" if self.message else f", {self.frames} frames -> {self.job.result}"
+        return f"JobResult({self.job.name!r}, {self.state}{told})"
 
 
 class InputJob:

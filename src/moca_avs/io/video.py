@@ -239,7 +239,8 @@ def as_clip(source: Any, audio: Any = None, sample_rate: int | None = None) -> C
         return source
     if isinstance(source, str | Path):
         return read_clip(source)
-    if isinstance(source, tuple) and len(source) == 3 and isinstance(source[2], int | np.integer):
+    triple = isinstance(source, tuple) and len(source) == 3 and isinstance(source[2], int | np.integer)
+    if triple and np.ndim(source[0]) == 4 and np.ndim(source[1]) == 1:
         frames, sound = source[0], np.asarray(source[1])
         seconds = sound.size / max(int(source[2]), 1)
         times = (np.arange(len(frames)) + 0.5) * (seconds / max(len(frames), 1))

@@ -129,6 +129,11 @@ class FrameMethod:
     settings: dict[str, Any]
     classifier: MaskClassifier | None = None
 
+    def __repr__(self) -> str:
+        encoder = self.settings.get("encoder", {}).get("name")
+        named = f", encoder={encoder!r}" if encoder else ""
+        return f"{type(self).__name__}(method={self.settings['method']!r}{named})"
+
     def __call__(
         self,
         source: Clip | str | Path | tuple[Any, Any, int],

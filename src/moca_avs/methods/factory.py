@@ -91,6 +91,9 @@ def find_source(name: str) -> MethodSource:
         UsageError: if it is none of them.
         WeightsError: if a folder holds no adapters, or the Hub can't be reached.
     """
+    if not isinstance(name, str | Path):
+        raise UsageError(f"a preset, folder or Hub id is given by its name, found {name!r}")
+    name = str(name)
     if name in ENCODERS:
         adapters = _SHIPPED / name / ADAPTERS
         return MethodSource(name, adapters if adapters.is_file() else None, (_preset(name),), "frozen")
@@ -159,7 +162,7 @@ def _given_config(config: str | Path | Mapping[str, Any] | None) -> Mapping[str,
         try:
             config = json.loads(Path(config).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UsageError(f"config must be paper or a JSON file of settings: {error}") from error
+            raise UsageError(f'{config!s} is neither "paper" nor a JSON file of settings: {error}') from error
         if not isinstance(config, dict):
             raise UsageError(f"config must hold settings by name, found {type(config).__name__}")
     return config if set(config) <= set(CONFIG_PARTS) else {"any": config}

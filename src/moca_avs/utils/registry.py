@@ -65,7 +65,7 @@ class Registry(MutableMapping[str, T]):
         if self._complete:
             return
         self._complete = True
-        _import_plugins(os.environ.get(PLUGINS, ""))
+        import_plugins()
         for entry in entry_points(group=self.group or ""):
             entry.load()()
 
@@ -94,9 +94,18 @@ class Registry(MutableMapping[str, T]):
         return len(self._parts)
 
 
+def import_plugins() -> None:
+    """Import what the environment variable names, once.
+
+    Raises:
+        UsageError: where one can't be found or imported.
+    """
+    _import_named(os.environ.get(PLUGINS, ""))
+
+
 @cache
-def _import_plugins(names: str) -> None:
-    """Import the modules and files named, once.
+def _import_named(names: str) -> None:
+    """Import modules and files, once.
 
     Raises:
         UsageError: where one can't be found or imported.
@@ -112,5 +121,6 @@ def _import_plugins(names: str) -> None:
             module = importlib.util.module_from_spec(spec)
             sys.modules[spec.name] = module  # dataclasses look their module up there
             spec.loader.exec_module(module)
-        except (ImportError, OSError, SyntaxError) as error:
-            raise UsageError(f"{PLUGINS} names {name}, which can't be imported: {error}") from error
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise UsageError(f"{PLUGINS} names {name}, which can't be imported ({what})") from error
