@@ -173,12 +173,15 @@ class Segmentation:
         Raises:
             MediaError: where the place can't be written, or the source video is not there any more.
         """
-        from moca_avs.io.overlay import write_overlay
+        from moca_avs.io.overlay import overlay_writer
         from moca_avs.io.results import save_segmentation
 
+        # A source that is not there is told before anything is written.
+        drawn = overlay_writer(self, Path(folder) / "overlay.mp4") if overlay and frames is None else None
         saved = save_segmentation(self, Path(folder), frames, sound, sample_rate)
-        if overlay and frames is None:
-            write_overlay(self, saved / "overlay.mp4")
+        if drawn is not None and len(self):
+            with drawn:
+                drawn.append(self)
         return saved
 
     def to_coco(self) -> dict[str, Any]:

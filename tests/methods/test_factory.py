@@ -189,3 +189,22 @@ def test_lite_frozen_from_a_clip_to_masks():
     assert result.reasons == ("", "silent", "")
     assert result.masks[[0, 2]].any((1, 2)).all()
     assert result.settings["encoder"]["name"] == "lite"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [5, [1], {1: 2}, {"encoder": 5}, {"method": {"clusters": 4}, "bogus": {}}, {"encoder": {"zzz": 1}}],
+    ids=str,
+)
+def test_a_config_of_another_shape_is_refused(config):
+    with pytest.raises(UsageError):
+        load("tiny", config=config)
+
+
+def test_a_config_goes_before_the_presets(world):
+    write(world / "tiny", 0, {"method": {"clusters": 6, "masks": "heat"}})
+    assert load("tiny").settings["masks"] == "heat"
+    paper = moca_avs.load("tiny", device="cpu", config={"method": {"masks": "clusters"}}, refine="none")
+    assert (paper.settings["masks"], paper.settings["clusters"]) == ("clusters", 6)
+    assert load("tiny", config={"clusters": 3}).settings["clusters"] == 3
+    assert load("tiny", config={"clusters": 3}, clusters=2).settings["clusters"] == 2

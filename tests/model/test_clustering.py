@@ -179,3 +179,11 @@ def test_what_makes_no_sense_is_refused():
         spherical_kmeans(torch.ones(1, 2, 3, 3), 0)
     with pytest.raises(UsageError, match="best, threshold"):
         sounding_clusters(torch.zeros(1, 2, 2, dtype=torch.long), torch.zeros(1, 2, 2), "loudest")
+
+
+@pytest.mark.parametrize("size", [None, (8, 8)])
+def test_no_frames_give_no_clusters(size):
+    found = spherical_kmeans(torch.zeros(0, 8, 4, 4), 3, size=size)
+    assert found.labels.shape == (0, *(size or (4, 4)))
+    assert (found.centroids.shape, found.similarity.shape) == ((0, 3, 8), (0,))
+    assert cosine_heatmap(torch.zeros(0, 8, 4, 4), torch.zeros(0, 8), size).shape == (0, *(size or (4, 4)))

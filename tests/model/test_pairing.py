@@ -159,3 +159,10 @@ def test_a_bad_file_is_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"pairs\.safetensors is not a readable table"):
         NeighbourTable.load(path)
+
+
+def test_features_that_are_no_numbers_are_refused():
+    features = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    features[3, 1] = torch.nan
+    with pytest.raises(DataError, match="1 of 30 images have features that are no finite numbers"):
+        neighbour_table(features, [str(index // 10) for index in range(30)], neighbours=5)

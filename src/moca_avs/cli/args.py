@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -126,8 +127,11 @@ def load_chosen(
 
     chosen, why = choose_device(device)
     print(f"device: {chosen} ({why})")
+    own = sorted(set(settings) & set(inspect.signature(load).parameters))
+    if own:
+        raise UsageError(f"{', '.join(own)} is no setting of a method; see the flags of this command")
     built = load(preset, method, chosen, weights, parse_models(model), config, **settings)
     plain = {name: value for name, value in built.settings.items() if isinstance(value, str | int | float)}
-    name = plain.pop("method")
+    name = plain.pop("method", method)
     print(f"method: {name} ({', '.join(f'{key}={value}' for key, value in plain.items())})")
     return built

@@ -15,9 +15,9 @@ import numpy as np
 from moca_avs.errors import MediaError
 from moca_avs.io.audio import survey
 from moca_avs.io.audio_tracks import source_audio
-from moca_avs.io.frames import TOLERANCE, Planes, ToPlanes, native, shown_frames
+from moca_avs.io.frames import TOLERANCE, Planes, ToPlanes, native, probe, shown_frames
 from moca_avs.io.image import PlaneStencil, read_image
-from moca_avs.io.open import open_media, video_stream
+from moca_avs.io.open import VIDEO_SUFFIXES, open_media, video_stream
 from moca_avs.io.write_video import VideoTrack, mp4, usual_rate
 from moca_avs.utils.profiler import record
 
@@ -142,23 +142,34 @@ def _video_images(source: Path, start: float, end: float) -> Iterator[tuple[floa
         yield shown.time, shown.duration, convert(shown.raw)
 
 
-def write_overlay(result: Segmentation, path: Path) -> None:
-    """The overlay of the video that `result` was made from, as ``moca segment`` writes it.
+def overlay_writer(result: Segmentation, path: Path) -> OverlayWriter:
+    """The writer of the overlay that ``moca segment`` gives for a result, from the result alone.
 
     Args:
-        result: its ``settings["input"]`` names the source video (and the stretch of it, if not all).
+        result: its ``settings["input"]`` names the source video, and which stretch of it was looked at. Where
+            it does not say (a clip that was read in Python), the stretch is that of its times.
         path: where to write.
 
     Raises:
-        MediaError: where the source is not known or not there, or can't be read.
+        MediaError: where the source is not known or not there.
     """
-    given = result.settings.get("input", {})
-    source = given.get("source", "")
+    given, times = result.settings.get("input", {}), result.times
+    source, sound = given.get("source", ""), given.get("sound")
     if not source or not Path(source).is_file():
         raise MediaError(
             f"the overlay needs the video that the clip was read from, found {source or 'no path'!r}; give "
             "frames= (and sound=, sample_rate=) instead"
         )
-    start, end = given.get("start") or 0.0, given.get("end")
-    with OverlayWriter(path, source, given.get("sound"), start, end) as overlay:
-        overlay.append(result)
+    if sound is not None and Path(source).suffix.lower() not in VIDEO_SUFFIXES:  # an image with a sound
+        return OverlayWriter(path, source, sound, still_fps=float(given["fps"]))
+    start, end, gap = given.get("start", 0.0), given.get("end"), 1.0
+    if len(times) > 1:
+        gap = float(np.median(np.diff(times)))
+    if "start" not in given and len(times):
+        start = 0.0 if times[0] < gap / 2 else float(times[0])
+        end = None if times[-1] + gap >= probe(source).duration else float(times[-1]) + gap
+    if given.get("limit") is not None and len(times):
+        native = given["fps"] == "native"
+        stop = float(times[-1]) + gap if native else start + given["limit"] / float(given["fps"])
+        end = stop if end is None else min(stop, end)
+    return OverlayWriter(path, source, sound, start, end)

@@ -239,7 +239,7 @@ def as_clip(source: Any, audio: Any = None, sample_rate: int | None = None) -> C
         return source
     if isinstance(source, str | Path):
         return read_clip(source)
-    triple = isinstance(source, tuple) and len(source) == 3 and isinstance(source[2], int | np.integer)
+    triple = isinstance(source, tuple) and len(source) == 3 and isinstance(source[2], int | float | np.number)
     if triple and np.ndim(source[0]) == 4 and np.ndim(source[1]) == 1:
         frames, sound = source[0], np.asarray(source[1])
         seconds = sound.size / max(int(source[2]), 1)

@@ -115,7 +115,7 @@ def load(
     from moca_avs.methods.factory import build_method, find_source
 
     source = find_source(name)
-    method = method or source.default_method
+    method = source.default_method if method is None else method
     entry = METHODS.find(method)
     if method == "moca" and source.adapters is None:
         raise WeightsError(

@@ -134,6 +134,8 @@ def _from_hub(name: str) -> Path:
 
 
 def _preset(name: str) -> dict[str, Any]:
+    if name in PRESET_CONFIGS:
+        check_parts(PRESET_CONFIGS[name])
     return PRESET_CONFIGS.get(name) or _read_config(_SHIPPED / name / CONFIG)
 
 
@@ -156,16 +158,37 @@ def _given_config(config: str | Path | Mapping[str, Any] | None) -> Mapping[str,
     """What a caller gave as `config`: by part, or {"any": settings} where it is a plain list of settings."""
     if config is None:
         return {}
-    if config == "paper":
+    if isinstance(config, str) and config == "paper":
         return PAPER
     if not isinstance(config, Mapping):
         try:
             config = json.loads(Path(config).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f'{config!s} is neither "paper" nor a JSON file of settings: {error}') from error
-        if not isinstance(config, dict):
-            raise UsageError(f"config must hold settings by name, found {type(config).__name__}")
-    return config if set(config) <= set(CONFIG_PARTS) else {"any": config}
+        except (OSError, ValueError, TypeError) as error:
+            raise UsageError(f'{config!r} is neither "paper" nor a JSON file of settings: {error}') from error
+    if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
+        raise UsageError(f"config must hold settings by name, found {type(config).__name__}")
+    if not set(config) & set(CONFIG_PARTS):
+        return {"any": config}
+    check_parts(config)
+    return config
+
+
+def check_parts(config: Mapping[str, Any]) -> None:
+    """See that a config (of a preset, or a caller's) holds settings by part, as ``config.json`` does.
+
+    Raises:
+        UsageError: for an unknown part, a part that is no mapping, or an unknown option of the encoder.
+    """
+    for part, values in config.items():
+        if part not in CONFIG_PARTS or not isinstance(values, Mapping):
+            raise UsageError(
+                f"a config by part holds settings under {', '.join(CONFIG_PARTS)}, found {part!r}: {values!r}"
+            )
+    unknown = sorted(set(config.get("encoder", {})) - set(ENCODER_OPTIONS))
+    if unknown:
+        raise UsageError(
+            f"unknown options of the encoder {', '.join(unknown)}; there are: {', '.join(ENCODER_OPTIONS)}"
+        )
 
 
 def _configure(

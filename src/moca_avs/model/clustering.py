@@ -76,12 +76,14 @@ def spherical_kmeans(
     runs = _lloyd(points, _plus_plus(points, draws.to(gram.device)), iterations)
     frame, best = torch.arange(len(gram), device=gram.device), runs[2].argmax(1)
     labels, centers, similarity = (x[frame, best] for x in runs)
-    if size != grid:  # frame by frame: some are done much sooner than others
+    if size != grid and len(gram):  # frame by frame: some are done much sooner than others
         frames = [
             _lloyd(_UnitVectors(gram[b : b + 1], size), centers[b : b + 1, None], iterations)
             for b in range(len(gram))
         ]
         labels, centers, similarity = (torch.cat(parts)[:, 0] for parts in zip(*frames, strict=True))
+    if not len(gram):
+        labels = labels.new_empty(0, *size)
     # Number the clusters by first appearance, those without members last.
     flat = labels.flatten(1)
     there = flat[:, None] == torch.arange(clusters, device=flat.device)[:, None]  # [B, K, N]

@@ -130,4 +130,6 @@ def cosine_heatmap(features: Tensor, embedding: Tensor, size: tuple[int, int] | 
             frame = F.interpolate(frame, size, mode="bilinear", align_corners=False)
         vectors = frame[0].permute(1, 2, 0)  # [H, W, d]
         heatmaps.append(vectors @ sound / torch.linalg.vector_norm(vectors, dim=2).clamp(min=1e-12))
+    if not heatmaps:
+        return features.new_zeros(0, *(size or features.shape[2:]))
     return torch.stack(heatmaps).clamp(-1, 1)

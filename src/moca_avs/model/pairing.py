@@ -226,7 +226,7 @@ def nearest_rows(
     Raises:
         UsageError: if K is below 1, the names do not fit the features, `rows` leave them, or faiss is not
             installed.
-        DataError: if there are no images.
+        DataError: if there are no images, or features that are no finite numbers.
     """
     rows = range(len(features)) if rows is None else rows
     if neighbours < 1 or len(clip_ids) != len(features):
@@ -240,6 +240,9 @@ def nearest_rows(
         raise UsageError(f"rows must be consecutive and within 0..{len(features)}, found {rows}")
     if engine not in ("exact", "faiss"):
         raise UsageError(f"engine must be exact or faiss, found {engine!r}")
+    bad = int((~features.isfinite()).any(1).sum())
+    if bad:
+        raise DataError(f"{bad} of {len(features)} images have features that are no finite numbers")
     unit = F.normalize(features.float(), dim=1).mul_(GRID).round_().div_(GRID)
     clips = _clip_numbers(clip_ids).to(unit.device)
     width = min(neighbours, max(len(unit) - 1, 1))

@@ -113,7 +113,7 @@ class TrainConfig(Settings):
     """Use only kernels that give equal bits for equal input (slower on a GPU)."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "objective", _FROM_FILE.get(self.objective, self.objective))
+        object.__setattr__(self, "objective", _FROM_FILE.get(str(self.objective), self.objective))
         super().__post_init__()
         if self.window % 2 == 0:
             raise UsageError(f"window must be odd, so that it has a center; found {self.window}")

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -48,8 +49,10 @@ class Registry(MutableMapping[str, T]):
         Raises:
             UsageError: for a name that is taken or can't be one.
         """
-        if not name or set(name) & set("+/ \\"):
-            raise UsageError(f"the name of a {self.kind} must not hold '+', '/' or blanks, found {name!r}")
+        if not isinstance(name, str) or not name or set(name) & set("+/ \\"):
+            raise UsageError(
+                f"a name of the kind {self.kind} must not hold '+', '/' or blanks, found {name!r}"
+            )
         if name in self._parts and not replace:
             raise UsageError(f"there is a {self.kind} {name!r} already; give replace=True to replace it")
         self._parts[name] = part
@@ -64,10 +67,15 @@ class Registry(MutableMapping[str, T]):
     def _load_plugins(self) -> None:
         if self._complete:
             return
-        self._complete = True
-        import_plugins()
-        for entry in entry_points(group=self.group or ""):
-            entry.load()()
+        self._complete = True  # what plugins register looks here too
+        try:
+            import_plugins()
+            for entry in entry_points(group=self.group or ""):
+                with _told_as(f"the entry point {entry.name} ({entry.value})"):
+                    entry.load()()
+        except UsageError:
+            self._complete = False
+            raise
 
     def __getitem__(self, name: str) -> T:
         if name not in self:
@@ -111,7 +119,7 @@ def _import_named(names: str) -> None:
         UsageError: where one can't be found or imported.
     """
     for name in filter(None, (part.strip() for part in names.split(","))):
-        try:
+        with _told_as(f"{PLUGINS} names {name}, which"):
             if not name.endswith(".py"):
                 importlib.import_module(name)
                 continue
@@ -121,6 +129,12 @@ def _import_named(names: str) -> None:
             module = importlib.util.module_from_spec(spec)
             sys.modules[spec.name] = module  # dataclasses look their module up there
             spec.loader.exec_module(module)
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            raise UsageError(f"{PLUGINS} names {name}, which can't be imported ({what})") from error
+
+
+@contextmanager
+def _told_as(whose: str) -> Iterator[None]:
+    """Whatever somebody else's code raises as it is imported is told as its own."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{whose} can't be imported ({type(error).__name__}: {error})") from error
