@@ -30,8 +30,7 @@ from moca_avs.cli.table import PaperTable
 from moca_avs.cli.train import Train
 from moca_avs.encoders import ENCODERS, PRESET_CONFIGS
 from moca_avs.methods import moca
-from moca_avs.methods.config import BaselineConfig, MocaConfig
-from moca_avs.methods.factory import ENCODER_OPTIONS
+from moca_avs.methods.config import ENCODER_OPTIONS, BaselineConfig, MocaConfig
 from moca_avs_bench.evaluation.report import Report
 
 ROOT = TESTS.parent

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from moca_avs.errors import UsageError
 from moca_avs.io.audio import SilenceConfig
 from moca_avs.proposals import check_proposer
 from moca_avs.utils.settings import Range, Settings, Share
@@ -139,6 +141,10 @@ class BaselineConfig(MethodConfig):
         check_proposer(self.proposals)
 
 
+CONFIG_PARTS = ("encoder", "all", "method", "baseline")
+"""Parts of a ``config.json``: encoder's options, what all methods share, `MocaConfig`, `BaselineConfig`."""
+ENCODER_OPTIONS = ("image_size", "dilate")
+
 PAPER: dict[str, dict[str, Any]] = {
     "encoder": {"image_size": 224},
     "method": {"masks": "clusters", "sounding": "best", "refine": "mpm", "match_iou": 0.5, "max_sources": 1},
@@ -147,3 +153,21 @@ PAPER: dict[str, dict[str, Any]] = {
 """The paper's inference, by part as in a preset's ``config.json``: images of 224 px (section 4.2), the
 cluster that sounds, proposals that overlap it by IoU > .5 (section 3.1), the baselines' thresholds (4.2).
 ``load(..., config="paper")`` and ``--config paper`` put it before a preset's own choices."""
+
+
+def check_parts(config: Mapping[str, Any]) -> None:
+    """See that a config (of a preset, or a caller's) holds settings by part, as ``config.json`` does.
+
+    Raises:
+        UsageError: for an unknown part, a part that is no mapping, or an unknown option of the encoder.
+    """
+    for part, values in config.items():
+        if part not in CONFIG_PARTS or not isinstance(values, Mapping):
+            raise UsageError(
+                f"a config by part holds settings under {', '.join(CONFIG_PARTS)}, found {part!r}: {values!r}"
+            )
+    unknown = sorted(set(config.get("encoder", {})) - set(ENCODER_OPTIONS))
+    if unknown:
+        raise UsageError(
+            f"unknown options of the encoder {', '.join(unknown)}; there are: {', '.join(ENCODER_OPTIONS)}"
+        )

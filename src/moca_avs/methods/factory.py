@@ -17,7 +17,15 @@ from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.methods.base import MaskClassifier, Method
-from moca_avs.methods.config import PAPER, BaselineConfig, MethodConfig, MocaConfig
+from moca_avs.methods.config import (
+    CONFIG_PARTS,
+    ENCODER_OPTIONS,
+    PAPER,
+    BaselineConfig,
+    MethodConfig,
+    MocaConfig,
+    check_parts,
+)
 from moca_avs.model.adapter import ADAPTERS, read_adapter_config
 from moca_avs.proposals import build_proposer
 from moca_avs.proposals.base import BoxDetector, BoxSegmenter, CachedProposer, Proposer
@@ -33,8 +41,6 @@ P = TypeVar("P")
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
-CONFIG_PARTS = ("encoder", "all", "method", "baseline")
-ENCODER_OPTIONS = ("image_size", "dilate")
 HEAT_GRID = 16  # positions per side of ImageBind's map, for the one baseline that has no encoder
 OFFLINE = "saliency+superpixels"
 """Proposals behind `lite`'s stand-ins."""
@@ -171,24 +177,6 @@ def _given_config(config: str | Path | Mapping[str, Any] | None) -> Mapping[str,
         return {"any": config}
     check_parts(config)
     return config
-
-
-def check_parts(config: Mapping[str, Any]) -> None:
-    """See that a config (of a preset, or a caller's) holds settings by part, as ``config.json`` does.
-
-    Raises:
-        UsageError: for an unknown part, a part that is no mapping, or an unknown option of the encoder.
-    """
-    for part, values in config.items():
-        if part not in CONFIG_PARTS or not isinstance(values, Mapping):
-            raise UsageError(
-                f"a config by part holds settings under {', '.join(CONFIG_PARTS)}, found {part!r}: {values!r}"
-            )
-    unknown = sorted(set(config.get("encoder", {})) - set(ENCODER_OPTIONS))
-    if unknown:
-        raise UsageError(
-            f"unknown options of the encoder {', '.join(unknown)}; there are: {', '.join(ENCODER_OPTIONS)}"
-        )
 
 
 def _configure(

@@ -6,8 +6,7 @@ import pytest
 
 from moca_avs.errors import UsageError
 from moca_avs.methods import METHODS
-from moca_avs.methods.config import MocaConfig
-from moca_avs.methods.factory import ENCODER_OPTIONS
+from moca_avs.methods.config import ENCODER_OPTIONS, MocaConfig
 from moca_avs.training.config import TrainConfig
 from moca_avs_bench.data import DATASETS
 from moca_avs_bench.evaluation.scorers import SCORERS
