@@ -12,7 +12,7 @@ from helpers.tiny_encoders import TinyTransformer, open_gates
 from moca_avs.clip import Clip
 from moca_avs.encoders import ENCODERS
 from moca_avs.errors import UsageError, WeightsError
-from moca_avs.methods import METHODS
+from moca_avs.methods import METHODS, MethodEntry
 from moca_avs.methods import factory as loading
 from moca_avs.methods.moca import Moca
 from moca_avs.model.adapter import AdapterSet, save_adapters
@@ -208,3 +208,17 @@ def test_a_config_goes_before_the_presets(world):
     assert (paper.settings["masks"], paper.settings["clusters"]) == ("clusters", 6)
     assert load("tiny", config={"clusters": 3}).settings["clusters"] == 3
     assert load("tiny", config={"clusters": 3}, clusters=2).settings["clusters"] == 2
+
+
+def test_a_registered_method_gets_a_runs_adapters_if_it_says_so(tmp_path, monkeypatch):
+    run, given = write(tmp_path / "run", 1), {}
+    for name, needs in (("with", True), ("without", False)):
+        monkeypatch.setitem(
+            METHODS,
+            name,
+            MethodEntry(lambda config, parts: given.setdefault("adapters", parts.adapters), adapters=needs),
+        )
+        given.clear()
+        assert load(run, method=name) == (run / "adapters.safetensors" if needs else None)
+    with pytest.raises(WeightsError, match="no trained adapters ship"):
+        load("tiny", method="with")

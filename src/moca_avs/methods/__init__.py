@@ -26,12 +26,14 @@ class MethodEntry:
         description: one line.
         config: class of its config.
         kind: which part of a preset's ``config.json`` it reads.
+        adapters: whether it needs trained adapters; else it is built without, also from a run's folder.
     """
 
     build: Callable[[Any, MethodParts], Method]
     description: str = ""
     config: type[MethodConfig] = MocaConfig
     kind: Literal["method", "baseline"] = "method"
+    adapters: bool = False
 
 
 METHODS: Registry[MethodEntry] = Registry("method", "moca_avs.methods")
@@ -45,6 +47,7 @@ def register_method(
     *,
     config: type[MethodConfig] = MocaConfig,
     kind: Literal["method", "baseline"] = "method",
+    adapters: bool = False,
     replace: bool = False,
 ) -> None:
     """Add a method: `load`, the command line and the evaluation know it by its name from then on.
@@ -56,12 +59,13 @@ def register_method(
         description: one line.
         config: a subclass of `MethodConfig` whose fields are the method's settings.
         kind: which part of a preset's ``config.json`` gives the config's values.
+        adapters: whether it needs trained adapters (`MethodParts.adapters`).
         replace: allow a name that is taken already.
 
     Raises:
         UsageError: for a name that is taken.
     """
-    METHODS.register(name, MethodEntry(build, description, config, kind), replace=replace)
+    METHODS.register(name, MethodEntry(build, description, config, kind, adapters), replace=replace)
 
 
 def list_methods() -> dict[str, str]:
@@ -117,15 +121,13 @@ def load(
     source = find_source(name)
     method = source.default_method if method is None else method
     entry = METHODS.find(method)
-    if method == "moca" and source.adapters is None:
+    if entry.adapters and source.adapters is None:
         raise WeightsError(
             f"no trained adapters ship with the preset {name!r}; train some (moca train) and give the run's "
             "folder, or use the method 'frozen', which needs none"
         )
     sources = ModelSources(None if weights is None else Path(weights), dict(models or {}))
-    return build_method(
-        entry, source, device, settings, sources, config, wrap_proposer, adapters=method == "moca"
-    )
+    return build_method(entry, source, device, settings, sources, config, wrap_proposer)
 
 
 def _builtin(method: str) -> Callable[[Any, MethodParts], Method]:
@@ -139,11 +141,13 @@ def _builtin(method: str) -> Callable[[Any, MethodParts], Method]:
     return build
 
 
-for _name, _description in (
-    ("moca", "the paper's method: trained adapters, clustering, proposal matching"),
-    ("frozen", "the same without adapters: nothing trained"),
-):
-    register_method(_name, _builtin(_name), _description)
+register_method(
+    "moca",
+    _builtin("moca"),
+    "the paper's method: trained adapters, clustering, proposal matching",
+    adapters=True,
+)
+register_method("frozen", _builtin("frozen"), "the same without adapters: nothing trained")
 for _name, _description in (
     ("at-gdino-sam", "names the sound, finds what is named, cuts it out"),
     ("owod-bind", "boxes around anything, kept where they match the sound"),

@@ -76,17 +76,16 @@ def build_method(
     sources: ModelSources,
     config: str | Path | Mapping[str, Any] | None = None,
     wrap_proposer: Callable[[Proposer], Proposer] | None = None,
-    adapters: bool = True,
 ) -> Method:
-    """The method of a source; arguments as in `moca_avs.methods.load`, `adapters`: whether it takes any."""
+    """The method of a source; arguments as in `moca_avs.methods.load`."""
     configs = [*source.configs, _given_config(config)]
     options, method_config = _configure(entry, configs, settings)
     chosen, why = choose_device(device)
     logger.info("device %s: %s", chosen, why)
-    if adapters:
-        logger.info("adapters from %s", source.adapters)
-    file = source.adapters if adapters else None
-    parts = MethodParts(source.encoder, chosen, options, file, sources, wrap_proposer)
+    adapters = source.adapters if entry.adapters else None
+    if adapters is not None:
+        logger.info("adapters from %s", adapters)
+    parts = MethodParts(source.encoder, chosen, options, adapters, sources, wrap_proposer)
     return entry.build(method_config, parts)
 
 
@@ -186,13 +185,13 @@ def _configure(
     config_class = entry.config
     own = {field.name for field in fields(config_class)}
     known = own | set(ENCODER_OPTIONS)
+    # What a preset says to our own methods need not be a setting of a registered one.
+    ours = config_class in (MocaConfig, BaselineConfig)
     values: dict[str, Any] = {}
     for config in configs:
         stored = config.get("encoder", {})
         values |= {key: stored[key] for key in ENCODER_OPTIONS if key in stored}
         found = {**config.get("all", {}), **config.get(entry.kind, {})}
-        # What a preset says to our own methods need not be a setting of a registered one.
-        ours = config_class in (MocaConfig, BaselineConfig)
         values |= found if ours else {k: v for k, v in found.items() if k in own}
         values |= config.get("any", {})
     values |= settings

@@ -67,12 +67,15 @@ class Moca(FrameMethod):
         classifier: MaskClassifier | None = None,
     ) -> None:
         self.config: MocaConfig = config or MocaConfig()
-        if self.config.refine != "none" and proposer is None:
-            raise UsageError(f"refine={self.config.refine!r} needs a proposer; give one, or refine='none'")
-        refines = self.config.refine != "none" and proposer is not None
         self.encoder, self.grid, self.classifier = encoder, encoder.grid, classifier
         self.adapters = None if adapters is None else adapters.requires_grad_(False)
-        self.proposer = cached_proposer(proposer) if refines and proposer is not None else None
+        self.proposer: Proposer | None = None
+        if self.config.refine != "none":
+            if proposer is None:
+                raise UsageError(
+                    f"refine={self.config.refine!r} needs a proposer; give one, or refine='none'"
+                )
+            self.proposer = cached_proposer(proposer)
         self._prefixes: FrameCache[Tensor] = FrameCache()
         self.settings = {
             "method": "frozen" if adapters is None else "moca",
