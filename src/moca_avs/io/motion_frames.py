@@ -30,7 +30,7 @@ def small_size(height: int, width: int) -> tuple[int, int]:
 
 
 def small_copies(frames: np.ndarray) -> np.ndarray:
-    """RGB uint8 [T, H, W, 3] -> gray uint8 [T, h, w] of `small_size`; a pixel is the mean of what it covers."""
+    """RGB uint8 [T, H, W, 3] -> gray uint8 [T, h, w] of `small_size`; a pixel is the mean of its area."""
     height, width = small_size(*frames.shape[1:3])
     grays = (Image.fromarray(frame).convert("L") for frame in frames)
     return np.stack([np.asarray(gray.resize((width, height), Image.Resampling.BOX)) for gray in grays])
@@ -121,6 +121,5 @@ class MotionFrames:
         kept = [*self._around, *self._recent]
         found = np.array([time for time, _ in kept])
         low, high = times - MOTION_SECONDS - TOLERANCE, times + MOTION_SECONDS + TOLERANCE
-        near = ((found[:, None] >= low) & (found[:, None] <= high)).any(1)
-        grays = [gray for (_, gray), is_near in zip(kept, near, strict=True) if is_near]
-        return np.stack(grays), found[near]
+        near = np.any((found[:, None] >= low) & (found[:, None] <= high), axis=1)
+        return np.stack([kept[index][1] for index in np.flatnonzero(near)]), found[near]
