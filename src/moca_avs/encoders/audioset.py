@@ -2,7 +2,7 @@
 
 `weights/audioset_imagenet.csv` is hand-made knowledge, learned from nothing: one row for each of the 521
 classes that YAMNet scores (Gemmeke et al. 2017; the order is YAMNet's class map), with the classes of
-ImageNet-1k (0..999 in the usual order) that are the thing that sounds, look like it or sit on it, and the reason.
+ImageNet-1k (0..999 in the usual order) that are the thing that sounds, look like it or sit on it, and why.
 ImageNet has almost no people: what they wear stands for them. A row without classes says why: an acoustic
 property has no place in a picture.
 """
