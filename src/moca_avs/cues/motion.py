@@ -1,7 +1,7 @@
 """What a video's own frames tell: what moves, and what moves with the sound.
 
-Both cues read `Clip.motion_frames`, small gray frames at the video's own rate, within `REACH` seconds and within
-the shot of the frame that is looked at. A still image has none of them, so neither cue says anything of it.
+Both cues read `Clip.motion_frames`, small gray frames at the video's own rate, within `REACH` seconds of the
+frame that is looked at and within its shot. A still image has none of them, so neither cue says anything of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from moca_avs.clip import Clip
-from moca_avs.model.shots import same_shot
+from moca_avs.model.shots import find_cuts, shot_numbers
 
 REACH = 3.0
 """Seconds before and after the frame that is looked at."""
@@ -26,12 +26,12 @@ LAG = 0.2
 """Seconds by which movement and sound may be apart: encoders shift them, and sound takes 3 ms a meter."""
 NEIGHBORHOOD = 0.15
 """Share of the longer side over which movement is averaged: hands and sticks move, not single pixels."""
-STILL = .02
+STILL = 0.02
 """Root mean square of a position's movement, in log gray levels, that is noise."""
 
 
 def motion(clip: Clip, index: int) -> np.ndarray | None:
-    """How much moves at each position: the mean of log(1 + gray levels changed per frame), camera motion removed.
+    """How much moves at each position: mean of log(1 + gray levels changed per frame), less the camera's motion.
 
     It does not hear. Returns float32 [h, w], at least 0; None where the clip has no motion frames.
     """
@@ -72,7 +72,7 @@ def _events(values: np.ndarray) -> np.ndarray:
 
 
 def correlation(movement_: np.ndarray, sound: np.ndarray) -> np.ndarray:
-    """Of movement [T, h, w] with a sound [T], at near lags against far ones: float32 [h, w], see `synchrony`."""
+    """Of movement [T, h, w] with a sound [T], near lags against far ones: float32 [h, w]; see `synchrony`."""
     steps, near = len(sound), round(LAG * RATE)
     lags = np.arange(-steps // 2, steps // 2 + 1)
     padded = np.pad(sound, steps)
@@ -88,11 +88,13 @@ def correlation(movement_: np.ndarray, sound: np.ndarray) -> np.ndarray:
 
 
 def loudness(clip: Clip, times: np.ndarray) -> np.ndarray | None:
-    """Level of the sound in the interval after each of evenly spaced times, in dBFS, at least -80: float64 [T].
+    """Level of the sound after each of evenly spaced times, in dBFS, at least -80: float64 [T].
 
     None where the clip has no sound around any of them.
     """
-    edges = np.round((np.append(times, times[-1] + 1 / RATE) - clip.sound_start) * clip.sample_rate).astype(int)
+    edges = np.round((np.append(times, times[-1] + 1 / RATE) - clip.sound_start) * clip.sample_rate).astype(
+        int
+    )
     if not clip.sound.size or edges[-1] <= 0 or edges[0] >= len(clip.sound):
         return None
     power = np.concatenate([[0.0], np.cumsum(np.square(clip.sound, dtype=np.float64))])
@@ -105,8 +107,8 @@ def movement(clip: Clip, index: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Gray levels that change from each motion frame to the next, camera motion removed.
 
     Returns:
-        (log(1 + levels), float32 [M, h, w]; the times of the later frames in seconds, float64 [M]); None where
-        fewer than `FEWEST` are within reach.
+        (log(1 + levels), float32 [M, h, w]; the times of the later frames in seconds, float64 [M]), or None: fewer
+        than `FEWEST` are within reach.
     """
     import cv2
 
@@ -114,7 +116,9 @@ def movement(clip: Clip, index: int) -> tuple[np.ndarray, np.ndarray] | None:
     if frames is None or times is None:
         return None
     now = clip.times[index]
-    kept = (np.abs(times - now) <= REACH) & same_shot(frames, times, now)
+    cuts = find_cuts(frames, times)
+    same_shot = shot_numbers(times, cuts) == shot_numbers(np.array([now]), cuts)
+    kept = (np.abs(times - now) <= REACH) & same_shot
     frames, times = frames[kept], times[kept]
     if len(frames) <= FEWEST:
         return None

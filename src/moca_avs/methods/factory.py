@@ -11,9 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from moca_avs.cues import CUES, SEMANTIC, check_cues
 from moca_avs.encoders import ENCODERS, PRESET_CONFIGS, build_encoder
 from moca_avs.encoders.audio_tagging import Tagger
 from moca_avs.encoders.base import AudioVisualEncoder
+from moca_avs.encoders.preprocessing import square_tiles
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.methods.base import MaskClassifier, Method
@@ -31,6 +37,7 @@ from moca_avs.proposals import build_proposer
 from moca_avs.proposals.base import BoxDetector, BoxSegmenter, CachedProposer, Proposer
 from moca_avs.proposals.detectors import Grounder
 from moca_avs.utils.device import choose_device
+from moca_avs.utils.frame_cache import FrameCache
 from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -216,6 +223,7 @@ class MethodParts:
         adapters: file of trained adapters; None where there are none.
         sources: where foundation models come from.
         wrap_proposer: put around each proposer that is built (a cache on disk, for example).
+        states: of `lite`'s image network after its last block, for the last frames.
     """
 
     encoder_name: str
@@ -224,6 +232,7 @@ class MethodParts:
     adapters: Path | None = None
     sources: ModelSources = field(default_factory=ModelSources)
     wrap_proposer: Callable[[Proposer], Proposer] | None = None
+    states: FrameCache[Tensor] = field(default_factory=FrameCache)
     _proposers: dict[str, Proposer] = field(default_factory=dict)
 
     @cached_property
@@ -237,6 +246,27 @@ class MethodParts:
         from moca_avs.encoders.lite import LiteEncoder
 
         return self.encoder if isinstance(self.encoder, LiteEncoder) else LiteEncoder().to(self.device)
+
+    def class_logits(self, frame: np.ndarray, max_aspect: float) -> np.ndarray:
+        """ImageNet's logits by `lite`'s image network: uint8 [H, W, 3] -> float32 [1000, h, w].
+
+        Wider and taller frames than `max_aspect` are seen in tiles. States of the last frames are kept.
+        """
+        from moca_avs.methods.base import prepare_frames
+        from moca_avs.model.fusion import image_prefix
+
+        lite = self.lite
+        tiles, axis = square_tiles(frame, max_aspect)
+        with torch.inference_mode():
+            states = self.states.batch(
+                tiles,
+                lambda new: [
+                    image_prefix(lite, prepare_frames(lite, [tiles[index]]), lite.image_blocks)
+                    for index in new
+                ],
+            )
+            maps = [lite.logit_map(state)[0].cpu().numpy() for state in states]
+        return np.concatenate(maps, axis + 1)
 
     def proposer(self, name: str) -> Proposer:
         """Mask proposals by name; they keep those of the last frames, so that several parts can share one."""
@@ -354,8 +384,18 @@ def _moca(config: MocaConfig, parts: MethodParts) -> Method:
     adapters = None
     if parts.adapters is not None:
         adapters = load_adapters(parts.adapters, parts.encoder).to(parts.device)
-    proposer = None if config.refine == "none" else parts.proposer(config.proposals)
-    return Moca(parts.encoder, adapters, proposer, config, parts.classifier(config))
+    names = check_cues(config.cues)
+    fused = names != [SEMANTIC]
+    proposer = None if config.refine == "none" and not fused else parts.proposer(config.proposals)
+    shared = adapters is None and "tags" in names and parts.encoder is parts.lite
+    given = (parts.encoder, adapters, proposer, config, parts.classifier(config))
+    prefixes = parts.states if shared else None
+    if not fused:
+        return Moca(*given, prefixes=prefixes)
+    from moca_avs.methods.evidence import EvidenceMoca
+
+    cues = {name: CUES[name](parts, config) for name in names if name != SEMANTIC}
+    return EvidenceMoca(*given, prefixes=prefixes, cues=cues)
 
 
 def _at_gdino_sam(config: BaselineConfig, parts: MethodParts) -> Method:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def _saliency(sources: ModelSources, device: str) -> Proposer:
-    from moca_avs.proposals.saliency import SaliencyProposer
+    from moca_avs.proposals.saliency import shipped_saliency
 
-    return SaliencyProposer()
+    return shipped_saliency()
 
 
 def _superpixels(sources: ModelSources, device: str) -> Proposer:
