@@ -147,6 +147,8 @@ class Segmentation:
         times: float64 [T] in seconds.
         settings: everything needed to run it again, weights' hashes included; JSON-serializable.
         labels: uint8 [T, H, W], the class of each pixel (AVSS), 0 = background; None where nobody named any.
+        carried_from: float64 [T] in seconds: the frame that was looked at, for frames whose mask was carried
+            from it by optical flow; NaN for those that were looked at. None: all were.
     """
 
     masks: np.ndarray
@@ -156,6 +158,7 @@ class Segmentation:
     times: np.ndarray
     settings: dict[str, Any] = field(default_factory=dict)
     labels: np.ndarray | None = None
+    carried_from: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         found = {
@@ -181,6 +184,12 @@ class Segmentation:
         if labels is not None and (labels.dtype != np.uint8 or labels.shape != self.masks.shape):
             raise MediaError(
                 f"labels must be uint8 {list(self.masks.shape)}, found {labels.dtype} {list(labels.shape)}"
+            )
+
+        origins = self.carried_from
+        if origins is not None and (origins.dtype != np.float64 or origins.shape != (frames,)):
+            raise MediaError(
+                f"carried_from must be float64 [{frames}], found {origins.dtype} {list(origins.shape)}"
             )
 
     def __len__(self) -> int:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from helpers.media_files import gray_steps, images, make_image, make_video, make_wav, quadrants, tone
-from moca_avs.io.motion_frames import small_copies, small_size
+from moca_avs.io.frames import fitted_size
+from moca_avs.io.motion_frames import SMALL, small_copies
 from moca_avs.io.video import as_clip, clip_from_pair, read_clip, stream_clips
 
 
@@ -59,16 +60,16 @@ def test_small_frames_stand_upright_like_the_large_ones(tmp_path, turn):
     path = make_video(tmp_path / "turned.mp4", np.stack([quadrants(96, 128)] * 3), fps=10, turn=turn)
     clip = read_clip(path, fps="native")
     height, width = clip.frames.shape[1:3]
-    assert clip.motion_frames.shape[1:] == small_size(height, width)
+    assert clip.motion_frames.shape[1:] == fitted_size(height, width, *SMALL)
     copies = small_copies(clip.frames)
     np.testing.assert_allclose(clip.motion_frames.astype(int), copies, atol=12)
 
 
 def test_sizes():
-    assert small_size(360, 640) == (36, 64)
-    assert small_size(1920, 1080) == (64, 36)
-    assert small_size(100, 2000) == (16, 64)
-    assert small_size(9, 16) == (36, 64)
+    assert fitted_size(360, 640, *SMALL) == (36, 64)
+    assert fitted_size(1920, 1080, *SMALL) == (64, 36)
+    assert fitted_size(100, 2000, *SMALL) == (16, 64)
+    assert fitted_size(9, 16, *SMALL) == (36, 64)
 
 
 def test_small_copies_are_means():

@@ -41,6 +41,7 @@ def read_clip(
     end: float | None = None,
     sound: str | Path | None = None,
     margin: float = 0.0,
+    phase: float = 0.0,
 ) -> Clip:
     """Read a stretch of a video into memory.
 
@@ -48,11 +49,14 @@ def read_clip(
 
     Args:
         path: any video FFmpeg reads.
-        fps: the frame on screen at start + k / fps for each k (their `times`), or "native": every frame.
+        fps: the frame on screen at start + (k + phase) / fps for each k (their `times`), or "native": every
+            frame.
         start: seconds.
         end: seconds; None means the video's end.
         sound: a file whose sound takes the place of the video's own.
         margin: seconds of sound to keep before `start` and after `end`.
+        phase: where in its interval of 1 / fps a frame is looked at: 0 its beginning, 0.5 its middle; below
+            1. An interval that the end cuts short is looked at no later than its last frame.
 
     Returns:
         A clip with the sound of [start - margin, end + margin); no samples where there is no sound track;
@@ -62,10 +66,10 @@ def read_clip(
         MediaError: missing or unreadable file, no video track, no frame in the stretch, NaN samples.
         UsageError: rates or times that make no sense.
     """
-    _check(fps, start, end, margin)
+    _check(fps, start, end, margin, phase=phase)
     last = math.inf if end is None else end
     with _source(path, sound) as source:
-        moving, chosen = _frames(path, fps, start, last, source.end)
+        moving, chosen = _frames(path, fps, start, last, source.end, phase)
         images = list(chosen)
         if not images:
             raise MediaError(f"{path} has no frame in {start:g} to {last:g} s; choose an earlier stretch")
@@ -81,6 +85,7 @@ def stream_clips(
     start: float = 0.0,
     end: float | None = None,
     sound: str | Path | None = None,
+    phase: float = 0.0,
 ) -> Iterator[Clip]:
     """The frames of `read_clip` as clips of at most `chunk_frames` frames, in bounded memory.
 
@@ -92,10 +97,10 @@ def stream_clips(
     Raises:
         MediaError, UsageError: as `read_clip`, once the first clip is asked for.
     """
-    _check(fps, start, end, margin, chunk_frames)
+    _check(fps, start, end, margin, chunk_frames, phase)
     last = math.inf if end is None else end
     with _source(path, sound) as source:
-        moving, chosen = _frames(path, fps, start, last, source.end)
+        moving, chosen = _frames(path, fps, start, last, source.end, phase)
         yield from source.clips(chosen, chunk_frames, margin, moving)
 
 
@@ -124,13 +129,22 @@ def stream_pair(
         yield from source.clips(_still(image_path, fps, source.end), chunk_frames, margin)
 
 
-def _check(fps: float | str, start: float, end: float | None, margin: float, chunk_frames: int = 1) -> None:
+def _check(
+    fps: float | str,
+    start: float,
+    end: float | None,
+    margin: float,
+    chunk_frames: int = 1,
+    phase: float = 0.0,
+) -> None:
     if fps != "native" and not (isinstance(fps, (int, float)) and 0 < fps < math.inf):
         raise UsageError(f'fps must be a positive number or "native", found {fps!r}')
     if not 0 <= start < math.inf or not margin >= 0:
         raise UsageError(f"start and margin must be 0 s or more, found {start!r} and {margin!r}")
     if end is not None and not end > start:
         raise UsageError(f"end must be after start ({start:g} s), found {end!r}")
+    if not 0 <= phase < 1:
+        raise UsageError(f"phase must be 0 or more and below 1, found {phase!r}")
     if chunk_frames < 1:
         raise UsageError(f"chunk_frames must be 1 or more, found {chunk_frames}")
 
@@ -200,12 +214,13 @@ def _source(path: str | Path, sound: str | Path | None) -> Iterator[_Source]:
 
 
 def _frames(
-    path: str | Path, fps: float | str, start: float, end: float, sound_end: float
+    path: str | Path, fps: float | str, start: float, end: float, sound_end: float, phase: float
 ) -> tuple[MotionFrames, Frames]:
     """The looked-at frames, and what moves around them."""
     moving = MotionFrames(shown_frames(path, max(start - MOTION_SECONDS, 0.0)))
     frames = _noting_end(path, moving.frames, sound_end)
-    chosen = native(frames, start, end) if isinstance(fps, str) else sampled(frames, fps, start, end)
+    every = isinstance(fps, str)
+    chosen = native(frames, start, end) if every else sampled(frames, float(fps), start, end, phase)
     convert = ToRGB()
     return moving, ((shown.time, convert(shown.raw)) for shown in moving.held_back(chosen))
 
