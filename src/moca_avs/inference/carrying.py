@@ -2,11 +2,13 @@
 
 The flow is OpenCV's dense inverse search (Kroeger et al., ECCV 2016). Followed pixel by pixel, its errors at
 the edge of what moves would eat the mask within a second. So it is averaged inside the mask, over a quarter
-of the mask's size, and the mask moves with that: rigid and slowly bending things keep their shape.
+of the mask's size, and the mask moves with that: rigid and slowly bending things keep their shape. And flow
+leads from what was looked at, as far as it was followed, to the next frame: errors don't add up.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -26,7 +28,7 @@ FLOW_SIDE = 160
 # Frames wait for their mask in gray at most this large, so that a small mask still has FLOW_SIDE pixels.
 GRAY_SIDE = 320
 # What surrounds the mask's box on each side, in sizes of the box and of the frame: room for it to move.
-_ROOM = (0.75, 0.15)
+_ROOM = (1.0, 0.2)
 # The scale over which flow is averaged, in square roots of the mask's area.
 _SMOOTHING = 0.25
 # No mask is carried further than this from the frame that was looked at, in seconds.
@@ -35,6 +37,8 @@ REACH = 5.0
 _CONTEXT = 12
 # What is written at once holds at most this many bytes of masks (but at least one).
 _BLOCK_BYTES = 2**26
+# Flow is trusted this many pixels from the mask's edge: nearer, its patches see the background too.
+_EDGE = 4
 # Averages are computed at a quarter of the flow's size.
 _COARSE = 4
 
@@ -52,7 +56,7 @@ class MaskTrack:
 
         self._crop, self._source = _around(mask, gray.shape)
         height, width = (part.stop - part.start for part in self._crop)
-        scale = min(FLOW_SIDE / max(height, width), 1.0)
+        scale = FLOW_SIDE / max(height, width)
         self._size = max(round(width * scale), 16), max(round(height * scale), 16)
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         # At the coarser scales of the presets small things stand still.
@@ -64,6 +68,7 @@ class MaskTrack:
         self._large = mask[self._source].astype(np.uint8) * 255
         self._first = cv2.resize(self._large, self._size, interpolation=cv2.INTER_AREA)
         self._gray = self._part(gray)
+        self._template = self._gray.astype(np.float32)
         self._place, self._coverage = self._grid, self._first
 
     def _part(self, gray: np.ndarray) -> np.ndarray:
@@ -76,7 +81,10 @@ class MaskTrack:
         import cv2
 
         now = self._part(gray)
-        flow = self._motion(self._flow.calc(self._gray, now, None))
+        share = self._coverage.astype(np.float32) / 255
+        looks = _sampled(self._template, self._place)
+        expected = np.round(share * looks + (1 - share) * self._gray).astype(np.uint8)
+        flow = self._motion(self._flow.calc(expected, now, None))
         self._gray = now
         # Where a pixel came from: the motion at that place, not here.
         before = _sampled(flow, self._grid - flow)
@@ -89,7 +97,7 @@ class MaskTrack:
         import cv2
 
         coverage = self._coverage.astype(np.float32) / 255
-        inside = np.clip(2 * cv2.blur(coverage, (5, 5)) - 1, 0, 1) + 1e-3 * coverage + 1e-9
+        inside = np.clip(2 * cv2.blur(coverage, (2 * _EDGE + 1,) * 2) - 1, 0, 1) + 1e-3 * coverage + 1e-9
         weighted = np.dstack([flow * inside[..., None], inside])
         coarse = cv2.resize(
             weighted,
@@ -178,7 +186,7 @@ class MaskCarrier:
         for row in range(len(result)):
             frames = self._carried(result, row)
             size = max(1, _BLOCK_BYTES // result.masks[row].size)
-            while block := [frame for frame, _ in zip(frames, range(size), strict=False)]:
+            while block := list(itertools.islice(frames, size)):
                 times, masks, labels, reasons, origins = zip(*block, strict=True)
                 lost = np.array([reason != result.reasons[row] for reason in reasons])
                 scores = np.where(lost, np.float32(0), result.scores[row])
@@ -219,7 +227,7 @@ class MaskCarrier:
                 elif mask.any():
                     here, named = next(carried)
             elif mask.any():
-                why = "too far" if abs(times[index] - looked_at) > REACH else "cut"
+                why = "too far" if abs(times[index] - looked_at) > REACH + TOLERANCE else "cut"
             yield times[index], here, named, why, math.nan if index == anchor else looked_at
 
     def _read(self, looked_at: float, begin: float, end: float) -> None:
@@ -250,7 +258,7 @@ class MaskCarrier:
             return anchor, anchor + 1
         cuts = find_cuts(np.stack([self._frames[index].small for index in known]), times[known])
         shots = shot_numbers(times, cuts)
-        same = np.flatnonzero((shots == shots[anchor]) & (np.abs(times - looked_at) <= REACH))
+        same = np.flatnonzero((shots == shots[anchor]) & (np.abs(times - looked_at) <= REACH + TOLERANCE))
         return min(int(same[0]), anchor), max(int(same[-1]), anchor) + 1
 
     def _tracks(
