@@ -216,7 +216,7 @@ class MaskCarrier:
             return
         anchor = max(int(np.searchsorted(times, looked_at + TOLERANCE, "right")) - 1, 0)
         mask, labels = result.masks[row], None if result.labels is None else result.labels[row]
-        first, last = self._same_shot(anchor, times, looked_at)
+        first, last = self._shot_around(anchor, times, looked_at)
         carried = self._tracks(mask, labels, anchor, range(max(first, inside[0]), min(last, inside[-1] + 1)))
         nothing = np.zeros_like(mask)
         for index in inside:
@@ -251,7 +251,7 @@ class MaskCarrier:
             frames.append(_Waiting(shown.time, gray, small))
             past += shown.time >= end
 
-    def _same_shot(self, anchor: int, times: np.ndarray, looked_at: float) -> tuple[int, int]:
+    def _shot_around(self, anchor: int, times: np.ndarray, looked_at: float) -> tuple[int, int]:
         """The frames [first, last) that a mask can be carried to."""
         known = [index for index, frame in enumerate(self._frames) if frame.small.size]
         if not self._frames[anchor].gray.size:
