@@ -42,6 +42,8 @@ class Clip:
             30 a second, at least `MOTION_SECONDS` before and after each frame where the video has
             them; None: a still image, or nobody knows.
         motion_times: float64 [M], when those are shown, in seconds, increasing; None without them.
+        core: the rows whose results are wanted; the frames before and after them are there to be compared
+            with. None: all.
 
     Raises:
         MediaError: on a wrong shape or dtype (integer audio has no known scale), or where the sound holds NaN
@@ -58,6 +60,7 @@ class Clip:
     noise_floor: float | None = None
     motion_frames: np.ndarray | None = None
     motion_times: np.ndarray | None = None
+    core: slice | None = None
 
     def __post_init__(self) -> None:
         for name, kind, casts in _CASTS:
@@ -87,6 +90,11 @@ class Clip:
         bad = int(sound.size - np.isfinite(sound).sum())
         if bad:
             raise MediaError(f"the sound of {self.source or 'this clip'} holds {bad} NaN or infinite samples")
+
+    @property
+    def wanted(self) -> range:
+        """The rows whose results are wanted."""
+        return range(len(self))[slice(None) if self.core is None else self.core]
 
     def _check_motion(self) -> None:
         frames, times = self.motion_frames, self.motion_times

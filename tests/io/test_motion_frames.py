@@ -48,6 +48,21 @@ def test_a_frame_sees_the_same_whatever_the_chunks(long_video, fps, chunk):
     assert row == len(whole)
 
 
+@pytest.mark.parametrize(("chunk", "context"), [(1, 1), (4, 1), (3, 2), (2, 5), (30, 1), (20, 1)])
+def test_chunks_bring_the_frames_around_them(long_video, chunk, context):
+    whole, row = read_clip(long_video), 0
+    for clip in stream_clips(long_video, 1.0, chunk, context=context):
+        assert len(clip.wanted) == min(chunk, len(whole) - row)
+        low, high = max(row - context, 0), min(row + len(clip.wanted) + context, len(whole))
+        np.testing.assert_array_equal(clip.times, whole.times[low:high])
+        np.testing.assert_array_equal(clip.frames, whole.frames[low:high])
+        np.testing.assert_array_equal(clip.times[clip.core], whole.times[row : row + len(clip.wanted)])
+        for index in range(len(clip)):
+            np.testing.assert_array_equal(clip.motion_window(index)[1], whole.motion_window(low + index)[1])
+        row += len(clip.wanted)
+    assert row == len(whole)
+
+
 @pytest.mark.parametrize(("rate", "kept"), [(25, 25), (30, 30), (50, 25), (60, 30), (120, 30)])
 def test_fast_videos_are_thinned_evenly(tmp_path, rate, kept):
     clip = read_clip(make_video(tmp_path / "fast.mp4", gray_steps(2 * rate), fps=rate))

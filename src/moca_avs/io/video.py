@@ -86,6 +86,7 @@ def stream_clips(
     end: float | None = None,
     sound: str | Path | None = None,
     phase: float = 0.0,
+    context: int = 0,
 ) -> Iterator[Clip]:
     """The frames of `read_clip` as clips of at most `chunk_frames` frames, in bounded memory.
 
@@ -93,6 +94,8 @@ def stream_clips(
     last one (`sound_start` says where it begins), so windows of up to twice `margin` seconds are whole, and
     the `motion_frames` around its frames. Fewer frames share a clip where they are very large (256 MiB a
     clip; as many are held back while the seconds after them are read, so `motion_frames` may reach less far).
+    Each clip holds up to `context` frames more before and after those, where there are any; `Clip.core` says
+    which are its own.
 
     Raises:
         MediaError, UsageError: as `read_clip`, once the first clip is asked for.
@@ -101,7 +104,7 @@ def stream_clips(
     last = math.inf if end is None else end
     with _source(path, sound) as source:
         moving, chosen = _frames(path, fps, start, last, source.end, phase)
-        yield from source.clips(chosen, chunk_frames, margin, moving)
+        yield from source.clips(chosen, chunk_frames, margin, moving, context)
 
 
 def clip_from_pair(image_path: str | Path, sound_path: str | Path, fps: float = 1.0) -> Clip:
@@ -184,16 +187,25 @@ class _Source:
         )
 
     def clips(
-        self, images: Frames, chunk_frames: int, margin: float, moving: MotionFrames | None = None
+        self,
+        images: Frames,
+        chunk_frames: int,
+        margin: float,
+        moving: MotionFrames | None = None,
+        context: int = 0,
     ) -> Iterator[Clip]:
-        first = next(images, None)
-        if first is None:
+        coming = list(itertools.islice(images, 1))
+        if not coming:
             raise MediaError(f"{self.name} has no frame in this stretch; choose an earlier one")
-        images = itertools.chain([first], images)
-        size = max(1, min(chunk_frames, _CHUNK_BYTES // first[1].nbytes))
-        while chunk := list(itertools.islice(images, size)):
-            times, frames = zip(*chunk, strict=True)
-            yield self.clip(times, frames, times[0] - margin, times[-1] + margin, moving)
+        size = max(1, min(chunk_frames, _CHUNK_BYTES // coming[0][1].nbytes))
+        before: list[tuple[float, np.ndarray]] = []
+        while coming := coming + list(itertools.islice(images, size + context - len(coming))):
+            times, frames = zip(*before, *coming, strict=True)
+            clip = self.clip(times, frames, times[0] - margin, times[-1] + margin, moving)
+            first, count = len(before), min(size, len(coming))
+            yield clip if context == 0 else replace(clip, core=slice(first, first + count))
+            before = [*before, *coming[:count]][-context:] if context else []
+            coming = coming[count:]
 
 
 @contextmanager
