@@ -196,7 +196,7 @@ class ClipPredictions:
         classifier: names the classes of each mask, or None.
 
     Attributes:
-        audible: the frames that pass the silence gate.
+        audible: the frames that pass the silence gate, of those whose results are wanted.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class ClipPredictions:
     ) -> None:
         self._clip, self._config, self._classifier = clip, config, classifier
         self._reasons = silence_reasons(clip, config)
-        self.audible = [ClipFrame(clip, i) for i, reason in enumerate(self._reasons) if not reason]
+        self.audible = [ClipFrame(clip, i) for i in clip.wanted if not self._reasons[i]]
         self._masks = np.zeros(clip.frames.shape[:3], bool)
         self._heatmaps = np.zeros((len(clip), *heat_size), np.float16)
         self._scores = np.zeros(len(clip), np.float32)
@@ -228,10 +228,17 @@ class ClipPredictions:
             self._labels[index] = np.asarray(enlarged) * self._masks[index]
 
     def segmentation(self, settings: dict[str, Any]) -> Segmentation:
-        """All of them; the settings also name the file that the clip was read from."""
-        reasons, times, source = tuple(self._reasons), self._clip.times, self._clip.source
-        settings = {**settings, "input": {"source": source}} if source else settings
-        return Segmentation(self._masks, self._heatmaps, self._scores, reasons, times, settings, self._labels)
+        """Those of the wanted frames; the settings also name the file that the clip was read from."""
+        rows, source = slice(self._clip.wanted.start, self._clip.wanted.stop), self._clip.source
+        return Segmentation(
+            masks=self._masks[rows],
+            heatmaps=self._heatmaps[rows],
+            scores=self._scores[rows],
+            reasons=tuple(self._reasons[rows]),
+            times=self._clip.times[rows],
+            settings={**settings, "input": {"source": source}} if source else settings,
+            labels=None if self._labels is None else self._labels[rows],
+        )
 
 
 def silence_reasons(clip: Clip, config: MethodConfig) -> list[str]:
