@@ -34,9 +34,9 @@ def tag_heat(
     third of the probability wherever nothing is recognized. And at temperature 1 a class counts only where
     the network is sure of it, which it seldom is of a part of a bus or of a saw.
 
-    Measured on composites of stamps' training side (280 scenes of two objects, 560 sounds; vehicles and
+    Measured on composites of stamps' training side (280 scenes of two objects, 560 sounds; vehicles with
     machines, instruments, animals counted alike): AUC of the sounding object's pixels; *listens*, the AUC
-    lost with the other object's sound; *which*, the sounding object is the hotter one; *both*, for both sounds.
+    lost with the other sound; *which*, the sounding object is the hotter one; *both*, for both sounds.
 
     | rule | AUC | listens | which | both | vehicles: AUC | which |
     |---|---|---|---|---|---|---|
@@ -58,8 +58,8 @@ def tag_heat(
         prior_share: in [0, 1].
 
     Returns:
-        float32 [h, w], the hotter the likelier; 0 everywhere if no tag with classes scores. Its unit is tag score
-        times lift: maps of one sound can be compared between frames.
+        float32 [h, w], the hotter the likelier; 0 everywhere if no tag with classes scores. Its unit is tag
+        score times lift: maps of one sound can be compared between frames.
 
     Raises:
         UsageError: for other shapes.
