@@ -295,6 +295,12 @@ def _class_maps(parts: MethodParts) -> Grounder:
     return ClassMapGrounder(parts.lite)
 
 
+def _audioset_maps(parts: MethodParts) -> Grounder:
+    from moca_avs.proposals.offline import AudiosetMapGrounder
+
+    return AudiosetMapGrounder(parts.lite)
+
+
 def _grounding_dino(parts: MethodParts) -> Grounder:
     from moca_avs.proposals.detectors import GroundingDino
 
@@ -338,7 +344,9 @@ GROUNDERS: Registry[Callable[[MethodParts], Grounder]] = Registry("grounder")
 DETECTORS: Registry[Callable[[MethodParts], BoxDetector]] = Registry("detector")
 SEGMENTERS: Registry[Callable[[MethodParts], BoxSegmenter]] = Registry("segmenter")
 TAGGERS.update({"soundnet": _soundnet, "ast": _ast})
-GROUNDERS.update({"class-maps": _class_maps, "grounding-dino": _grounding_dino})
+GROUNDERS.update(
+    {"class-maps": _class_maps, "audioset-maps": _audioset_maps, "grounding-dino": _grounding_dino}
+)
 DETECTORS.update({"proposals": _proposal_boxes, "openworld": _openworld, "owlv2": _owlv2})
 SEGMENTERS.update({"proposals": _proposal_segmenter, "sam": _sam})
 
@@ -363,7 +371,7 @@ def _at_gdino_sam(config: BaselineConfig, parts: MethodParts) -> Method:
 
     tagger, grounder = parts.tagger(config.tagger), parts.grounder(config.grounder)
     segmenter = parts.segmenter(config.segmenter)
-    grid = parts.lite.grid if config.grounder == "class-maps" else HEAT_GRID
+    grid = parts.lite.grid if config.grounder in ("class-maps", "audioset-maps") else HEAT_GRID
     return AtGdinoSam(tagger, grounder, segmenter, config, grid, parts.classifier(config))
 
 
