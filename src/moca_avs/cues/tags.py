@@ -47,7 +47,10 @@ def tag_heat(
     | mean logit of a tag's classes | .79 | .33 | .82 | .66 | .75 | .80 |
     | log of the mean exponential of its logits | .90 | .13 | .78 | .59 | .89 | .69 |
 
-    The fourth knows what this world holds, which a user's video does not follow. The last finds whatever
+    On 280 scenes drawn anew from the same media, on which nothing was chosen, in the same order: the sum .66,
+    .33, .77, .56, .58, .67; this .76, .40, .83, .68, .71, .80.
+
+    The fourth rule knows what this world holds, which a user's video does not follow. The last finds whatever
     stands out and hardly listens. The classes' mean over backgrounds, powers of the scores and the
     strongest tags alone change nothing.
 
