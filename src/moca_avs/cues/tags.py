@@ -48,7 +48,7 @@ def tag_heat(
     | log of the mean exponential of its logits | .90 | .13 | .78 | .59 | .89 | .69 |
 
     On 280 scenes drawn anew from the same media, on which nothing was chosen, in the same order: the sum .66,
-    .33, .77, .56, .58, .67; this .76, .40, .83, .68, .71, .80.
+    .32, .77, .56, .58, .66; this .76, .40, .83, .69, .71, .80.
 
     The fourth rule knows what this world holds, which a user's video does not follow. The last finds whatever
     stands out and hardly listens. The classes' mean over backgrounds, powers of the scores and the
