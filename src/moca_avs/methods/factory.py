@@ -283,6 +283,12 @@ def _soundnet(parts: MethodParts) -> Tagger:
     return SoundNetTagger(parts.lite)
 
 
+def _yamnet(parts: MethodParts) -> Tagger:
+    from moca_avs.encoders.audio_tagging import YamnetTagger
+
+    return YamnetTagger(parts.device)
+
+
 def _ast(parts: MethodParts) -> Tagger:
     from moca_avs.encoders.audio_tagging import AstTagger
 
@@ -337,7 +343,7 @@ TAGGERS: Registry[Callable[[MethodParts], Tagger]] = Registry("tagger")
 GROUNDERS: Registry[Callable[[MethodParts], Grounder]] = Registry("grounder")
 DETECTORS: Registry[Callable[[MethodParts], BoxDetector]] = Registry("detector")
 SEGMENTERS: Registry[Callable[[MethodParts], BoxSegmenter]] = Registry("segmenter")
-TAGGERS.update({"soundnet": _soundnet, "ast": _ast})
+TAGGERS.update({"yamnet": _yamnet, "soundnet": _soundnet, "ast": _ast})
 GROUNDERS.update({"class-maps": _class_maps, "grounding-dino": _grounding_dino})
 DETECTORS.update({"proposals": _proposal_boxes, "openworld": _openworld, "owlv2": _owlv2})
 SEGMENTERS.update({"proposals": _proposal_segmenter, "sam": _sam})
