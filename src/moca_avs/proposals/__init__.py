@@ -25,6 +25,12 @@ def _superpixels(sources: ModelSources, device: str) -> Proposer:
     return SuperpixelProposer()
 
 
+def _regions(sources: ModelSources, device: str) -> Proposer:
+    from moca_avs.proposals.regions import RegionProposer
+
+    return RegionProposer()
+
+
 def _openworld_sam(sources: ModelSources, device: str) -> Proposer:
     from moca_avs.proposals.detectors import MIN_SCORE, BoxProposals, GroundingDino, OpenWorldText
     from moca_avs.proposals.sam import SamSegmenter
@@ -53,6 +59,7 @@ PROPOSERS.update(
     {
         "saliency": _saliency,
         "superpixels": _superpixels,
+        "regions": _regions,
         "openworld-sam": _openworld_sam,
         "owl-sam": _owl_sam,
         "sam-grid": _sam_grid,
