@@ -40,7 +40,11 @@ SIZES: dict[str, Counts] = {
         "ms3": {"train": 6, "val-B": 3, "val-A": 2, "test-B": 4, "test-A": 4, "test-C": 2},
         "v2": {"train": 2, "val-B": 1, "val-A": 1, "test-B": 1, "test-A": 1, "test-C": 1},
     },
-    "validation": {"s4": {"val-B": 270, "val-A": 135}, "ms3": {}, "v2": {}},
+    "validation": {
+        "s4": {"val-B": 270, "val-A": 135},
+        "ms3": {"val-B": 60, "val-A": 30},
+        "v2": {"val-B": 6, "val-A": 3},
+    },
 }
 """Clips per layout and tier."""
 
@@ -196,8 +200,9 @@ def _write_tables(lines: list[dict[str, Any]], out: Path, indices: dict[str, int
             text = "".join(json.dumps(line) + "\n" for line in written if line["split"] == split)
             (base / "manifest" / f"{split}.jsonl").write_text(text, encoding="utf-8")
     _write_json(out / LAYOUTS["avss"].folder / CLASSES, indices)
-    images = LAYOUTS["vggss"]
-    _write_json(out / images.folder / images.table, [line["vggss"] for line in lines if "vggss" in line])
+    images, boxes = LAYOUTS["vggss"], [line["vggss"] for line in lines if "vggss" in line]
+    if boxes:  # of test clips alone
+        _write_json(out / images.folder / images.table, boxes)
 
 
 def _write_credits(catalog: Catalog, folder: Path) -> None:
