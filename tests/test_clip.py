@@ -35,6 +35,17 @@ def test_sound_times_take_the_place_of_times():
     np.testing.assert_allclose(found, np.arange(10, 20))
 
 
+def test_motion_windows_are_centered_and_shortened_at_the_ends():
+    times = np.arange(20) / 8
+    small = np.arange(20, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 3), np.uint8)
+    moving = clip(motion_frames=small, motion_times=times)
+    for index, rows in ((0, range(3)), (1, range(6, 11)), (2, range(14, 19))):
+        frames, found = moving.motion_window(index, 0.25)
+        np.testing.assert_array_equal(frames, small[list(rows)])
+        np.testing.assert_array_equal(found, times[list(rows)])
+    assert [len(found) for found in clip().motion_window(0)] == [0, 0]
+
+
 def test_the_length_is_the_number_of_frames():
     assert len(clip()) == 3
     assert len(clip(frames=np.zeros((0, 4, 5, 3), np.uint8), times=np.zeros(0))) == 0
@@ -52,6 +63,10 @@ def test_the_length_is_the_number_of_frames():
         ({"sample_rate": 0}, "must be positive"),
         ({"sound": np.array([0, np.nan, np.inf], np.float32)}, "2 NaN or infinite"),
         ({"sound_times": np.zeros(2)}, "sound_times"),
+        ({"motion_times": np.zeros(2)}, "go together"),
+        ({"motion_frames": np.zeros((2, 4, 5), np.float32), "motion_times": np.arange(2)}, "motion_frames"),
+        ({"motion_frames": np.zeros((2, 4, 5), np.uint8), "motion_times": np.zeros(2)}, "increasing"),
+        ({"motion_frames": np.zeros((2, 4, 5), np.uint8), "motion_times": np.arange(3)}, r"float64 \[2\]"),
     ],
 )
 def test_bad_clips_are_refused(changes, message):

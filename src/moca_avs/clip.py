@@ -10,12 +10,17 @@ import numpy as np
 
 from moca_avs.errors import MediaError
 
+MOTION_SECONDS = 3.0
+"""Readers of videos give a clip small frames from so long before each frame to so long after it."""
+
 # What is cast without loss of meaning: lists of arrays, whole or single-precision times, float64 audio.
 _CASTS = (
     ("frames", np.uint8, ""),
     ("times", np.float64, "iuf"),
     ("sound_times", np.float64, "iuf"),
     ("sound", np.float32, "f"),
+    ("motion_frames", np.uint8, ""),
+    ("motion_times", np.float64, "iuf"),
 )
 
 
@@ -33,6 +38,10 @@ class Clip:
         sound_times: float64 [T], the time whose sound belongs to each frame; None means `times`. Datasets
             whose masks are drawn per second put the middle of that second here.
         noise_floor: level in dBFS of the whole recording's quiet parts; None means: measure it on `sound`.
+        motion_frames: uint8 [M, h, w], gray, small (longer side 64), at the video's own rate up to
+            30 a second, at least `MOTION_SECONDS` before and after each frame where the video has
+            them; None: a still image, or nobody knows.
+        motion_times: float64 [M], when those are shown, in seconds, increasing; None without them.
 
     Raises:
         MediaError: on a wrong shape or dtype (integer audio has no known scale), or where the sound holds NaN
@@ -47,6 +56,8 @@ class Clip:
     sound_start: float = 0.0
     sound_times: np.ndarray | None = None
     noise_floor: float | None = None
+    motion_frames: np.ndarray | None = None
+    motion_times: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, kind, casts in _CASTS:
@@ -72,9 +83,26 @@ class Clip:
             )
         if self.sample_rate <= 0:
             raise MediaError(f"sample_rate must be positive, found {self.sample_rate}")
+        self._check_motion()
         bad = int(sound.size - np.isfinite(sound).sum())
         if bad:
             raise MediaError(f"the sound of {self.source or 'this clip'} holds {bad} NaN or infinite samples")
+
+    def _check_motion(self) -> None:
+        frames, times = self.motion_frames, self.motion_times
+        if frames is None and times is None:
+            return
+        if frames is None or times is None:
+            raise MediaError("motion_frames and motion_times go together, found one without the other")
+        if frames.ndim != 3 or frames.dtype != np.uint8:
+            raise MediaError(
+                f"motion_frames must be uint8 [M, h, w], found {frames.dtype} {list(frames.shape)}"
+            )
+        if times.shape != (len(frames),) or times.dtype != np.float64 or not (np.diff(times) > 0).all():
+            raise MediaError(
+                f"motion_times must be float64 [{len(frames)}], increasing, "
+                f"found {times.dtype} {list(times.shape)}"
+            )
 
     def __repr__(self) -> str:
         height, width = self.frames.shape[1:3]
@@ -92,6 +120,19 @@ class Clip:
         center = (self.times if self.sound_times is None else self.sound_times)[index] - self.sound_start
         start, stop = (round((center + side * seconds / 2) * self.sample_rate) for side in (-1, 1))
         return self.sound[max(start, 0) : max(stop, 0)]
+
+    def motion_window(self, index: int, seconds: float = MOTION_SECONDS) -> tuple[np.ndarray, np.ndarray]:
+        """The small frames at most `seconds` before and after frame `index`: what depends on no other frame.
+
+        Returns:
+            Views of `motion_frames`, uint8 [n, h, w], and `motion_times`, float64 [n]; n = 0 without them.
+        """
+        if self.motion_frames is None or self.motion_times is None:
+            return np.zeros((0, 0, 0), np.uint8), np.zeros(0)
+        center = self.times[index]
+        first = np.searchsorted(self.motion_times, center - seconds, "left")
+        rows = slice(first, np.searchsorted(self.motion_times, center + seconds, "right"))
+        return self.motion_frames[rows], self.motion_times[rows]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,18 +6,19 @@ import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 
-from moca_avs.clip import Clip
+from moca_avs.clip import MOTION_SECONDS, Clip
 from moca_avs.errors import MediaError, UsageError
 from moca_avs.io.audio import AudioWindows, NoAudioError, survey
 from moca_avs.io.frames import Shown, ToRGB, native, sampled, shown_frames
 from moca_avs.io.image import read_image
+from moca_avs.io.motion_frames import MotionFrames, small_copies
 from moca_avs.io.open import open_media, warn_media
 
 # A chunk holds at most this many bytes of frames, however large they are (but at least one frame).
@@ -25,6 +26,8 @@ _CHUNK_BYTES = 2**28
 # Files whose header states the true length: ending this many seconds before it means that they were cut off.
 _LENGTH_IN_HEADER = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
 _CUT_OFF = 1.0
+# Arrays given at this many frames a second or more show how things move.
+_MOTION_RATE = 8
 # What a clip without sound says of the rate of its zero samples, in Hz.
 _NO_SOUND_RATE = 16000
 
@@ -53,7 +56,7 @@ def read_clip(
 
     Returns:
         A clip with the sound of [start - margin, end + margin); no samples where there is no sound track;
-        `noise_floor` measured over the whole recording.
+        `noise_floor` measured over the whole recording; `motion_frames` of the video around each frame.
 
     Raises:
         MediaError: missing or unreadable file, no video track, no frame in the stretch, NaN samples.
@@ -62,11 +65,12 @@ def read_clip(
     _check(fps, start, end, margin)
     last = math.inf if end is None else end
     with _source(path, sound) as source:
-        images = list(_frames(path, fps, start, last, source.end))
+        moving, chosen = _frames(path, fps, start, last, source.end)
+        images = list(chosen)
         if not images:
             raise MediaError(f"{path} has no frame in {start:g} to {last:g} s; choose an earlier stretch")
         times, frames = zip(*images, strict=True)
-        return source.clip(times, frames, start - margin, last + margin)
+        return source.clip(times, frames, start - margin, last + margin, moving)
 
 
 def stream_clips(
@@ -81,8 +85,9 @@ def stream_clips(
     """The frames of `read_clip` as clips of at most `chunk_frames` frames, in bounded memory.
 
     Each clip carries the sound from `margin` seconds before its first frame to `margin` seconds after its
-    last one (`sound_start` says where it begins), so windows of up to twice `margin` seconds are whole.
-    Fewer frames share a clip where they are very large (256 MiB a clip).
+    last one (`sound_start` says where it begins), so windows of up to twice `margin` seconds are whole, and
+    the `motion_frames` around its frames. Fewer frames share a clip where they are very large (256 MiB a
+    clip; as many are held back while the seconds after them are read, so `motion_frames` may reach less far).
 
     Raises:
         MediaError, UsageError: as `read_clip`, once the first clip is asked for.
@@ -90,7 +95,8 @@ def stream_clips(
     _check(fps, start, end, margin, chunk_frames)
     last = math.inf if end is None else end
     with _source(path, sound) as source:
-        yield from source.clips(_frames(path, fps, start, last, source.end), chunk_frames, margin)
+        moving, chosen = _frames(path, fps, start, last, source.end)
+        yield from source.clips(chosen, chunk_frames, margin, moving)
 
 
 def clip_from_pair(image_path: str | Path, sound_path: str | Path, fps: float = 1.0) -> Clip:
@@ -138,11 +144,19 @@ class _Source:
     floor: float | None
     end: float  # of the sound, in seconds
 
-    def clip(self, times: tuple[float, ...], frames: tuple[np.ndarray, ...], low: float, high: float) -> Clip:
+    def clip(
+        self,
+        times: tuple[float, ...],
+        frames: tuple[np.ndarray, ...],
+        low: float,
+        high: float,
+        moving: MotionFrames | None = None,
+    ) -> Clip:
         """One clip; a single image for several times is repeated without copying."""
         sound, sound_start = np.zeros(0, np.float32), 0.0
         if self.windows is not None:
             sound, sound_start = self.windows.between(low, high)
+        motion_frames, motion_times = (None, None) if moving is None else moving.around(np.array(times))
         return Clip(
             frames=np.stack(frames) if len(frames) == len(times) else _repeated(frames[0], len(times)),
             times=np.array(times, np.float64),
@@ -151,9 +165,13 @@ class _Source:
             source=self.name,
             sound_start=sound_start,
             noise_floor=self.floor,
+            motion_frames=motion_frames,
+            motion_times=motion_times,
         )
 
-    def clips(self, images: Frames, chunk_frames: int, margin: float) -> Iterator[Clip]:
+    def clips(
+        self, images: Frames, chunk_frames: int, margin: float, moving: MotionFrames | None = None
+    ) -> Iterator[Clip]:
         first = next(images, None)
         if first is None:
             raise MediaError(f"{self.name} has no frame in this stretch; choose an earlier one")
@@ -161,7 +179,7 @@ class _Source:
         size = max(1, min(chunk_frames, _CHUNK_BYTES // first[1].nbytes))
         while chunk := list(itertools.islice(images, size)):
             times, frames = zip(*chunk, strict=True)
-            yield self.clip(times, frames, times[0] - margin, times[-1] + margin)
+            yield self.clip(times, frames, times[0] - margin, times[-1] + margin, moving)
 
 
 @contextmanager
@@ -181,12 +199,15 @@ def _source(path: str | Path, sound: str | Path | None) -> Iterator[_Source]:
         windows.close()
 
 
-def _frames(path: str | Path, fps: float | str, start: float, end: float, sound_end: float) -> Frames:
-    convert = ToRGB()
-    frames = _noting_end(path, shown_frames(path, start), sound_end)
+def _frames(
+    path: str | Path, fps: float | str, start: float, end: float, sound_end: float
+) -> tuple[MotionFrames, Frames]:
+    """The looked-at frames, and what moves around them."""
+    moving = MotionFrames(shown_frames(path, max(start - MOTION_SECONDS, 0.0)))
+    frames = _noting_end(path, moving.frames, sound_end)
     chosen = native(frames, start, end) if isinstance(fps, str) else sampled(frames, fps, start, end)
-    for shown in chosen:
-        yield shown.time, convert(shown.raw)
+    convert = ToRGB()
+    return moving, ((shown.time, convert(shown.raw)) for shown in moving.held_back(chosen))
 
 
 def _noting_end(path: str | Path, frames: Iterator[Shown], sound_end: float) -> Iterator[Shown]:
@@ -228,6 +249,7 @@ def as_clip(source: Any, audio: Any = None, sample_rate: int | None = None) -> C
 
     Returns:
         The clip; frames without times are spread evenly over the audio, each in the middle of its share.
+        Frames given at 8 a second or more are its `motion_frames` too.
 
     Raises:
         UsageError: for anything else.
@@ -244,7 +266,10 @@ def as_clip(source: Any, audio: Any = None, sample_rate: int | None = None) -> C
         frames, sound = source[0], np.asarray(source[1])
         seconds = sound.size / max(int(source[2]), 1)
         times = (np.arange(len(frames)) + 0.5) * (seconds / max(len(frames), 1))
-        return Clip(frames, times, sound, int(source[2]))
+        clip = Clip(frames, times, sound, int(source[2]))
+        if not len(clip) or len(clip) < _MOTION_RATE * seconds:
+            return clip
+        return replace(clip, motion_frames=small_copies(clip.frames), motion_times=clip.times)
     raise UsageError(
         "a method takes a path, a Clip, or (frames, audio, sample_rate); "
         f"found {type(source).__name__}" + (f" of {len(source)}" if isinstance(source, tuple | list) else "")

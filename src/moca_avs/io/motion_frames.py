@@ -1,0 +1,125 @@
+"""Small gray copies of every frame of a video, kept around the frames that are looked at.
+
+The looked-at frames are a second apart or so: too far to see how things move. The decoder passes all frames
+anyway, so the small copies cost only their scaling; in turn a looked-at frame is held back until what follows
+it is decoded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from PIL import Image
+
+from moca_avs.clip import MOTION_SECONDS
+from moca_avs.io.frames import TOLERANCE, Shown, display_matrix, turned_upright
+
+_LONG_SIDE, _SHORT_SIDE = 64, 16  # pixels: the longer side is this long, the shorter one at least this
+_MOST_PER_SECOND = 30
+# Frames are held back in at most this many bytes; beyond it they get less of what follows them.
+_HELD_BYTES = 2**27
+
+
+def small_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width in pixels of the small copies of frames [height, width]."""
+    scale = _LONG_SIDE / max(height, width)
+    return max(round(height * scale), _SHORT_SIDE), max(round(width * scale), _SHORT_SIDE)
+
+
+def small_copies(frames: np.ndarray) -> np.ndarray:
+    """RGB uint8 [T, H, W, 3] -> gray uint8 [T, h, w] of `small_size`; a pixel is the mean of its area."""
+    height, width = small_size(*frames.shape[1:3])
+    grays = (Image.fromarray(frame).convert("L") for frame in frames)
+    return np.stack([np.asarray(gray.resize((width, height), Image.Resampling.BOX)) for gray in grays])
+
+
+class MotionFrames:
+    """Walks through a video once: looked-at frames come out, small frames around them are kept.
+
+    Args:
+        frames: every frame of the video in order, from `MOTION_SECONDS` before the first looked-at one on.
+    """
+
+    def __init__(self, frames: Iterator[Shown]) -> None:
+        self.frames = self._noting(frames)
+        self._reformatter = VideoReformatter()
+        self._size: tuple[int, int] | None = None
+        self._bytes = 1
+        self._decoded = -np.inf  # time of the last frame that was decoded
+        self._chosen = -np.inf  # time of the last one that was looked at
+        self._around: deque[tuple[float, np.ndarray]] = deque()  # near a looked-at frame
+        self._recent: deque[tuple[float, np.ndarray]] = deque()  # may yet be near one
+
+    def _noting(self, frames: Iterator[Shown]) -> Iterator[Shown]:
+        """Pass frames on; keep a small copy of at most 30 a second, evenly spaced where they are."""
+        last = -np.inf
+        for shown in frames:
+            # A frame is looked at no earlier than the one before this: what is too old for that goes.
+            oldest = self._decoded - MOTION_SECONDS - 2 * TOLERANCE
+            while self._recent and self._recent[0][0] < oldest:
+                old = self._recent.popleft()
+                if old[0] <= self._chosen + MOTION_SECONDS:
+                    self._around.append(old)
+            self._decoded = shown.time
+            if shown.time >= last + 1 / _MOST_PER_SECOND - 2 * TOLERANCE:
+                last = shown.time
+                self._recent.append((last, self._small(shown)))
+            yield shown
+
+    def _small(self, shown: Shown) -> np.ndarray:
+        raw = shown.raw
+        if self._size is None:  # all get the size of the first, and are turned like it
+            # Asked once: a frame whose side data was asked for stays in memory until Python looks for cycles.
+            self._matrix = display_matrix(raw)
+            self._size = small_size(raw.height, raw.width)[::-1]
+            self._bytes = 2 * raw.height * raw.width
+        width, height = self._size
+        gray = self._reformatter.reformat(
+            raw,
+            width=width,
+            height=height,
+            format="gray",
+            interpolation=Interpolation.AREA,
+            dst_color_range=ColorRange.JPEG,
+            threads=1,
+        )
+        return turned_upright(gray.to_ndarray(), self._matrix)
+
+    def held_back(self, chosen: Iterator[Shown]) -> Iterator[Shown]:
+        """The looked-at frames, each once `MOTION_SECONDS` after it are decoded or the video has ended.
+
+        Args:
+            chosen: made from `frames`; where it stops earlier, `frames` is walked on.
+        """
+        waiting: deque[Shown] = deque()
+        for one in chosen:
+            waiting.append(one)
+            self._chosen = one.time
+            while waiting and (
+                self._decoded >= waiting[0].time + MOTION_SECONDS or len(waiting) * self._bytes > _HELD_BYTES
+            ):
+                yield waiting.popleft()
+        while waiting:
+            while self._decoded < waiting[0].time + MOTION_SECONDS and next(self.frames, None) is not None:
+                pass
+            yield waiting.popleft()
+
+    def around(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is within `MOTION_SECONDS` of looked-at frames; what lies before it is forgotten.
+
+        Args:
+            times: float64 [T] in seconds, increasing, none before those of the call before.
+
+        Returns:
+            Gray uint8 [M, h, w] and their times, float64 [M] in seconds.
+        """
+        while self._around and self._around[0][0] < times[0] - MOTION_SECONDS:
+            self._around.popleft()
+        kept = [*self._around, *self._recent]
+        found = np.array([time for time, _ in kept])
+        low, high = times - MOTION_SECONDS - TOLERANCE, times + MOTION_SECONDS + TOLERANCE
+        near = np.any((found[:, None] >= low) & (found[:, None] <= high), axis=1)
+        return np.stack([kept[index][1] for index in np.flatnonzero(near)]), found[near]
