@@ -1,7 +1,7 @@
 """What a video's own frames tell: what moves, and what moves with the sound.
 
 Both cues read `Clip.motion_frames`, small gray frames at the video's own rate, within `REACH` seconds of the
-frame that is looked at and within its shot. A still image has none of them, so neither cue says anything of it.
+frame that is looked at and within its shot. A still image has none, so neither cue says anything of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from moca_avs.clip import Clip
-from moca_avs.model.shots import find_cuts, shot_numbers
+from moca_avs.model.shots import same_shot
 
 REACH = 3.0
 """Seconds before and after the frame that is looked at."""
@@ -31,7 +31,7 @@ STILL = 0.02
 
 
 def motion(clip: Clip, index: int) -> np.ndarray | None:
-    """How much moves at each position: mean of log(1 + gray levels changed per frame), less the camera's motion.
+    """How much moves at each position, but for the camera: mean of log(1 + gray levels changed per frame).
 
     It does not hear. Returns float32 [h, w], at least 0; None where the clip has no motion frames.
     """
@@ -57,12 +57,15 @@ def synchrony(clip: Clip, index: int) -> np.ndarray | None:
     if len(grid) < FEWEST or levels is None:
         return None
     onsets = np.maximum(np.diff(ndimage.gaussian_filter1d(levels, FINE * RATE), prepend=levels[:1]), 0)
+    # Positions that share most of their neighborhood are not computed twice.
+    size = max(1, round(NEIGHBORHOOD * max(energy.shape[1:])))
+    step = max(1, size // 3)
+    energy = ndimage.uniform_filter(energy, (0, size, size))[:, step // 2 :: step, step // 2 :: step]
     place = np.interp(grid, times, np.arange(len(times)))
     before = place.astype(int)
     after, share = np.minimum(before + 1, len(times) - 1), (place - before)[:, None, None]
     resampled = energy[before] * (1 - share) + energy[after] * share
-    size = max(1, round(NEIGHBORHOOD * max(energy.shape[1:])))
-    return correlation(_events(ndimage.uniform_filter(resampled, (0, size, size))), _events(onsets))
+    return correlation(_events(resampled), _events(onsets))
 
 
 def _events(values: np.ndarray) -> np.ndarray:
@@ -107,18 +110,15 @@ def movement(clip: Clip, index: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Gray levels that change from each motion frame to the next, camera motion removed.
 
     Returns:
-        (log(1 + levels), float32 [M, h, w]; the times of the later frames in seconds, float64 [M]), or None: fewer
+        (log(1 + levels), float32 [M, h, w]; the later frames' times in seconds, float64 [M]), or None: fewer
         than `FEWEST` are within reach.
     """
     import cv2
 
-    frames, times = clip.motion_frames, clip.motion_times
-    if frames is None or times is None:
+    frames, times = clip.motion_window(index, REACH)
+    if len(frames) <= FEWEST:
         return None
-    now = clip.times[index]
-    cuts = find_cuts(frames, times)
-    same_shot = shot_numbers(times, cuts) == shot_numbers(np.array([now]), cuts)
-    kept = (np.abs(times - now) <= REACH) & same_shot
+    kept = same_shot(frames, times, clip.times[index])
     frames, times = frames[kept], times[kept]
     if len(frames) <= FEWEST:
         return None

@@ -62,7 +62,7 @@ class EvidenceMoca(Moca):
         if self.adapters is not None and SEMANTIC not in self.names:
             raise UsageError(f"adapters change the cue 'semantic', which is not in cues={self.config.cues!r}")
         self.cues = {name: cues[name] for name in self.names if name != SEMANTIC}
-        self.fusion = shipped_fusion()[0] if fusion is None else fusion
+        self.fusion = shipped_fusion() if fusion is None else fusion
         self.settings |= {
             "fusion": self.fusion.to_dict(),
             "cue_settings": {name: getattr(cue, "settings", name) for name, cue in self.cues.items()},

@@ -60,10 +60,9 @@ class Fusion:
 
 
 @cache
-def shipped_fusion() -> tuple[Fusion, np.ndarray]:
-    """The numbers that ship, and the mean tags of sounds in general (float32 [521], see `cues.tags`)."""
-    stored = json.loads(SHIPPED.read_text(encoding="utf-8"))
-    return Fusion.from_dict(stored["fusion"]), np.array(stored["generic"], np.float32)
+def shipped_fusion() -> Fusion:
+    """The numbers that ship."""
+    return Fusion.from_dict(json.loads(SHIPPED.read_text(encoding="utf-8")))
 
 
 def evidence_grid(size: tuple[int, int]) -> tuple[int, int]:
