@@ -13,7 +13,7 @@ from moca_avs.clip import Clip
 from moca_avs.encoders import ENCODERS
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.methods import METHODS, MethodEntry
-from moca_avs.methods import factory as loading
+from moca_avs.methods import source as loading
 from moca_avs.methods.moca import Moca
 from moca_avs.model.adapter import AdapterSet, save_adapters
 

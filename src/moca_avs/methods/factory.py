@@ -254,7 +254,7 @@ def _moca(config: MocaConfig, parts: MethodParts) -> Method:
     prefixes = parts.states if shared else None
     if not fused:
         return Moca(*given, prefixes=prefixes)
-    from moca_avs.methods.evidence import EvidenceMoca
+    from moca_avs.methods.evidence_moca import EvidenceMoca
 
     cues = {name: CUES[name](parts, config) for name in names if name != SEMANTIC}
     return EvidenceMoca(*given, prefixes=prefixes, cues=cues)

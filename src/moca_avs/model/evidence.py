@@ -1,6 +1,6 @@
 """From cues to a mask: maps are brought to one scale and added up; the mask that they support best is chosen.
 
-Beyond the paper (`moca_avs.methods.evidence`). The numbers are fitted by `recipes/lite/fuse.py`.
+Beyond the paper (`moca_avs.methods.evidence_moca`). The numbers are fitted by `recipes/lite/fuse.py`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from PIL import Image
 from helpers.benchmark_layouts import TableEncoder, build_world, color_proposer
 from moca_avs.cli import main
 from moca_avs.encoders import ENCODERS
-from moca_avs.methods import factory as loading
+from moca_avs.methods import source as loading
 from moca_avs.proposals import PROPOSERS
 from moca_avs.training import trainer as loop
 from moca_avs_bench.evaluation import evaluate as evaluation
