@@ -36,6 +36,7 @@ MINUTES = {  # name: limit
     "matching": 20,
     "neighbours": 60,
     "evaluation_memory": 30,
+    "carry_masks": 10,
 }
 
 

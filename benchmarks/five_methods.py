@@ -25,7 +25,7 @@ from moca_avs.data.base import subset
 from moca_avs.errors import MocaError
 from moca_avs.methods import METHODS
 from moca_avs.methods.base import Method
-from moca_avs.methods.factory import find_source
+from moca_avs.methods.source import find_source
 from moca_avs.proposals import build_proposer
 from moca_avs.proposals.base import CachedProposer, Proposer
 from moca_avs_bench.data import open_evaluation_set

@@ -99,6 +99,8 @@ def test_a_good_segmentation():
         ("heatmaps", np.zeros((2, 2), np.float16)),
         ("scores", np.zeros(2)),
         ("times", np.zeros(3)),
+        ("carried_from", np.zeros(3)),
+        ("carried_from", np.zeros(2, np.float32)),
     ],
 )
 def test_bad_segmentations_are_refused(name, value):

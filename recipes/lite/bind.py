@@ -1,6 +1,6 @@
 """Trains the binding of `lite`: the sound head that puts YAMNet into the image network's space.
 
-    python recipes/lite/bind.py --out OUT   # about 15 minutes on two cores, most of it composing images
+    python recipes/lite/bind.py --out OUT   # about an hour on an idle core, see README.md
 
 What the trainer gets is frames and the sound that was playing: no mask, no class name, no box. The generator
 (`moca_avs_bench.stamps`) knows the classes, to put a dog and a bark together; everything is drawn from the
@@ -25,11 +25,12 @@ from torch import Tensor
 from moca_avs.encoders.lite import AudioHead, LiteEncoder
 from moca_avs.io.audio import resample
 from moca_avs_bench.stamps.media import RATE, Catalog, Sound
-from moca_avs_bench.stamps.scenes import Pool, draw_scene
+from moca_avs_bench.stamps.scenes import Pool
 from moca_avs_bench.stamps.sounds import Event, compose_sound
+from moca_avs_bench.stamps.training_scenes import draw_frame
 
 SEED = 0
-SCENES = 4400  # images; every fourth shows one object, the others two or three, one of them heard
+SCENES = 6000  # images
 WINDOWS = 16  # variants of each recording
 SPEEDS = (0.85, 1.18)
 MEMBERS = 6
@@ -48,7 +49,7 @@ def main() -> None:
         "--out", type=Path, required=True, help="folder for binding.safetensors and bind.jsonl"
     )
     parser.add_argument(
-        "--media", choices=("full", "core"), default="full", help="whose recordings are heard"
+        "--media", choices=("world", "full", "core"), default="world", help="whose recordings are heard"
     )
     parser.add_argument("--scenes", type=int, default=SCENES, metavar="N", help=f"images ({SCENES})")
     arguments = parser.parse_args()
@@ -74,11 +75,9 @@ def images(encoder: LiteEncoder, pool: Pool, count: int, tell) -> tuple[Tensor, 
     rng = np.random.default_rng([SEED, 1])
     maps, heard, frames, start = [], [], [], time.time()
     for index in range(count):
-        alone = rng.random() < 0.3
-        classes = pool.draw_classes(rng, 1 if alone else int(rng.integers(2, 4)))
-        scene = draw_scene(pool, rng, classes, encoder.image_size, plain=rng.random() < 0.15)
-        frames.append(jittered(scene.frame, rng) if rng.random() < 0.5 else scene.frame)
-        heard.append(scene.sounds[0])
+        frame, sound = draw_frame(pool, rng, encoder.image_size)
+        frames.append(jittered(frame, rng) if rng.random() < 0.5 else frame)
+        heard.append(sound)
         if len(frames) == 16 or index == count - 1:
             state = encoder.image_stem(encoder.prepare_images(np.stack(frames)))
             for block in range(encoder.image_blocks):

@@ -32,7 +32,7 @@ from moca_avs.hub.pypi import package_file
 from moca_avs.io.image import contact_sheet, overlay
 from moca_avs.io.video import read_clip
 from moca_avs.methods.base import Method
-from moca_avs.methods.factory import find_source
+from moca_avs.methods.source import find_source
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.data import open_evaluation_set
 from moca_avs_bench.data.avsbench import AVSBenchSet, read_manifest

@@ -26,7 +26,7 @@ import moca_avs
 from moca_avs.data.base import EvaluationSet, subset
 from moca_avs.errors import MocaError, UsageError
 from moca_avs.methods.base import Method
-from moca_avs.methods.factory import find_source
+from moca_avs.methods.source import find_source
 from moca_avs.proposals import build_proposer
 from moca_avs.proposals.base import CachedProposer, Proposer
 from moca_avs.utils.files import atomic_write

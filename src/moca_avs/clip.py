@@ -42,6 +42,8 @@ class Clip:
             30 a second, at least `MOTION_SECONDS` before and after each frame where the video has
             them; None: a still image, or nobody knows.
         motion_times: float64 [M], when those are shown, in seconds, increasing; None without them.
+        core: the rows whose results are wanted; the frames before and after them are there to be compared
+            with. None: all.
 
     Raises:
         MediaError: on a wrong shape or dtype (integer audio has no known scale), or where the sound holds NaN
@@ -58,6 +60,7 @@ class Clip:
     noise_floor: float | None = None
     motion_frames: np.ndarray | None = None
     motion_times: np.ndarray | None = None
+    core: slice | None = None
 
     def __post_init__(self) -> None:
         for name, kind, casts in _CASTS:
@@ -87,6 +90,11 @@ class Clip:
         bad = int(sound.size - np.isfinite(sound).sum())
         if bad:
             raise MediaError(f"the sound of {self.source or 'this clip'} holds {bad} NaN or infinite samples")
+
+    @property
+    def wanted(self) -> range:
+        """The rows whose results are wanted."""
+        return range(len(self))[slice(None) if self.core is None else self.core]
 
     def _check_motion(self) -> None:
         frames, times = self.motion_frames, self.motion_times
@@ -147,6 +155,8 @@ class Segmentation:
         times: float64 [T] in seconds.
         settings: everything needed to run it again, weights' hashes included; JSON-serializable.
         labels: uint8 [T, H, W], the class of each pixel (AVSS), 0 = background; None where nobody named any.
+        carried_from: float64 [T] in seconds: the frame that was looked at, for frames whose mask was carried
+            from it by optical flow; NaN for those that were looked at. None: all were.
     """
 
     masks: np.ndarray
@@ -156,6 +166,7 @@ class Segmentation:
     times: np.ndarray
     settings: dict[str, Any] = field(default_factory=dict)
     labels: np.ndarray | None = None
+    carried_from: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         found = {
@@ -181,6 +192,12 @@ class Segmentation:
         if labels is not None and (labels.dtype != np.uint8 or labels.shape != self.masks.shape):
             raise MediaError(
                 f"labels must be uint8 {list(self.masks.shape)}, found {labels.dtype} {list(labels.shape)}"
+            )
+
+        origins = self.carried_from
+        if origins is not None and (origins.dtype != np.float64 or origins.shape != (frames,)):
+            raise MediaError(
+                f"carried_from must be float64 [{frames}], found {origins.dtype} {list(origins.shape)}"
             )
 
     def __len__(self) -> int:

@@ -32,7 +32,7 @@ SIZE = 384  # pixels
 RATE = 10  # frames per second of the composed clips
 TURN = 2  # seconds each of the two objects is heard, and of silence after them
 BAND = SegmentOptions(fps=1.0, start=20.0, end=30.0, overwrite=True)
-COMPOSED = SegmentOptions(fps=1.0, start=0.5, overwrite=True)
+COMPOSED = SegmentOptions(fps=1.0, overwrite=True)
 COLUMNS = 10  # frames of each video on the contact sheet
 
 
@@ -128,7 +128,7 @@ def draw_sheet(videos: Sequence[tuple[JobSpec, SegmentOptions]], path: Path) -> 
 
     rows = []
     for job, options in videos:
-        clip = read_clip(job.source, options.fps, options.start, options.end)
+        clip = read_clip(job.source, options.fps, options.start, options.end, phase=0.5)
         result, row = Segmentation.load(job.folder), []
         for index in np.linspace(0, len(result) - 1, min(COLUMNS, len(result))).round().astype(int):
             caption = f"{job.folder.name} {result.times[index]:.1f} s {result.reasons[index]}"

@@ -26,7 +26,9 @@ def test_without_apt_it_does_the_video_alone_and_says_so(tmp_path, monkeypatch, 
         f"contact sheet: {tmp_path / 'out' / 'contact_sheet.png'}",
     ]
     assert is_complete(tmp_path / "out" / "band")
-    assert Segmentation.load(tmp_path / "out" / "band").times.tolist() == list(range(20, 30))
+    assert Segmentation.load(tmp_path / "out" / "band").times.tolist() == [
+        20.5 + second for second in range(10)
+    ]
     assert look(tmp_path / "out" / "band" / "overlay.mp4")[2] == 10
     assert np.asarray(Image.open(tmp_path / "out" / "contact_sheet.png")).shape[1] > 1000
 

@@ -94,7 +94,7 @@ def test_a_result_has_everything_at_source_size_with_the_source_sound(batch):
     assert result["settings"]["method"] == "frozen"
     assert len(result["settings"]["encoder"]["weights"]) == 64
     assert Path(result["settings"]["input"]["source"]).name == "band.mp4"
-    assert [frame["time"] for frame in result["frames"]] == [0.0, 1.0, 2.0]
+    assert [frame["time"] for frame in result["frames"]] == [0.5, 1.5, 2.5]
 
 
 def test_masks_json_and_reloaded_result_agree(batch):
@@ -142,8 +142,8 @@ def test_limit_start_end_and_native_choose_the_frames(moca, videos, tmp_path):
         return Segmentation.load(tmp_path / "band").times.round(3).tolist(), frames
 
     assert times("--fps", "native", "--limit", "3") == ([0.0, 0.2, 0.4], 3)
-    assert times("--start", "1", "--limit", "1") == ([1.0], 5)
-    assert times("--fps", "2", "--start", "0.5", "--end", "1.5") == ([0.5, 1.0], 5)
+    assert times("--start", "1", "--limit", "1") == ([1.5], 5)
+    assert times("--fps", "2", "--start", "0.5", "--end", "1.5") == ([0.75, 1.25], 5)
 
 
 def test_a_image_with_a_sound(moca, tmp_path):

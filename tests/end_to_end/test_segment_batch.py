@@ -1,5 +1,7 @@
 """`--batch`: frames of several inputs at once give what each gives alone, also where some go wrong."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from helpers.media_files import bark, images, make_video
 from helpers.tiny_encoders import TinyConvolution
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError, UsageError, WeightsError
+from moca_avs.inference import job as one_input
 from moca_avs.inference import segment
 from moca_avs.inference.inputs import JobSpec, plan
 from moca_avs.inference.job import JobResult, SegmentOptions
@@ -362,3 +365,10 @@ def test_the_command_takes_a_batch(moca, videos, tmp_path):
         np.testing.assert_allclose(one.heatmaps, many.heatmaps, atol=1e-3)
         assert (many.settings["batch"], told.settings["batch"]) == (16, 3)
         assert many.settings == {**one.settings, "batch": 16}
+
+
+@pytest.mark.parametrize("batch", [None, 1, 3, 16])
+def test_frames_to_compare_with_are_not_written(videos, alone, tmp_path, monkeypatch, batch):
+    reader = functools.partial(one_input.stream_clips, context=2)
+    monkeypatch.setattr(one_input, "stream_clips", reader)
+    check(run(videos, tmp_path, batch), alone)

@@ -64,6 +64,7 @@ def run(job, load=method, options=NATIVE):
 def one_after_the_other(video, folder):
     """What segment_file does, without any thread of ours."""
     chosen = {"fps": "native", "start": 0.0, "end": None, "limit": None}
+    chosen |= {"phase": 0.0, "propagate": "none"}
     found = method()
     settings = {**found.settings, "input": {"source": str(video), "sound": None, **chosen}}
     counted = Counter()

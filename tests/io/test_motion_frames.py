@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from helpers.media_files import gray_steps, images, make_image, make_video, make_wav, quadrants, tone
-from moca_avs.io.motion_frames import small_copies, small_size
+from moca_avs.io.frames import fitted_size
+from moca_avs.io.motion_frames import SMALL, small_copies
 from moca_avs.io.video import as_clip, clip_from_pair, read_clip, stream_clips
 
 
@@ -47,6 +48,21 @@ def test_a_frame_sees_the_same_whatever_the_chunks(long_video, fps, chunk):
     assert row == len(whole)
 
 
+@pytest.mark.parametrize(("chunk", "context"), [(1, 1), (4, 1), (3, 2), (2, 5), (30, 1), (20, 1)])
+def test_chunks_bring_the_frames_around_them(long_video, chunk, context):
+    whole, row = read_clip(long_video), 0
+    for clip in stream_clips(long_video, 1.0, chunk, context=context):
+        assert len(clip.wanted) == min(chunk, len(whole) - row)
+        low, high = max(row - context, 0), min(row + len(clip.wanted) + context, len(whole))
+        np.testing.assert_array_equal(clip.times, whole.times[low:high])
+        np.testing.assert_array_equal(clip.frames, whole.frames[low:high])
+        np.testing.assert_array_equal(clip.times[clip.core], whole.times[row : row + len(clip.wanted)])
+        for index in range(len(clip)):
+            np.testing.assert_array_equal(clip.motion_window(index)[1], whole.motion_window(low + index)[1])
+        row += len(clip.wanted)
+    assert row == len(whole)
+
+
 @pytest.mark.parametrize(("rate", "kept"), [(25, 25), (30, 30), (50, 25), (60, 30), (120, 30)])
 def test_fast_videos_are_thinned_evenly(tmp_path, rate, kept):
     clip = read_clip(make_video(tmp_path / "fast.mp4", gray_steps(2 * rate), fps=rate))
@@ -59,16 +75,16 @@ def test_small_frames_stand_upright_like_the_large_ones(tmp_path, turn):
     path = make_video(tmp_path / "turned.mp4", np.stack([quadrants(96, 128)] * 3), fps=10, turn=turn)
     clip = read_clip(path, fps="native")
     height, width = clip.frames.shape[1:3]
-    assert clip.motion_frames.shape[1:] == small_size(height, width)
+    assert clip.motion_frames.shape[1:] == fitted_size(height, width, *SMALL)
     copies = small_copies(clip.frames)
     np.testing.assert_allclose(clip.motion_frames.astype(int), copies, atol=12)
 
 
 def test_sizes():
-    assert small_size(360, 640) == (36, 64)
-    assert small_size(1920, 1080) == (64, 36)
-    assert small_size(100, 2000) == (16, 64)
-    assert small_size(9, 16) == (36, 64)
+    assert fitted_size(360, 640, *SMALL) == (36, 64)
+    assert fitted_size(1920, 1080, *SMALL) == (64, 36)
+    assert fitted_size(100, 2000, *SMALL) == (16, 64)
+    assert fitted_size(9, 16, *SMALL) == (36, 64)
 
 
 def test_small_copies_are_means():

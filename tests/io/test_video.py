@@ -66,6 +66,26 @@ def test_sampling_takes_the_frame_on_screen(tmp_path, fps):
     np.testing.assert_array_equal(clip.frames, frames[shown_at(times, moments)])
 
 
+@pytest.mark.parametrize(
+    ("fps", "start", "end"), [(1.0, 0.0, None), (0.4, 0.0, None), (7.3, 0.3, 2.3), (1.0, 0.5, 2.8)]
+)
+def test_frames_are_looked_at_in_the_middle_of_their_interval(tmp_path, fps, start, end):
+    times = np.array([0.0, 0.2, 0.25, 0.9, 1.0, 1.6, 1.633, 2.4, 3.1])
+    frames = gray_steps(len(times))
+    path = make_video(tmp_path / "vfr.mkv", frames, times=times, codec="ffv1")
+    clip = read_clip(path, fps, start, end, phase=0.5)
+    assert len(clip) == len(read_clip(path, fps, start, end))  # one frame for each interval, as without
+    stop, moments = (times[-1] + 0.1) if end is None else end, []
+    for k in range(len(clip)):
+        middle, begin = start + (k + 0.5) / fps, start + k / fps
+        last = max(time for time in times if time < stop)
+        moments.append(middle if middle < stop - LATE else max(begin, last))
+    np.testing.assert_allclose(clip.times, moments, atol=LATE)
+    np.testing.assert_array_equal(clip.frames, frames[shown_at(times, moments)])
+    streamed = list(stream_clips(path, fps, 1, start=start, end=end, phase=0.5))
+    np.testing.assert_array_equal([one.times[0] for one in streamed], clip.times)
+
+
 def test_variable_frame_rate_keeps_its_own_times(tmp_path):
     times = [0.0, 0.04, 0.31, 0.32, 1.5]
     path = make_video(tmp_path / "vfr.mp4", gray_steps(5), times=times)

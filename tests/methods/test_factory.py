@@ -19,8 +19,8 @@ from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.catalog import SHIPPED
 from moca_avs.methods import METHODS, MethodEntry
 from moca_avs.methods import factory as loading
-from moca_avs.methods.factory import find_source
 from moca_avs.methods.moca import Moca
+from moca_avs.methods.source import find_source
 from moca_avs.model.adapter import AdapterSet, save_adapters
 
 

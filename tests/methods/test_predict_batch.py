@@ -135,3 +135,12 @@ def test_who_can_do_it():
     assert (frozen.device.type, frozen.device.index) == ("cuda", 1)
     for clip, result in zip(clips(), frozen.predict_batch(clips()), strict=True):
         check(result, frozen(clip))
+
+
+@pytest.mark.parametrize("core", [slice(0, 2), slice(1, 4), slice(4, 5)])
+def test_only_wanted_frames_are_answered(core):
+    method, (clip, _) = build(TinyTransformer, masks="heat"), video(["red", "", "blue", "red", "green"])
+    whole, part = method(clip), method(replace(clip, core=core))
+    assert part.reasons == whole.reasons[core]
+    for name in ("masks", "times", "heatmaps", "scores"):
+        np.testing.assert_allclose(getattr(part, name), getattr(whole, name)[core], atol=1e-3)

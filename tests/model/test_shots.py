@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moca_avs.model.shots import find_cuts, shot_numbers, smooth_evidence
+from moca_avs.model.shots import find_cuts, same_shot, shot_numbers, smooth_evidence
 
 
 def scene(seed, count, speed=1.0, size=(36, 64)):
@@ -94,6 +94,14 @@ def test_shot_numbers():
         shot_numbers(np.array([0, 0.99, 0.9995, 1.0, 2.4, 2.5, 9]), cuts), [0, 0, 1, 1, 1, 2, 2]
     )
     np.testing.assert_array_equal(shot_numbers(np.array([0.0, 5.0]), np.zeros(0)), [0, 0])
+
+
+def test_frames_of_the_same_shot():
+    frames = np.concatenate([scene(seed, 40, 0.5) for seed in range(3)])
+    times = times_of(frames)
+    for now, rows in ((0.2, range(40)), (40 / 30, range(40, 80)), (3.9, range(80, 120))):
+        np.testing.assert_array_equal(np.flatnonzero(same_shot(frames, times, now)), rows)
+    assert same_shot(frames[:0], times[:0], 1.0).shape == (0,)
 
 
 def test_smoothing_is_the_mean_over_neighbors_of_the_same_shot():

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from moca_avs.cues.tags import tag_heat
+from moca_avs.encoders.audioset import audioset_labels, table_hash
 from moca_avs.encoders.lite import LiteEncoder
 from moca_avs.errors import UsageError
 from moca_avs.hub.debian import unpacked
 from moca_avs.io.image import read_image
 from moca_avs.proposals.boxes import bounding_boxes, box_iou, box_masks
-from moca_avs.proposals.offline import ClassMapGrounder, ProposalBoxes, ProposalSegmenter
+from moca_avs.proposals.offline import AudiosetMapGrounder, ClassMapGrounder, ProposalBoxes, ProposalSegmenter
 
 FRAME = np.zeros((20, 30, 3), np.uint8)
 
@@ -77,14 +79,24 @@ def test_a_box_gets_the_proposal_that_fits_it():
 
 
 @pytest.fixture(scope="module")
-def grounder():
-    return ClassMapGrounder(LiteEncoder(image_size=384, binding=None))
+def lite():
+    return LiteEncoder(image_size=384, binding=None)
+
+
+@pytest.fixture(scope="module")
+def grounder(lite):
+    return ClassMapGrounder(lite)
+
+
+@pytest.fixture(scope="module")
+def by_sound(lite):
+    return AudiosetMapGrounder(lite)
 
 
 @pytest.mark.weights
 @pytest.mark.stamps
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_the_zebra_is_boxed_where_it_stands(grounder, side):
+def test_the_zebra_is_boxed_where_it_stands(grounder, by_sound, side):
     path = unpacked("tuxpaint-stamps-default") / "usr/share/tuxpaint/stamps/animals/mammals/equines/zebra.png"
     zebra = read_image(path)[::4, ::4]
     scene = np.full((zebra.shape[0], 2 * zebra.shape[1], 3), 128, np.uint8)
@@ -96,6 +108,11 @@ def test_the_zebra_is_boxed_where_it_stands(grounder, side):
     assert scores.max() > 0.9
     absent, low = grounder(scene, ["imagenet 817"])  # a sports car
     assert len(absent) == 0 or low.max() < scores.max()
+    boxes, scores = by_sound(scene, ["Neigh, whinny"])
+    left, _, right, _ = boxes[scores.argmax()]
+    assert ((left + right) / 2 < zebra.shape[1]) == (side == "left")
+    assert scores.max() > 0.9
+    assert len(by_sound(scene, ["Violin, fiddle"])[0]) == 0
 
 
 @pytest.mark.weights
@@ -104,6 +121,38 @@ def test_class_maps_take_labels_not_text(grounder):
         grounder(FRAME, ["dog"])
     boxes, scores = grounder(FRAME, [])
     assert (boxes.shape, scores.shape) == ((0, 4), (0,))
+
+
+@pytest.mark.weights
+def test_a_label_of_audioset_is_boxed_where_its_heat_is(by_sound, lite):
+    frame = np.random.default_rng(0).integers(0, 256, (90, 160, 3)).astype(np.uint8)
+    labels = audioset_labels()
+    state = lite.image_stem(lite.prepare_images(frame[None]))
+    for index in range(lite.image_blocks):
+        state = lite.image_block(index, state)
+    logits = lite.logit_map(state)[0].numpy()
+    generous = AudiosetMapGrounder(lite, box_threshold=0.0)
+    for tag in range(0, 521, 60):
+        heat = tag_heat(np.eye(521, dtype=np.float32)[tag], logits)
+        boxes, scores = generous(frame, [labels[tag]])
+        assert len(boxes) == len(scores)
+        if heat.max() <= 0:
+            assert len(boxes) == 0
+            continue
+        assert scores.max() == pytest.approx(heat.max() / (heat.max() + 3), rel=1e-3)
+        y, x = np.unravel_index(heat.argmax(), heat.shape)
+        x0, y0, x1, y1 = boxes[scores.argmax()] / ([160 / heat.shape[1], 90 / heat.shape[0]] * 2)
+        assert x0 - 0.01 <= x < x1
+        assert y0 - 0.01 <= y < y1
+
+
+@pytest.mark.weights
+def test_what_has_no_place_gets_no_box(by_sound):
+    boxes, scores = by_sound(FRAME, ["Silence", "Echo"])
+    assert (boxes.shape, scores.shape) == ((0, 4), (0,))
+    with pytest.raises(UsageError, match="not by text: 'dog'"):
+        by_sound(FRAME, ["Bark", "dog"])
+    assert by_sound.settings["table"] == table_hash()
 
 
 @pytest.mark.weights

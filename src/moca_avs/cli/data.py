@@ -17,12 +17,16 @@ class Stamps:
 
     out: Annotated[str, arg(metavar="DIR", help="Folder to make.")]
     media: Annotated[
-        Literal["core", "full"],
-        arg(help="core: 245 MB of Debian packages; full: 1.9 GB more of sounds, for the training side only."),
+        Literal["core", "full", "world"],
+        arg(
+            help="core: 245 MB of Debian packages; full: 1.9 GB more of sounds, for the training side only; "
+            "world: 1.2 GB more of images and sounds, with --size validation."
+        ),
     ] = "core"
-    size: Annotated[Literal["standard", "quick"], arg(help="quick: a few clips, to try things out.")] = (
-        "standard"
-    )
+    size: Annotated[
+        Literal["standard", "quick", "validation"],
+        arg(help="quick: a few clips, to try things out; validation: no other split, more clips."),
+    ] = "standard"
     seed: Annotated[int, arg(metavar="N", help="Of every choice; reported numbers are of seed 0.")] = 0
 
     def run(self) -> int:

@@ -70,6 +70,10 @@ class Segment:
         None
     )
     overwrite: Annotated[bool, arg(help="Do finished results again instead of skipping them.")] = False
+    propagate: Annotated[
+        Literal["none", "flow"],
+        arg(help="flow: a mask for every frame, carried by optical flow from the one looked at."),
+    ] = "none"
     batch: Annotated[
         int | None,
         arg(
@@ -134,7 +138,9 @@ class Segment:
                 fps = float(self.fps)
             except ValueError as error:
                 raise UsageError(f"--fps must be a number or native, found {self.fps!r}") from error
-        return SegmentOptions(fps, self.start, self.end, self.limit, self.overwrite, self.profile, self.batch)
+        return SegmentOptions(
+            fps, self.start, self.end, self.limit, self.overwrite, self.profile, self.batch, self.propagate
+        )
 
     def _jobs(self, files: list[InputSource]) -> list[JobSpec]:
         from moca_avs.inference.inputs import is_url, plan

@@ -1,7 +1,7 @@
 """What a video's own frames tell: what moves, and what moves with the sound.
 
-Both cues read `Clip.motion_frames`, small gray frames at the video's own rate, within `REACH` seconds and within
-the shot of the frame that is looked at. A still image has none of them, so neither cue says anything of it.
+Both cues read `Clip.motion_frames`, small gray frames at the video's own rate, within `REACH` seconds of the
+frame that is looked at and within its shot. A still image has none, so neither cue says anything of it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ LAG = 0.2
 """Seconds by which movement and sound may be apart: encoders shift them, and sound takes 3 ms a meter."""
 NEIGHBORHOOD = 0.15
 """Share of the longer side over which movement is averaged: hands and sticks move, not single pixels."""
-STILL = .02
+STILL = 0.02
 """Root mean square of a position's movement, in log gray levels, that is noise."""
 
 
 def motion(clip: Clip, index: int) -> np.ndarray | None:
-    """How much moves at each position: the mean of log(1 + gray levels changed per frame), camera motion removed.
+    """How much moves at each position, but for the camera: mean of log(1 + gray levels changed per frame).
 
     It does not hear. Returns float32 [h, w], at least 0; None where the clip has no motion frames.
     """
@@ -57,12 +57,15 @@ def synchrony(clip: Clip, index: int) -> np.ndarray | None:
     if len(grid) < FEWEST or levels is None:
         return None
     onsets = np.maximum(np.diff(ndimage.gaussian_filter1d(levels, FINE * RATE), prepend=levels[:1]), 0)
+    # Positions that share most of their neighborhood are not computed twice.
+    size = max(1, round(NEIGHBORHOOD * max(energy.shape[1:])))
+    step = max(1, size // 3)
+    energy = ndimage.uniform_filter(energy, (0, size, size))[:, step // 2 :: step, step // 2 :: step]
     place = np.interp(grid, times, np.arange(len(times)))
     before = place.astype(int)
     after, share = np.minimum(before + 1, len(times) - 1), (place - before)[:, None, None]
     resampled = energy[before] * (1 - share) + energy[after] * share
-    size = max(1, round(NEIGHBORHOOD * max(energy.shape[1:])))
-    return correlation(_events(ndimage.uniform_filter(resampled, (0, size, size))), _events(onsets))
+    return correlation(_events(resampled), _events(onsets))
 
 
 def _events(values: np.ndarray) -> np.ndarray:
@@ -72,7 +75,7 @@ def _events(values: np.ndarray) -> np.ndarray:
 
 
 def correlation(movement_: np.ndarray, sound: np.ndarray) -> np.ndarray:
-    """Of movement [T, h, w] with a sound [T], at near lags against far ones: float32 [h, w], see `synchrony`."""
+    """Of movement [T, h, w] with a sound [T], near lags against far ones: float32 [h, w]; see `synchrony`."""
     steps, near = len(sound), round(LAG * RATE)
     lags = np.arange(-steps // 2, steps // 2 + 1)
     padded = np.pad(sound, steps)
@@ -88,11 +91,13 @@ def correlation(movement_: np.ndarray, sound: np.ndarray) -> np.ndarray:
 
 
 def loudness(clip: Clip, times: np.ndarray) -> np.ndarray | None:
-    """Level of the sound in the interval after each of evenly spaced times, in dBFS, at least -80: float64 [T].
+    """Level of the sound after each of evenly spaced times, in dBFS, at least -80: float64 [T].
 
     None where the clip has no sound around any of them.
     """
-    edges = np.round((np.append(times, times[-1] + 1 / RATE) - clip.sound_start) * clip.sample_rate).astype(int)
+    edges = np.round((np.append(times, times[-1] + 1 / RATE) - clip.sound_start) * clip.sample_rate).astype(
+        int
+    )
     if not clip.sound.size or edges[-1] <= 0 or edges[0] >= len(clip.sound):
         return None
     power = np.concatenate([[0.0], np.cumsum(np.square(clip.sound, dtype=np.float64))])
@@ -105,16 +110,15 @@ def movement(clip: Clip, index: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Gray levels that change from each motion frame to the next, camera motion removed.
 
     Returns:
-        (log(1 + levels), float32 [M, h, w]; the times of the later frames in seconds, float64 [M]); None where
-        fewer than `FEWEST` are within reach.
+        (log(1 + levels), float32 [M, h, w]; the later frames' times in seconds, float64 [M]), or None: fewer
+        than `FEWEST` are within reach.
     """
     import cv2
 
-    frames, times = clip.motion_frames, clip.motion_times
-    if frames is None or times is None:
+    frames, times = clip.motion_window(index, REACH)
+    if len(frames) <= FEWEST:
         return None
-    now = clip.times[index]
-    kept = (np.abs(times - now) <= REACH) & same_shot(frames, times, now)
+    kept = same_shot(frames, times, clip.times[index])
     frames, times = frames[kept], times[kept]
     if len(frames) <= FEWEST:
         return None

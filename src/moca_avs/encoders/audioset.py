@@ -10,6 +10,7 @@ property has no place in a picture.
 from __future__ import annotations
 
 import csv
+import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -40,3 +41,10 @@ def imagenet_table() -> np.ndarray:
         row[[int(index) for index in sound["imagenet"].split()]] = 1
     table.flags.writeable = False
     return table
+
+
+@cache
+def table_hash() -> str:
+    """SHA-256 of which classes go with which sound; reasons may be reworded."""
+    lines = [f"{row['mid']} {row['imagenet']}" for row in _rows()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -118,3 +119,22 @@ def mel_bank(bins: int) -> Tensor:
 
 def _mel(hertz: float) -> float:
     return 1127 * math.log(1 + hertz / 700)
+
+
+def square_tiles(frame: np.ndarray, max_aspect: float) -> tuple[list[np.ndarray], int]:
+    """A wide or tall frame uint8 [H, W, 3] as squarish pieces side by side, so that squashing loses little.
+
+    Args:
+        frame: of any size.
+        max_aspect: longer side over shorter side, up to which the frame stays whole.
+
+    Returns:
+        (the pieces in order, views; the axis along which they lie: 0 for tall frames, 1 for wide ones)
+    """
+    height, width = frame.shape[:2]
+    axis = int(width >= height)
+    aspect = max(height, width) / min(height, width)
+    count = round(aspect) if aspect > max_aspect else 1
+    edges = [round(step * frame.shape[axis] / count) for step in range(count + 1)]
+    spans = [slice(*span) for span in pairwise(edges)]
+    return [frame[span] if axis == 0 else frame[:, span] for span in spans], axis

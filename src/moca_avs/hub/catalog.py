@@ -23,7 +23,7 @@ class Asset:
         archive: file name of the archive on the project's page.
         archive_sha256: of that archive.
         archive_bytes: its size.
-        member: path inside the archive.
+        member: path inside the archive; equal to `archive` where the whole archive is wanted.
         member_sha256: of the file inside.
         member_bytes: its size.
         license: SPDX expression or the project's own words.
@@ -148,6 +148,60 @@ ASSETS: dict[str, Asset] = {
             member_bytes=2_161_914,
             license="CC-BY-4.0",
             source="sample media of the ISCC project (Titusz Pan)",
+        ),
+    )
+}
+
+
+def _photos(package: str, version: str, archive: str, sha256: str, size: int) -> Asset:
+    """An archive of a Django theme by App Generator, for the photographs of people among its demo images."""
+    return Asset(
+        name=package,
+        title=f"{package} {version}",
+        role="media set world: photographs of people and rooms, for training",
+        package=package,
+        version=version,
+        archive=archive,
+        archive_sha256=sha256,
+        archive_bytes=size,
+        member=archive,
+        member_sha256=sha256,
+        member_bytes=size,
+        license="MIT",
+        source="demo images of a theme by Creative Tim or Themesberg, packaged by App Generator",
+    )
+
+
+ASSETS |= {
+    asset.name: asset
+    for asset in (
+        _photos(
+            "django-admin-corporate",
+            "1.0.4",
+            "django-admin-corporate-1.0.4.tar.gz",
+            "c328876dae4b95557cf8ddac1f4ccea1869677dbb880d35709c339378903995d",
+            8_475_414,
+        ),
+        _photos(
+            "django-theme-material-kit",
+            "1.0.26",
+            "django-theme-material-kit-1.0.26.tar.gz",
+            "2dc1c843842d658fbd37c92ae407b106cfa4e0ad1d6385f290b9eab6a2818052",
+            7_019_094,
+        ),
+        _photos(
+            "django-theme-soft-design",
+            "1.0.11",
+            "django-theme-soft-design-1.0.11.tar.gz",
+            "6a384fe4eda6e0d18c085f1584c64910b7c2c2f3e34dcf8a210246b1673df8ef",
+            15_470_684,
+        ),
+        _photos(
+            "django-theme-pixel",
+            "1.0.7",
+            "django_theme_pixel-1.0.7.tar.gz",
+            "819dae06459feb3d77314d1c59744fedb157c8ffaf447648bf41a21806c17b9a",
+            8_389_597,
         ),
     )
 }

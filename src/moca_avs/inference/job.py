@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.errors import MocaError, UsageError
+from moca_avs.inference.carrying import MaskCarrier
 from moca_avs.inference.inputs import JobSpec, fetched, is_finished
 from moca_avs.io.frames import probe
 from moca_avs.io.open import collect_warnings
@@ -40,6 +41,8 @@ class SegmentOptions:
         limit: at most this many frames of each input; None means all.
         overwrite: do finished results again.
         profile: wait for a GPU at the end of every stage, so that `JobResult.seconds` tells them apart.
+        propagate: "flow": every frame of a video gets a mask, those between the looked-at ones by optical
+            flow (`moca_avs.inference.carrying.MaskCarrier`); "none": only those that are looked at.
         batch: frames a method is given at once, of as many inputs as that takes; None: 16 where it computes
             on a CUDA GPU and can look at several inputs together, else 4 of one input.
 
@@ -54,11 +57,14 @@ class SegmentOptions:
     overwrite: bool = False
     profile: bool = False
     batch: int | None = None
+    propagate: Literal["none", "flow"] = "none"
 
     def __post_init__(self) -> None:
         for name, value in (("limit", self.limit), ("batch", self.batch)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1 frame, found {value}")
+        if self.propagate not in ("none", "flow"):
+            raise UsageError(f'propagate must be "none" or "flow", found {self.propagate!r}')
 
 
 @dataclass(repr=False)
@@ -115,6 +121,9 @@ class InputJob:
         self.error: MocaError | OSError | None = None
         self.begun = False
         self._job, self._end = job, options.end
+        # Between whole frames: in the middle of the interval that its mask stands for.
+        self._phase = 0.0 if job.still or options.fps == "native" else 0.5
+        self._carrier: MaskCarrier | None = None
         self._start: float | None = None
         self._profiler, self._stack = Profiler(), ExitStack()
         result.seconds = self._profiler.seconds
@@ -175,7 +184,7 @@ class InputJob:
                 beyond = next(itertools.islice(every, options.limit, None), None)
                 self._end = options.end if beyond is None else float(beyond.times[0])
         return stream_clips(
-            job.source, options.fps, frames, SOUND_MARGIN, options.start, self._end, sound=job.sound
+            job.source, options.fps, frames, SOUND_MARGIN, options.start, self._end, job.sound, self._phase
         )
 
     def begin(self, settings: dict[str, Any], progress: bool) -> bool:
@@ -189,16 +198,28 @@ class InputJob:
             return self.error is None
         self.begun = True
         job, options, enter = self._job, self._options, self._stack.enter_context
-        chosen = {"fps": options.fps, "start": options.start, "end": options.end, "limit": options.limit}
+        chosen = {
+            "fps": options.fps,
+            "start": options.start,
+            "end": options.end,
+            "limit": options.limit,
+            "phase": self._phase,
+            "propagate": options.propagate,
+        }
         sound = None if job.sound is None else str(job.sound)
         described = {**settings, "input": {"source": job.name, "sound": sound, **chosen}}
         with self._own():
             self._writer = enter(SegmentationWriter(job.folder, described))
             self._stack.callback(lambda: setattr(self.result, "frames", self._writer.frames))
-            still_fps = float(options.fps) if job.still else None
+            still_fps, interval = (float(options.fps) if job.still else None), None
+            if self._phase and options.propagate == "flow":
+                self._carrier = MaskCarrier(job.source, float(options.fps), options.start, self._end)
+                self._stack.callback(self._carrier.close)
+            elif self._phase:
+                interval = 1 / float(options.fps)
             self._overlay = enter(
                 OverlayWriter(
-                    job.folder / OVERLAY, job.source, job.sound, options.start, self._end, still_fps
+                    job.folder / OVERLAY, job.source, job.sound, options.start, self._end, still_fps, interval
                 )
             )
             self._bar = enter(
@@ -225,9 +246,13 @@ class InputJob:
         """Have a clip's result written in a thread, unless something went wrong before."""
 
         def append() -> None:
-            self._writer.append(segmentation)
-            self._overlay.append(segmentation)
-            self.result.empty.update(reason for reason in segmentation.reasons if reason)
+            parts: Iterator[Segmentation] = iter([segmentation])
+            if self._carrier is not None:
+                parts = record_each("carry masks", self._carrier.expand(segmentation))
+            for part in parts:
+                self._writer.append(part)
+                self._overlay.append(part)
+                self.result.empty.update(reason for reason in part.reasons if reason)
             self._bar.update(len(segmentation))
 
         if self.error is None:

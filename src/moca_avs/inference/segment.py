@@ -225,11 +225,11 @@ def _batches(chunks: Iterable[Chunk], frames: int) -> Iterator[list[Chunk]]:
     batch: list[Chunk] = []
     room = frames
     for job, clip in chunks:
-        while clip is not None and len(clip) > room:
+        while clip is not None and len(clip.wanted) > room:
             yield [*batch, (job, _part(clip, slice(room)))]
             batch, clip, room = [], _part(clip, slice(room, None)), frames
         batch.append((job, clip))
-        room -= 0 if clip is None else len(clip)
+        room -= 0 if clip is None else len(clip.wanted)
         if not room or len(batch) >= 2 * frames:  # the latter where many fail or are skipped
             yield batch
             batch, room = [], frames
@@ -238,7 +238,10 @@ def _batches(chunks: Iterable[Chunk], frames: int) -> Iterator[list[Chunk]]:
 
 
 def _part(clip: Clip, rows: slice) -> Clip:
-    """Some of its frames, with all of its sound."""
+    """Some of its wanted frames, with all of its sound; where it has frames to compare with, all of those."""
+    if clip.core is not None:
+        wanted = clip.wanted[rows]
+        return replace(clip, core=slice(wanted.start, wanted.stop))
     sound_times = None if clip.sound_times is None else clip.sound_times[rows]
     return replace(clip, frames=clip.frames[rows], times=clip.times[rows], sound_times=sound_times)
 
@@ -255,10 +258,10 @@ def _predict(method: Method, batch: list[Chunk], profiler: Profiler, progress: b
                 else:
                     job.fail(result)
     finally:
-        frames = sum(len(clip) for _, clip in todo)
+        frames = sum(len(clip.wanted) for _, clip in todo)
         for job, clip in todo:
             for name, seconds in profiler.seconds.items():
-                job.result.seconds[name] += seconds * len(clip) / frames
+                job.result.seconds[name] += seconds * len(clip.wanted) / frames
 
 
 def _results(method: Method, clips: Sequence[Clip]) -> Iterator[Segmentation | MocaError | OSError]:

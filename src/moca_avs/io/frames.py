@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from moca_avs.errors import MediaError
 from moca_avs.io.open import MediaInfo, audio_stream, decode_stream, open_media, start_time, video_stream
@@ -77,6 +77,44 @@ class ToPlanes:
         matrix = display_matrix(frame)
         y, u, v = (_turned(plane, matrix) for plane in planes_of(converted))
         return y, u, v
+
+
+def fitted_size(height: int, width: int, longer: int, shorter: int = 1) -> tuple[int, int]:
+    """Height and width whose longer side is `longer`, and whose shorter side is at least `shorter`."""
+    scale = longer / max(height, width)
+    return max(round(height * scale), shorter), max(round(width * scale), shorter)
+
+
+class ToGray:
+    """Turns decoded frames into small upright gray uint8 [h, w]; all get the size of the first.
+
+    Args:
+        longer: pixels of the longer side.
+        shorter: pixels that the shorter side has at least.
+    """
+
+    def __init__(self, longer: int, shorter: int = 1) -> None:
+        self._reformatter = VideoReformatter()
+        self._sides = longer, shorter
+        self._size: tuple[int, int] | None = None
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        """uint8 [h, w], 0 black and 255 white; each pixel about the mean of its area."""
+        if self._size is None:
+            # Once: a frame that was asked for its matrix stays in memory until Python looks for cycles.
+            self._matrix = display_matrix(frame)
+            self._size = fitted_size(frame.height, frame.width, *self._sides)
+        height, width = self._size
+        gray = self._reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="gray",
+            interpolation=Interpolation.AREA,
+            dst_color_range=ColorRange.JPEG,
+            threads=1,
+        )
+        return turned_upright(gray.to_ndarray(), self._matrix)
 
 
 def to_bt709(reformatter: VideoReformatter, frame: Any, width: int, height: int) -> Any:
@@ -190,29 +228,37 @@ def _timed(path: Path, container: Any, stream: Any, zero: Fraction, need_stamps:
         yield Shown(stamp, length, frame)
 
 
-def sampled(frames: Iterator[Shown], fps: float, start: float, end: float) -> Iterator[Shown]:
-    """The frame on screen at start + k / fps, for every k until `end` or the video's own end.
+def sampled(
+    frames: Iterator[Shown], fps: float, start: float, end: float, phase: float = 0.0
+) -> Iterator[Shown]:
+    """The frame on screen at start + (k + phase) / fps, for every k until `end` or the video's own end.
 
-    Where the first frame comes late, it stands for the times before it.
+    Where the first frame comes late, it stands for the times before it. Where the last interval, cut short by
+    the end, does not reach its moment, its last frame is taken, at that frame's time.
     """
     step = 0
     held: Shown | None = None
+    stop = end
     for shown in frames:
-        while held is not None and shown.time > start + step / fps + TOLERANCE:
-            if start + step / fps >= end - TOLERANCE:
-                return
-            yield Shown(start + step / fps, 1 / fps, held.raw)
+        while held is not None and shown.time > (due := start + (step + phase) / fps) + TOLERANCE:
+            if due >= end - TOLERANCE:
+                break
+            yield Shown(due, 1 / fps, held.raw)
             step += 1
+        if held is not None and shown.time >= end - TOLERANCE:
+            break
         held = shown
-    if held is None:
-        return
-    stop = min(end, held.time + max(held.duration, 2 * TOLERANCE))
-    while start + step / fps < stop - TOLERANCE:
-        yield Shown(start + step / fps, 1 / fps, held.raw)
+    else:
+        if held is None:
+            return
+        stop = min(end, held.time + max(held.duration, 2 * TOLERANCE))
+    while (begin := start + step / fps) < stop - TOLERANCE:
+        due = start + (step + phase) / fps
+        yield Shown(due if due < stop - TOLERANCE else max(begin, held.time), 1 / fps, held.raw)
         step += 1
 
 
-def native(frames: Iterator[Shown], start: float, end: float) -> Iterator[Shown]:
+def native(frames: Iterator[Shown], start: float, end: float) -> Generator[Shown, None, None]:
     """Every frame that begins in [start, end)."""
     for shown in frames:
         if shown.time >= end - TOLERANCE:

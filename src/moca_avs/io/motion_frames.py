@@ -11,27 +11,21 @@ from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from PIL import Image
 
 from moca_avs.clip import MOTION_SECONDS
-from moca_avs.io.frames import TOLERANCE, Shown, display_matrix, turned_upright
+from moca_avs.io.frames import TOLERANCE, Shown, ToGray, fitted_size
 
-_LONG_SIDE, _SHORT_SIDE = 64, 16  # pixels: the longer side is this long, the shorter one at least this
+SMALL = 64, 16
+"""Pixels of a small frame: its longer side, and what the shorter one has at least."""
 _MOST_PER_SECOND = 30
 # Frames are held back in at most this many bytes; beyond it they get less of what follows them.
 _HELD_BYTES = 2**27
 
 
-def small_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width in pixels of the small copies of frames [height, width]."""
-    scale = _LONG_SIDE / max(height, width)
-    return max(round(height * scale), _SHORT_SIDE), max(round(width * scale), _SHORT_SIDE)
-
-
 def small_copies(frames: np.ndarray) -> np.ndarray:
-    """RGB uint8 [T, H, W, 3] -> gray uint8 [T, h, w] of `small_size`; a pixel is the mean of its area."""
-    height, width = small_size(*frames.shape[1:3])
+    """RGB uint8 [T, H, W, 3] -> gray uint8 [T, h, w] of the size `SMALL`; a pixel is the mean of its area."""
+    height, width = fitted_size(frames.shape[1], frames.shape[2], *SMALL)
     grays = (Image.fromarray(frame).convert("L") for frame in frames)
     return np.stack([np.asarray(gray.resize((width, height), Image.Resampling.BOX)) for gray in grays])
 
@@ -45,8 +39,7 @@ class MotionFrames:
 
     def __init__(self, frames: Iterator[Shown]) -> None:
         self.frames = self._noting(frames)
-        self._reformatter = VideoReformatter()
-        self._size: tuple[int, int] | None = None
+        self._gray = ToGray(*SMALL)
         self._bytes = 1
         self._decoded = -np.inf  # time of the last frame that was decoded
         self._chosen = -np.inf  # time of the last one that was looked at
@@ -66,27 +59,9 @@ class MotionFrames:
             self._decoded = shown.time
             if shown.time >= last + 1 / _MOST_PER_SECOND - 2 * TOLERANCE:
                 last = shown.time
-                self._recent.append((last, self._small(shown)))
+                self._recent.append((last, self._gray(shown.raw)))
+                self._bytes = 2 * shown.raw.height * shown.raw.width
             yield shown
-
-    def _small(self, shown: Shown) -> np.ndarray:
-        raw = shown.raw
-        if self._size is None:  # all get the size of the first, and are turned like it
-            # Asked once: a frame whose side data was asked for stays in memory until Python looks for cycles.
-            self._matrix = display_matrix(raw)
-            self._size = small_size(raw.height, raw.width)[::-1]
-            self._bytes = 2 * raw.height * raw.width
-        width, height = self._size
-        gray = self._reformatter.reformat(
-            raw,
-            width=width,
-            height=height,
-            format="gray",
-            interpolation=Interpolation.AREA,
-            dst_color_range=ColorRange.JPEG,
-            threads=1,
-        )
-        return turned_upright(gray.to_ndarray(), self._matrix)
 
     def held_back(self, chosen: Iterator[Shown]) -> Iterator[Shown]:
         """The looked-at frames, each once `MOTION_SECONDS` after it are decoded or the video has ended.

@@ -43,6 +43,8 @@ class OverlayWriter:
         start: of the stretch to show, in seconds.
         end: of the stretch, in seconds; None means the video's end.
         still_fps: `source` is an image, shown at this many frames a second for as long as `sound` lasts.
+        interval: seconds for which each mask of a result stands, counted from `start` on, wherever in them
+            its frame was looked at; None: a mask holds from its own time until the next one.
 
     Raises:
         MediaError: a source that can't be read, a mask of another size, a place that can't be written.
@@ -56,10 +58,11 @@ class OverlayWriter:
         start: float = 0.0,
         end: float | None = None,
         still_fps: float | None = None,
+        interval: float | None = None,
     ) -> None:
         self._path, self._source, self._sound = Path(path), Path(source), sound
         self._start, self._end = start, math.inf if end is None else end
-        self._still_fps = still_fps
+        self._still_fps, self._interval = still_fps, interval
         self._stencil: PlaneStencil | None = None
         self._time = -math.inf
 
@@ -115,6 +118,9 @@ class OverlayWriter:
         """Every mask of a result, in order."""
         with record("overlay"):
             for time, mask in zip(result.times, result.masks, strict=True):
+                if self._interval is not None:
+                    number = math.floor((time - self._start + TOLERANCE) / self._interval)
+                    time = self._start + number * self._interval
                 self.add(float(time), mask)
 
     def _write_until(self, time: float) -> None:
@@ -166,10 +172,11 @@ def overlay_writer(result: Segmentation, path: Path) -> OverlayWriter:
     if len(times) > 1:
         gap = float(np.median(np.diff(times)))
     if "start" not in given and len(times):
-        start = 0.0 if times[0] < gap / 2 else float(times[0])
+        start = 0.0 if times[0] <= gap / 2 else float(times[0])
         end = None if times[-1] + gap >= probe(source).duration else float(times[-1]) + gap
     if given.get("limit") is not None and len(times):
         native = given["fps"] == "native"
         stop = float(times[-1]) + gap if native else start + given["limit"] / float(given["fps"])
         end = stop if end is None else min(stop, end)
-    return OverlayWriter(path, source, sound, start, end)
+    interval = 1 / float(given["fps"]) if given.get("phase") and result.carried_from is None else None
+    return OverlayWriter(path, source, sound, start, end, interval=interval)

@@ -3,7 +3,8 @@
 A folder holds
 
 - ``result.json``: ``settings``; ``frames``: for each its time (s), score, reason and mask (COCO RLE, ASCII
-  counts), and where classes were named ``classes``: class index -> its pixels (RLE); ``size`` [H, W];
+  counts), where classes were named ``classes``: class index -> its pixels (RLE), and where it was not looked
+  at itself ``carried_from``: the time (s) of the frame whose mask was carried to it; ``size`` [H, W];
   ``complete``: false where writing was interrupted;
 - ``heatmaps.safetensors``: ``heatmaps`` float16 [T, h, w];
 - ``masks/000000.png`` (0 or 255) and ``heatmaps/000000.png`` (0..255 for heat 0..1), at source size; where
@@ -116,6 +117,8 @@ class SegmentationWriter:
         }
         if result.labels is not None:
             entry["classes"] = _class_rles(result.labels[index])
+        if result.carried_from is not None and not np.isnan(result.carried_from[index]):
+            entry["carried_from"] = float(result.carried_from[index])
         line = (",\n" if self.frames else "\n") + _json(entry, f"frame {self.frames}")
         name = f"{self.frames:06d}.png"
         if result.labels is not None:
@@ -215,6 +218,13 @@ def _read_labels(frames: list[dict[str, Any]], size: list[int]) -> np.ndarray | 
     return labels
 
 
+def _read_origins(frames: list[dict[str, Any]]) -> np.ndarray | None:
+    """float64 [T], NaN for frames that were looked at; None where all were."""
+    if not any("carried_from" in frame for frame in frames):
+        return None
+    return np.array([frame.get("carried_from", np.nan) for frame in frames], np.float64)
+
+
 def save_segmentation(
     result: Segmentation,
     folder: Path,
@@ -270,6 +280,7 @@ def load_segmentation(folder: str | Path, kind: type[Segmentation]) -> Segmentat
             times=np.array([frame["time"] for frame in frames], np.float64),
             settings=result["settings"],
             labels=_read_labels(frames, result["size"]),
+            carried_from=_read_origins(frames),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise MediaError(f"{folder / RESULT} is damaged ({error!r}); make it again") from error

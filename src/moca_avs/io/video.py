@@ -41,6 +41,7 @@ def read_clip(
     end: float | None = None,
     sound: str | Path | None = None,
     margin: float = 0.0,
+    phase: float = 0.0,
 ) -> Clip:
     """Read a stretch of a video into memory.
 
@@ -48,11 +49,14 @@ def read_clip(
 
     Args:
         path: any video FFmpeg reads.
-        fps: the frame on screen at start + k / fps for each k (their `times`), or "native": every frame.
+        fps: the frame on screen at start + (k + phase) / fps for each k (their `times`), or "native": every
+            frame.
         start: seconds.
         end: seconds; None means the video's end.
         sound: a file whose sound takes the place of the video's own.
         margin: seconds of sound to keep before `start` and after `end`.
+        phase: where in its interval of 1 / fps a frame is looked at: 0 its beginning, 0.5 its middle; below
+            1. An interval that the end cuts short is looked at no later than its last frame.
 
     Returns:
         A clip with the sound of [start - margin, end + margin); no samples where there is no sound track;
@@ -62,10 +66,10 @@ def read_clip(
         MediaError: missing or unreadable file, no video track, no frame in the stretch, NaN samples.
         UsageError: rates or times that make no sense.
     """
-    _check(fps, start, end, margin)
+    _check(fps, start, end, margin, phase=phase)
     last = math.inf if end is None else end
     with _source(path, sound) as source:
-        moving, chosen = _frames(path, fps, start, last, source.end)
+        moving, chosen = _frames(path, fps, start, last, source.end, phase)
         images = list(chosen)
         if not images:
             raise MediaError(f"{path} has no frame in {start:g} to {last:g} s; choose an earlier stretch")
@@ -81,6 +85,8 @@ def stream_clips(
     start: float = 0.0,
     end: float | None = None,
     sound: str | Path | None = None,
+    phase: float = 0.0,
+    context: int = 0,
 ) -> Iterator[Clip]:
     """The frames of `read_clip` as clips of at most `chunk_frames` frames, in bounded memory.
 
@@ -88,15 +94,17 @@ def stream_clips(
     last one (`sound_start` says where it begins), so windows of up to twice `margin` seconds are whole, and
     the `motion_frames` around its frames. Fewer frames share a clip where they are very large (256 MiB a
     clip; as many are held back while the seconds after them are read, so `motion_frames` may reach less far).
+    Each clip holds up to `context` frames more before and after those, where there are any; `Clip.core` says
+    which are its own.
 
     Raises:
         MediaError, UsageError: as `read_clip`, once the first clip is asked for.
     """
-    _check(fps, start, end, margin, chunk_frames)
+    _check(fps, start, end, margin, chunk_frames, phase)
     last = math.inf if end is None else end
     with _source(path, sound) as source:
-        moving, chosen = _frames(path, fps, start, last, source.end)
-        yield from source.clips(chosen, chunk_frames, margin, moving)
+        moving, chosen = _frames(path, fps, start, last, source.end, phase)
+        yield from source.clips(chosen, chunk_frames, margin, moving, context)
 
 
 def clip_from_pair(image_path: str | Path, sound_path: str | Path, fps: float = 1.0) -> Clip:
@@ -124,13 +132,22 @@ def stream_pair(
         yield from source.clips(_still(image_path, fps, source.end), chunk_frames, margin)
 
 
-def _check(fps: float | str, start: float, end: float | None, margin: float, chunk_frames: int = 1) -> None:
+def _check(
+    fps: float | str,
+    start: float,
+    end: float | None,
+    margin: float,
+    chunk_frames: int = 1,
+    phase: float = 0.0,
+) -> None:
     if fps != "native" and not (isinstance(fps, (int, float)) and 0 < fps < math.inf):
         raise UsageError(f'fps must be a positive number or "native", found {fps!r}')
     if not 0 <= start < math.inf or not margin >= 0:
         raise UsageError(f"start and margin must be 0 s or more, found {start!r} and {margin!r}")
     if end is not None and not end > start:
         raise UsageError(f"end must be after start ({start:g} s), found {end!r}")
+    if not 0 <= phase < 1:
+        raise UsageError(f"phase must be 0 or more and below 1, found {phase!r}")
     if chunk_frames < 1:
         raise UsageError(f"chunk_frames must be 1 or more, found {chunk_frames}")
 
@@ -170,16 +187,25 @@ class _Source:
         )
 
     def clips(
-        self, images: Frames, chunk_frames: int, margin: float, moving: MotionFrames | None = None
+        self,
+        images: Frames,
+        chunk_frames: int,
+        margin: float,
+        moving: MotionFrames | None = None,
+        context: int = 0,
     ) -> Iterator[Clip]:
-        first = next(images, None)
-        if first is None:
+        coming = list(itertools.islice(images, 1))
+        if not coming:
             raise MediaError(f"{self.name} has no frame in this stretch; choose an earlier one")
-        images = itertools.chain([first], images)
-        size = max(1, min(chunk_frames, _CHUNK_BYTES // first[1].nbytes))
-        while chunk := list(itertools.islice(images, size)):
-            times, frames = zip(*chunk, strict=True)
-            yield self.clip(times, frames, times[0] - margin, times[-1] + margin, moving)
+        size = max(1, min(chunk_frames, _CHUNK_BYTES // coming[0][1].nbytes))
+        before: list[tuple[float, np.ndarray]] = []
+        while coming := coming + list(itertools.islice(images, size + context - len(coming))):
+            times, frames = zip(*before, *coming, strict=True)
+            clip = self.clip(times, frames, times[0] - margin, times[-1] + margin, moving)
+            first, count = len(before), min(size, len(coming))
+            yield clip if context == 0 else replace(clip, core=slice(first, first + count))
+            before = [*before, *coming[:count]][-context:] if context else []
+            coming = coming[count:]
 
 
 @contextmanager
@@ -200,12 +226,13 @@ def _source(path: str | Path, sound: str | Path | None) -> Iterator[_Source]:
 
 
 def _frames(
-    path: str | Path, fps: float | str, start: float, end: float, sound_end: float
+    path: str | Path, fps: float | str, start: float, end: float, sound_end: float, phase: float
 ) -> tuple[MotionFrames, Frames]:
     """The looked-at frames, and what moves around them."""
     moving = MotionFrames(shown_frames(path, max(start - MOTION_SECONDS, 0.0)))
     frames = _noting_end(path, moving.frames, sound_end)
-    chosen = native(frames, start, end) if isinstance(fps, str) else sampled(frames, fps, start, end)
+    every = isinstance(fps, str)
+    chosen = native(frames, start, end) if every else sampled(frames, float(fps), start, end, phase)
     convert = ToRGB()
     return moving, ((shown.time, convert(shown.raw)) for shown in moving.held_back(chosen))
 

@@ -116,7 +116,8 @@ def load(
         >>> result = method("band.mp4")  # doctest: +SKIP
     """
     from moca_avs.hub.huggingface import ModelSources
-    from moca_avs.methods.factory import build_method, find_source
+    from moca_avs.methods.factory import build_method
+    from moca_avs.methods.source import find_source
 
     source = find_source(name)
     method = source.default_method if method is None else method

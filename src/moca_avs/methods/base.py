@@ -85,7 +85,7 @@ class FramePrediction:
 
     Attributes:
         mask: bool [h, w] on the downscaled frame.
-        heat: float16 [grid, grid] in [0, 1].
+        heat: float16 [h, w] in [0, 1], of the method's `heat_size`.
         score: confidence, on the method's own scale.
         reason: why the mask is empty, "" where it is not.
         parts: bool [P, h, w], the masks whose union is `mask`; None where there is only the mask.
@@ -166,7 +166,9 @@ class FrameMethod:
             clips: with frames of any sizes and sounds of any sample rates.
             options: of `predict_frames`.
         """
-        predictions = [ClipPredictions(clip, self.config, self.grid, self.classifier) for clip in clips]
+        predictions = [
+            ClipPredictions(clip, self.config, self.heat_size(clip), self.classifier) for clip in clips
+        ]
         audible = [(one, frame) for one in predictions for frame in one.audible]
         for start in range(0, len(audible), self.config.batch):
             batch = audible[start : start + self.config.batch]
@@ -174,6 +176,10 @@ class FrameMethod:
             for (one, frame), prediction in zip(batch, found, strict=True):
                 one.add(frame, prediction)
         return [one.segmentation(self.settings) for one in predictions]
+
+    def heat_size(self, clip: Clip) -> tuple[int, int]:
+        """Positions (h, w) of the heat maps of a clip's frames."""
+        return self.grid, self.grid
 
     def predict_frames(self, frames: list[ClipFrame]) -> Iterable[FramePrediction]:
         """A prediction for each of a batch of audible frames, in their order."""
@@ -186,21 +192,25 @@ class ClipPredictions:
     Args:
         clip: frames and sound.
         config: windows and silence gate.
-        grid: positions per side of the heat maps.
+        heat_size: positions (h, w) of the heat maps.
         classifier: names the classes of each mask, or None.
 
     Attributes:
-        audible: the frames that pass the silence gate.
+        audible: the frames that pass the silence gate, of those whose results are wanted.
     """
 
     def __init__(
-        self, clip: Clip, config: MethodConfig, grid: int, classifier: MaskClassifier | None = None
+        self,
+        clip: Clip,
+        config: MethodConfig,
+        heat_size: tuple[int, int],
+        classifier: MaskClassifier | None = None,
     ) -> None:
         self._clip, self._config, self._classifier = clip, config, classifier
         self._reasons = silence_reasons(clip, config)
-        self.audible = [ClipFrame(clip, i) for i, reason in enumerate(self._reasons) if not reason]
+        self.audible = [ClipFrame(clip, i) for i in clip.wanted if not self._reasons[i]]
         self._masks = np.zeros(clip.frames.shape[:3], bool)
-        self._heatmaps = np.zeros((len(clip), grid, grid), np.float16)
+        self._heatmaps = np.zeros((len(clip), *heat_size), np.float16)
         self._scores = np.zeros(len(clip), np.float32)
         self._labels = None if classifier is None else np.zeros(clip.frames.shape[:3], np.uint8)
 
@@ -218,10 +228,17 @@ class ClipPredictions:
             self._labels[index] = np.asarray(enlarged) * self._masks[index]
 
     def segmentation(self, settings: dict[str, Any]) -> Segmentation:
-        """All of them; the settings also name the file that the clip was read from."""
-        reasons, times, source = tuple(self._reasons), self._clip.times, self._clip.source
-        settings = {**settings, "input": {"source": source}} if source else settings
-        return Segmentation(self._masks, self._heatmaps, self._scores, reasons, times, settings, self._labels)
+        """Those of the wanted frames; the settings also name the file that the clip was read from."""
+        rows, source = slice(self._clip.wanted.start, self._clip.wanted.stop), self._clip.source
+        return Segmentation(
+            masks=self._masks[rows],
+            heatmaps=self._heatmaps[rows],
+            scores=self._scores[rows],
+            reasons=tuple(self._reasons[rows]),
+            times=self._clip.times[rows],
+            settings={**settings, "input": {"source": source}} if source else settings,
+            labels=None if self._labels is None else self._labels[rows],
+        )
 
 
 def silence_reasons(clip: Clip, config: MethodConfig) -> list[str]:

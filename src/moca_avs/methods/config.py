@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from moca_avs.cues import SEMANTIC, check_cues
 from moca_avs.errors import UsageError
 from moca_avs.io.audio import SilenceConfig
 from moca_avs.proposals import check_proposer
@@ -62,6 +63,14 @@ class MocaConfig(MethodConfig):
         UsageError: on a value that does not exist or is out of range.
     """
 
+    cues: str = SEMANTIC
+    """What the masks rest on: "semantic" alone (the paper), or cues of `moca_avs.cues` joined by "+" (a tuple
+    will do), which are then fused; the settings from `masks` to `area_power` count for the first only."""
+    unsure: Share = 0.0
+    """With several cues: probability that the mask is right, below which a frame is left empty ("unsure")."""
+    max_aspect: Annotated[float, Range(1, 1000)] = 2.0
+    """With several cues: frames that are wider or taller than this are not squashed to a square, but seen in
+    several squares side by side."""
     similarity: Cosine = -1.0
     """Mean cosine with the sound inside the mask, below which a frame is left empty; -1 lets all pass."""
 
@@ -103,8 +112,11 @@ class MocaConfig(MethodConfig):
     """`refine="heat"`: power of a proposal's share of the image that multiplies its contrast."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.cues, tuple | list):
+            object.__setattr__(self, "cues", "+".join(map(str, self.cues)))
         super().__post_init__()
         check_proposer(self.proposals)
+        check_cues(self.cues)
 
 
 @dataclass(frozen=True)
@@ -147,7 +159,14 @@ ENCODER_OPTIONS = ("image_size", "dilate")
 
 PAPER: dict[str, dict[str, Any]] = {
     "encoder": {"image_size": 224},
-    "method": {"masks": "clusters", "sounding": "best", "refine": "mpm", "match_iou": 0.5, "max_sources": 1},
+    "method": {
+        "cues": SEMANTIC,
+        "masks": "clusters",
+        "sounding": "best",
+        "refine": "mpm",
+        "match_iou": 0.5,
+        "max_sources": 1,
+    },
     "baseline": {"tag_threshold": 0.5, "objectness": 0.5, "bind_threshold": 0.7},
 }
 """The paper's inference, by part as in a preset's ``config.json``: images of 224 px (section 4.2), the

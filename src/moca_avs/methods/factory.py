@@ -1,36 +1,33 @@
-"""From a name to a method: presets, run folders and Hub ids, and the parts that methods are built of."""
+"""What methods are built of, each part made when first asked for, and how they are put together."""
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from moca_avs.encoders import ENCODERS, PRESET_CONFIGS, build_encoder
+import numpy as np
+import torch
+from torch import Tensor
+
+from moca_avs.cues import CUES, SEMANTIC, check_cues
+from moca_avs.encoders import build_encoder
 from moca_avs.encoders.audio_tagging import Tagger
 from moca_avs.encoders.base import AudioVisualEncoder
-from moca_avs.errors import UsageError, WeightsError
+from moca_avs.encoders.preprocessing import square_tiles
+from moca_avs.errors import UsageError
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.methods.base import MaskClassifier, Method
-from moca_avs.methods.config import (
-    CONFIG_PARTS,
-    ENCODER_OPTIONS,
-    PAPER,
-    BaselineConfig,
-    MethodConfig,
-    MocaConfig,
-    check_parts,
-)
-from moca_avs.model.adapter import ADAPTERS, read_adapter_config
+from moca_avs.methods.config import BaselineConfig, MethodConfig, MocaConfig
+from moca_avs.methods.source import MethodSource, configure, given_config
 from moca_avs.proposals import build_proposer
 from moca_avs.proposals.base import BoxDetector, BoxSegmenter, CachedProposer, Proposer
 from moca_avs.proposals.detectors import Grounder
 from moca_avs.utils.device import choose_device
+from moca_avs.utils.frame_cache import FrameCache
 from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -40,32 +37,10 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 logger = logging.getLogger(__name__)
 
-CONFIG = "config.json"
 HEAT_GRID = 16  # positions per side of ImageBind's map, for the one baseline that has no encoder
 OFFLINE = "saliency+superpixels"
 """Proposals behind `lite`'s stand-ins."""
-_SHIPPED = Path(__file__).resolve().parent.parent / "weights"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-# --- names ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class MethodSource:
-    """What a name stands for.
-
-    Attributes:
-        encoder: its name.
-        adapters: the file; None where there are none.
-        configs: contents of config.json files, the weaker first.
-        default_method: the best one measured: nothing trained in a preset, a run's own adapters.
-    """
-
-    encoder: str
-    adapters: Path | None
-    configs: tuple[dict[str, Any], ...]
-    default_method: str = "moca"
+MAP_GROUNDERS = ("class-maps", "audioset-maps")
 
 
 def build_method(
@@ -78,8 +53,8 @@ def build_method(
     wrap_proposer: Callable[[Proposer], Proposer] | None = None,
 ) -> Method:
     """The method of a source; arguments as in `moca_avs.methods.load`."""
-    configs = [*source.configs, _given_config(config)]
-    options, method_config = _configure(entry, configs, settings)
+    configs = [*source.configs, given_config(config)]
+    options, method_config = configure(entry, configs, settings)
     chosen, why = choose_device(device)
     logger.info("device %s: %s", chosen, why)
     adapters = source.adapters if entry.adapters else None
@@ -87,119 +62,6 @@ def build_method(
         logger.info("adapters from %s", adapters)
     parts = MethodParts(source.encoder, chosen, options, adapters, sources, wrap_proposer)
     return entry.build(method_config, parts)
-
-
-def find_source(name: str) -> MethodSource:
-    """What is meant by a preset, a folder or a Hub id.
-
-    Raises:
-        UsageError: if it is none of them.
-        WeightsError: if a folder holds no adapters, or the Hub can't be reached.
-    """
-    if not isinstance(name, str | Path):
-        raise UsageError(f"a preset, folder or Hub id is given by its name, found {name!r}")
-    name = str(name)
-    if name in ENCODERS:
-        adapters = _SHIPPED / name / ADAPTERS
-        return MethodSource(name, adapters if adapters.is_file() else None, (_preset(name),), "frozen")
-    if Path(name).is_dir():
-        return _folder(Path(name))
-    if _HUB_ID.fullmatch(name):
-        return _folder(_from_hub(name))
-    raise UsageError(
-        f"{name!r} is no preset ({', '.join(ENCODERS)}), no folder, and no Hub id like owner/name"
-    )
-
-
-def _folder(folder: Path) -> MethodSource:
-    """A run's folder (its newest whole step), one of its steps, or a published folder."""
-    steps = [file for file in folder.glob(f"steps/*/{ADAPTERS}") if file.parent.name.isdecimal()]
-    newest = max(steps, key=lambda file: int(file.parent.name), default=None)
-    file = folder / ADAPTERS if (folder / ADAPTERS).is_file() else newest
-    if file is None:
-        raise WeightsError(
-            f"{folder} holds no {ADAPTERS} and no steps/*/{ADAPTERS}; give a folder that training wrote"
-        )
-    encoder = read_adapter_config(file)["encoder"]
-    return MethodSource(encoder, file, (_preset(encoder), _read_config(folder / CONFIG)))
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=[ADAPTERS, CONFIG]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"{name!r} is no folder here and could not be fetched from the Hub ({reason}); "
-            f"download its {ADAPTERS} and {CONFIG} by hand into a folder and give that"
-        ) from error
-
-
-def _preset(name: str) -> dict[str, Any]:
-    if name in PRESET_CONFIGS:
-        check_parts(PRESET_CONFIGS[name])
-    return PRESET_CONFIGS.get(name) or _read_config(_SHIPPED / name / CONFIG)
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    """A ``config.json``, {} where there is none.
-
-    Its parts are "encoder" (options), "all" (what all methods share), "method" (`MocaConfig`) and "baseline"
-    (`BaselineConfig`).
-    """
-    if not file.is_file():
-        return {}
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        return {part: dict(config.get(part, {})) for part in CONFIG_PARTS}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise WeightsError(f"{file} is not a config that moca-avs wrote: {error}") from error
-
-
-def _given_config(config: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What a caller gave as `config`: by part, or {"any": settings} where it is a plain list of settings."""
-    if config is None:
-        return {}
-    if isinstance(config, str) and config == "paper":
-        return PAPER
-    if not isinstance(config, Mapping):
-        try:
-            config = json.loads(Path(config).read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError) as error:
-            raise UsageError(f'{config!r} is neither "paper" nor a JSON file of settings: {error}') from error
-    if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
-        raise UsageError(f"config must hold settings by name, found {type(config).__name__}")
-    if not set(config) & set(CONFIG_PARTS):
-        return {"any": config}
-    check_parts(config)
-    return config
-
-
-def _configure(
-    entry: MethodEntry, configs: list[Mapping[str, Any]], settings: Mapping[str, Any]
-) -> tuple[dict[str, Any], MethodConfig]:
-    """Encoder options and method config; later configs are stronger, the caller's settings strongest."""
-    config_class = entry.config
-    own = {field.name for field in fields(config_class)}
-    known = own | set(ENCODER_OPTIONS)
-    # What a preset says to our own methods need not be a setting of a registered one.
-    ours = config_class in (MocaConfig, BaselineConfig)
-    values: dict[str, Any] = {}
-    for config in configs:
-        stored = config.get("encoder", {})
-        values |= {key: stored[key] for key in ENCODER_OPTIONS if key in stored}
-        found = {**config.get("all", {}), **config.get(entry.kind, {})}
-        values |= found if ours else {k: v for k, v in found.items() if k in own}
-        values |= config.get("any", {})
-    values |= settings
-    unknown = sorted({*settings, *configs[-1].get("any", {})} - known)
-    if unknown:
-        raise UsageError(f"unknown settings {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
-    options = {key: values.pop(key) for key in ENCODER_OPTIONS if key in values}
-    return options, config_class.from_dict(values)
 
 
 # --- the parts of methods -------------------------------------------------------------------------------
@@ -216,6 +78,7 @@ class MethodParts:
         adapters: file of trained adapters; None where there are none.
         sources: where foundation models come from.
         wrap_proposer: put around each proposer that is built (a cache on disk, for example).
+        states: of `lite`'s image network after its last block, for the last frames.
     """
 
     encoder_name: str
@@ -224,6 +87,7 @@ class MethodParts:
     adapters: Path | None = None
     sources: ModelSources = field(default_factory=ModelSources)
     wrap_proposer: Callable[[Proposer], Proposer] | None = None
+    states: FrameCache[Tensor] = field(default_factory=FrameCache)
     _proposers: dict[str, Proposer] = field(default_factory=dict)
 
     @cached_property
@@ -237,6 +101,27 @@ class MethodParts:
         from moca_avs.encoders.lite import LiteEncoder
 
         return self.encoder if isinstance(self.encoder, LiteEncoder) else LiteEncoder().to(self.device)
+
+    def class_logits(self, frame: np.ndarray, max_aspect: float) -> np.ndarray:
+        """ImageNet's logits by `lite`'s image network: uint8 [H, W, 3] -> float32 [1000, h, w].
+
+        Wider and taller frames than `max_aspect` are seen in tiles. States of the last frames are kept.
+        """
+        from moca_avs.methods.base import prepare_frames
+        from moca_avs.model.fusion import image_prefix
+
+        lite = self.lite
+        tiles, axis = square_tiles(frame, max_aspect)
+        with torch.inference_mode():
+            states = self.states.batch(
+                tiles,
+                lambda new: [
+                    image_prefix(lite, prepare_frames(lite, [tiles[index]]), lite.image_blocks)
+                    for index in new
+                ],
+            )
+            maps = [lite.logit_map(state)[0].cpu().numpy() for state in states]
+        return np.concatenate(maps, axis + 1)
 
     def proposer(self, name: str) -> Proposer:
         """Mask proposals by name; they keep those of the last frames, so that several parts can share one."""
@@ -295,10 +180,10 @@ def _ast(parts: MethodParts) -> Tagger:
     return AstTagger(parts.sources, parts.device)
 
 
-def _class_maps(parts: MethodParts) -> Grounder:
-    from moca_avs.proposals.offline import ClassMapGrounder
+def _offline_maps(parts: MethodParts, name: str) -> Grounder:
+    from moca_avs.proposals.offline import AudiosetMapGrounder, ClassMapGrounder
 
-    return ClassMapGrounder(parts.lite)
+    return AudiosetMapGrounder(parts.lite) if name == "audioset-maps" else ClassMapGrounder(parts.lite)
 
 
 def _grounding_dino(parts: MethodParts) -> Grounder:
@@ -344,7 +229,8 @@ GROUNDERS: Registry[Callable[[MethodParts], Grounder]] = Registry("grounder")
 DETECTORS: Registry[Callable[[MethodParts], BoxDetector]] = Registry("detector")
 SEGMENTERS: Registry[Callable[[MethodParts], BoxSegmenter]] = Registry("segmenter")
 TAGGERS.update({"yamnet": _yamnet, "soundnet": _soundnet, "ast": _ast})
-GROUNDERS.update({"class-maps": _class_maps, "grounding-dino": _grounding_dino})
+GROUNDERS.update({"grounding-dino": _grounding_dino})
+GROUNDERS.update({name: partial(_offline_maps, name=name) for name in MAP_GROUNDERS})
 DETECTORS.update({"proposals": _proposal_boxes, "openworld": _openworld, "owlv2": _owlv2})
 SEGMENTERS.update({"proposals": _proposal_segmenter, "sam": _sam})
 
@@ -360,8 +246,18 @@ def _moca(config: MocaConfig, parts: MethodParts) -> Method:
     adapters = None
     if parts.adapters is not None:
         adapters = load_adapters(parts.adapters, parts.encoder).to(parts.device)
-    proposer = None if config.refine == "none" else parts.proposer(config.proposals)
-    return Moca(parts.encoder, adapters, proposer, config, parts.classifier(config))
+    names = check_cues(config.cues)
+    fused = names != [SEMANTIC]
+    proposer = None if config.refine == "none" and not fused else parts.proposer(config.proposals)
+    shared = adapters is None and "tags" in names and parts.encoder is parts.lite
+    given = (parts.encoder, adapters, proposer, config, parts.classifier(config))
+    prefixes = parts.states if shared else None
+    if not fused:
+        return Moca(*given, prefixes=prefixes)
+    from moca_avs.methods.evidence import EvidenceMoca
+
+    cues = {name: CUES[name](parts, config) for name in names if name != SEMANTIC}
+    return EvidenceMoca(*given, prefixes=prefixes, cues=cues)
 
 
 def _at_gdino_sam(config: BaselineConfig, parts: MethodParts) -> Method:
@@ -369,7 +265,7 @@ def _at_gdino_sam(config: BaselineConfig, parts: MethodParts) -> Method:
 
     tagger, grounder = parts.tagger(config.tagger), parts.grounder(config.grounder)
     segmenter = parts.segmenter(config.segmenter)
-    grid = parts.lite.grid if config.grounder == "class-maps" else HEAT_GRID
+    grid = parts.lite.grid if config.grounder in MAP_GROUNDERS else HEAT_GRID
     return AtGdinoSam(tagger, grounder, segmenter, config, grid, parts.classifier(config))
 
 

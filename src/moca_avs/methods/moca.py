@@ -53,6 +53,7 @@ class Moca(FrameMethod):
         proposer: gives the masks that refine; None where ``config.refine`` is "none".
         config: every choice.
         classifier: says what the masks are; None: `Segmentation.labels` stays None.
+        prefixes: keeps the last frames' states before the first adapter; None: of its own.
 
     Raises:
         UsageError: if the config wants proposals and there is no proposer.
@@ -65,6 +66,7 @@ class Moca(FrameMethod):
         proposer: Proposer | None,
         config: MocaConfig | None = None,
         classifier: MaskClassifier | None = None,
+        prefixes: FrameCache[Tensor] | None = None,
     ) -> None:
         self.config: MocaConfig = config or MocaConfig()
         self.encoder, self.grid, self.classifier = encoder, encoder.grid, classifier
@@ -76,7 +78,7 @@ class Moca(FrameMethod):
                     f"refine={self.config.refine!r} needs a proposer; give one, or refine='none'"
                 )
             self.proposer = cached_proposer(proposer)
-        self._prefixes: FrameCache[Tensor] = FrameCache()
+        self._prefixes: FrameCache[Tensor] = FrameCache() if prefixes is None else prefixes
         self.settings = {
             "method": "frozen" if adapters is None else "moca",
             **self.config.to_dict(),
@@ -135,7 +137,9 @@ class Moca(FrameMethod):
         with self._proposals(images) as proposals:  # found in threads meanwhile: they need no sound
             audio = self._encode_audio(frames, adapter_clip)
             with record("image encoder"):
-                state = self._enhanced_state(frames, audio)  # adapters beside the last frozen blocks
+                state = self._enhanced_state(
+                    [frame.image for frame in frames], audio
+                )  # adapters beside the last frozen blocks
                 features = self.encoder.joint_features(state)  # [B, E, h, w]
             cosine = cosine_heatmap(features, audio.embedding)  # [B, h, w] in [-1, 1]
             heat = ((1 + cosine) / 2).half().cpu().numpy()
@@ -188,19 +192,19 @@ class Moca(FrameMethod):
             others.append((window if window.size else adapter_clip.sound, rate))
         return AudioFeatures(audio.embedding, encode_windows(self.encoder, others).tokens)
 
-    def _enhanced_state(self, frames: list[ClipFrame], audio: AudioFeatures) -> Tensor:
-        """The state after the last block, with what the adapters add: batch first.
+    def _enhanced_state(self, images: list[np.ndarray], audio: AudioFeatures) -> Tensor:
+        """The state after the last block of images, with what adapters add for each one's sound: batch first.
 
         What lies before the first adapter depends on the frame alone and is kept for the last frames.
         """
         first = self.encoder.image_blocks if self.adapters is None else self.adapters.first_block
 
         def prefixes(new: list[int]) -> list[Tensor]:
-            prepared = prepare_frames(self.encoder, [frames[index].image for index in new])
+            prepared = prepare_frames(self.encoder, [images[index] for index in new])
             states = image_prefix(self.encoder, prepared, first)
             return [state.clone() for state in torch.split(states, 1)]
 
-        kept = self._prefixes.batch([frame.image for frame in frames], prefixes)
+        kept = self._prefixes.batch(images, prefixes)
         state = torch.cat(kept)  # cat keeps the memory format, stack does not
         return last_state(self.encoder, self.adapters, state, audio, first)
 

@@ -75,6 +75,19 @@ def shot_numbers(times: np.ndarray, cuts: np.ndarray) -> np.ndarray:
     return np.searchsorted(cuts, np.asarray(times) + _ROUNDING, side="right")
 
 
+def same_shot(frames: np.ndarray, times: np.ndarray, now: float) -> np.ndarray:
+    """Which of the frames belong to the shot on screen at `now` (seconds): bool [M].
+
+    Args:
+        frames: as in `find_cuts`.
+        times: as in `find_cuts`.
+        now: seconds.
+    """
+    cuts = find_cuts(frames, times)
+    same: np.ndarray = shot_numbers(times, cuts) == shot_numbers(np.array([now]), cuts)
+    return same
+
+
 def smooth_evidence(
     maps: np.ndarray, weights: tuple[float, float, float], shots: np.ndarray, audible: np.ndarray
 ) -> np.ndarray:

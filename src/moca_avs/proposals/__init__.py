@@ -14,15 +14,21 @@ if TYPE_CHECKING:
 
 
 def _saliency(sources: ModelSources, device: str) -> Proposer:
-    from moca_avs.proposals.saliency import SaliencyProposer
+    from moca_avs.proposals.saliency import shipped_saliency
 
-    return SaliencyProposer()
+    return shipped_saliency()
 
 
 def _superpixels(sources: ModelSources, device: str) -> Proposer:
     from moca_avs.proposals.superpixels import SuperpixelProposer
 
     return SuperpixelProposer()
+
+
+def _regions(sources: ModelSources, device: str) -> Proposer:
+    from moca_avs.proposals.regions import RegionProposer
+
+    return RegionProposer()
 
 
 def _openworld_sam(sources: ModelSources, device: str) -> Proposer:
@@ -53,6 +59,7 @@ PROPOSERS.update(
     {
         "saliency": _saliency,
         "superpixels": _superpixels,
+        "regions": _regions,
         "openworld-sam": _openworld_sam,
         "owl-sam": _owl_sam,
         "sam-grid": _sam_grid,

@@ -54,6 +54,9 @@ class BoxSegmenter(Protocol):
 class JoinedProposer:
     """Several proposers as one; of near-equal masks the first stays.
 
+    A proposer that has an attribute ``joint_limit`` (int) lets no more proposals than that come out of what
+    it is joined into; of several the least counts. Proposals of the proposers asked first stay.
+
     Args:
         proposers: asked in this order.
         max_iou: two proposals that overlap more are the same.
@@ -68,10 +71,15 @@ class JoinedProposer:
             "max_iou": max_iou,
             "proposers": [p.settings for p in proposers],
         }
+        limits = [p.joint_limit for p in proposers if hasattr(p, "joint_limit")]
+        self.limit = min(limits, default=None)
+        if limits:  # joined settings of proposers without a limit are hashed as they always were
+            self.settings["limit"] = self.limit
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> bool [P, H, W]."""
-        return drop_duplicates(np.concatenate([proposer(frame) for proposer in self.proposers]), self.max_iou)
+        masks = np.concatenate([proposer(frame) for proposer in self.proposers])
+        return drop_duplicates(masks, self.max_iou)[: self.limit]
 
 
 class CachedProposer:
@@ -85,6 +93,8 @@ class CachedProposer:
     def __init__(self, proposer: Proposer, frames: int = CACHED_FRAMES) -> None:
         self.proposer = proposer
         self.settings, self.parallel = proposer.settings, is_parallel(proposer)
+        if hasattr(proposer, "joint_limit"):
+            self.joint_limit: int = proposer.joint_limit
         self._answers: FrameCache[tuple[np.ndarray, tuple[int, ...]]] = FrameCache(frames)
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:

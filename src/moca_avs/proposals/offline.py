@@ -1,6 +1,7 @@
 """Boxes from mask proposals, and masks for boxes: `lite`'s stand-ins for an open-world detector and SAM.
 
-Grounding without text: where the image network sees a class. `lite`'s stand-in for GroundingDINO.
+Grounding without text: where the image network sees a class, or what makes a sound by a hand-made table.
+`lite`'s stand-ins for GroundingDINO.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from moca_avs.cues.tags import PRIOR_SHARE, TEMPERATURE, tag_heat
 from moca_avs.encoders.audio_tagging import imagenet_label
+from moca_avs.encoders.audioset import audioset_labels, table_hash
 from moca_avs.encoders.lite import LiteEncoder
 from moca_avs.errors import UsageError
 from moca_avs.proposals.base import Proposer
@@ -82,17 +85,82 @@ class ProposalSegmenter:
         return masks
 
 
-_INDEX = {imagenet_label(index): index for index in range(1000)}
+class _Maps:
+    """What the two grounders by class maps share: ImageNet's logits over a frame, and boxes around hot parts.
+
+    A box goes around every connected part (8 neighbors) above `share` of a map's highest value.
+    """
+
+    labels: tuple[str, ...]
+
+    def __init__(self, encoder: LiteEncoder, box_threshold: float, share: float, name: str) -> None:
+        self.encoder, self.box_threshold, self.share = encoder, box_threshold, share
+        self._index = {label: index for index, label in enumerate(self.labels)}
+        self._looked: FrameCache[np.ndarray] = FrameCache(8)
+        self.settings: dict[str, Any] = {
+            "name": name,
+            "weights": encoder.weights_hash(),
+            "image_size": encoder.image_size,
+            "box_threshold": box_threshold,
+            "share": share,
+        }
+
+    def __call__(self, frame: np.ndarray, phrases: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [H, W, 3] and phrases among `labels` -> boxes float32 [P, 4] (pixels), scores float32 [P].
+
+        Raises:
+            UsageError: for a phrase that is no such label.
+        """
+        unknown = [phrase for phrase in phrases if phrase not in self._index]
+        if unknown:
+            raise UsageError(
+                f"class maps are found by label ({self.labels[0]!r}, ...), not by text: {unknown[0]!r}"
+            )
+        looked = self._looked(frame, lambda: self._prepare(self._logits(frame)))
+        boxes, scores = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
+        for phrase in phrases:
+            heat = self._heat(looked, self._index[phrase])
+            corners, peaks = self._hot_parts(heat, frame.shape[:2])
+            found = self._score(peaks)
+            boxes.append(corners[found > self.box_threshold])
+            scores.append(found[found > self.box_threshold])
+        return np.concatenate(boxes), np.concatenate(scores)
+
+    def _prepare(self, logits: np.ndarray) -> np.ndarray:
+        """What is kept of a frame, from its logits [1000, h, w]."""
+        raise NotImplementedError
+
+    def _heat(self, looked: np.ndarray, index: int) -> np.ndarray:
+        """Map of one label, [h, w]."""
+        raise NotImplementedError
+
+    def _score(self, peaks: np.ndarray) -> np.ndarray:
+        """Scores in [0, 1] of parts whose highest values are `peaks`."""
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def _logits(self, frame: np.ndarray) -> np.ndarray:
+        """Of ImageNet's classes at every position, float32 [1000, h, w]."""
+        state = self.encoder.image_stem(self.encoder.prepare_images(frame[None]))
+        for index in range(self.encoder.image_blocks):
+            state = self.encoder.image_block(index, state)
+        return self.encoder.logit_map(state)[0].cpu().numpy()
+
+    def _hot_parts(self, heat: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes in pixels [P, 4] and highest values [P] of a map's [h, w] hot parts."""
+        labels, count = ndimage.label(heat > max(self.share * heat.max(), 0), np.ones((3, 3)))
+        peaks = np.array([heat[labels == part].max() for part in range(1, count + 1)], np.float32)
+        cell = np.array([size[1] / heat.shape[1], size[0] / heat.shape[0]] * 2, np.float32)
+        corners = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
+        return np.array(corners, np.float32).reshape(-1, 4) * cell, peaks
 
 
-class ClassMapGrounder:
-    """Boxes around the hot parts of a class's map.
+class ClassMapGrounder(_Maps):
+    """Boxes around the hot parts of an ImageNet class's map; phrases are "imagenet 207".
 
     A class's map is its logit at every position, less the mean over all classes there (which follows how much
-    of anything is there). A box goes around every
-    connected part (8 neighbours) above half of the map's highest value; its score is the logistic function of
-    its highest value in units of the standard deviation over all classes and positions of the image, less
-    `offset`.
+    of anything is there), in units of the standard deviation over all classes and positions of the image. A
+    part's score is the logistic function of its highest value less `offset`.
 
     Args:
         encoder: its image trunk is used.
@@ -101,53 +169,57 @@ class ClassMapGrounder:
         offset: standard deviations at which the score is one half.
     """
 
+    labels = tuple(imagenet_label(index) for index in range(1000))
+
     def __init__(
         self, encoder: LiteEncoder, box_threshold: float = 0.35, share: float = 0.5, offset: float = 2.0
     ) -> None:
-        self.encoder = encoder
-        self.box_threshold, self.share, self.offset = box_threshold, share, offset
-        self._maps: FrameCache[np.ndarray] = FrameCache(8)
-        self.settings: dict[str, Any] = {
-            "name": "class-maps",
-            "weights": encoder.weights_hash(),
-            "image_size": encoder.image_size,
-            "box_threshold": box_threshold,
-            "share": share,
-            "offset": offset,
-        }
+        super().__init__(encoder, box_threshold, share, "class-maps")
+        self.offset = offset
+        self.settings["offset"] = offset
 
-    def __call__(self, frame: np.ndarray, phrases: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [H, W, 3] and ImageNet labels ("imagenet 207") -> boxes float32 [P, 4], scores float32 [P].
+    def _prepare(self, logits: np.ndarray) -> np.ndarray:
+        maps = logits - logits.mean(0)
+        return maps / maps.std(ddof=1)
 
-        Raises:
-            UsageError: for a phrase that is no such label.
-        """
-        unknown = [phrase for phrase in phrases if phrase not in _INDEX]
-        if unknown:
-            raise UsageError(f'class maps are found by label ("imagenet 207"), not by text: {unknown[0]!r}')
-        maps = self._maps(frame, lambda: self._look(frame))
-        found = [self._boxes(maps[_INDEX[phrase]], frame.shape[:2]) for phrase in phrases]
-        boxes = [boxes for boxes, _ in found] or [np.zeros((0, 4), np.float32)]
-        scores = [scores for _, scores in found] or [np.zeros(0, np.float32)]
-        return np.concatenate(boxes), np.concatenate(scores)
+    def _heat(self, looked: np.ndarray, index: int) -> np.ndarray:
+        return looked[index]
 
-    @torch.inference_mode()
-    def _look(self, frame: np.ndarray) -> np.ndarray:
-        """Standardized class maps, float32 [1000, h, w]."""
-        state = self.encoder.image_stem(self.encoder.prepare_images(frame[None]))
-        for index in range(self.encoder.image_blocks):
-            state = self.encoder.image_block(index, state)
-        maps = self.encoder.logit_map(state)[0]
-        maps = maps - maps.mean(0)
-        return (maps / maps.std()).cpu().numpy()
+    def _score(self, peaks: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(self.offset - peaks))
 
-    def _boxes(self, heat: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes in pixels [P, 4] and scores [P] of one class's map [h, w]."""
-        labels, count = ndimage.label(heat > max(self.share * heat.max(), 0), np.ones((3, 3)))
-        parts = range(1, count + 1)
-        peaks = np.array([heat[labels == part].max() for part in parts], np.float32)
-        cell = np.array([size[1] / heat.shape[1], size[0] / heat.shape[0]] * 2, np.float32)
-        corners = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
-        scores = 1 / (1 + np.exp(self.offset - peaks))
-        kept = scores > self.box_threshold
-        return (np.array(corners, np.float32).reshape(-1, 4) * cell)[kept], scores[kept]
+
+class AudiosetMapGrounder(_Maps):
+    """Boxes around what looks like the source of a sound; phrases are AudioSet's names ("Bark").
+
+    Hand-made knowledge, nothing trained: a label's map is `moca_avs.cues.tags.tag_heat` of that tag alone, by
+    the table of `moca_avs.encoders.audioset`. A part's score is x / (x + `half`), x its highest value. Where
+    a narrow tag's object is in the picture its highest value is mostly above 4, where it isn't below 2; a
+    wide tag ("Animal") does not exceed 1000 classes over its own number.
+
+    Args:
+        encoder: its image trunk is used.
+        box_threshold: least score of a box.
+        share: of the map's highest value, above which a position belongs to a box.
+        half: heat at which the score is one half.
+    """
+
+    labels = audioset_labels()
+
+    def __init__(
+        self, encoder: LiteEncoder, box_threshold: float = 0.35, share: float = 0.5, half: float = 3.0
+    ) -> None:
+        super().__init__(encoder, box_threshold, share, "audioset-maps")
+        self.half = half
+        self.settings |= {"half": half, "table": table_hash(), "tag_heat": [TEMPERATURE, PRIOR_SHARE]}
+
+    def _prepare(self, logits: np.ndarray) -> np.ndarray:
+        return logits
+
+    def _heat(self, looked: np.ndarray, index: int) -> np.ndarray:
+        scores = np.zeros(len(self.labels), np.float32)
+        scores[index] = 1
+        return tag_heat(scores, looked)
+
+    def _score(self, peaks: np.ndarray) -> np.ndarray:
+        return peaks / (peaks + self.half)

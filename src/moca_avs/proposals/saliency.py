@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from moca_avs.errors import WeightsError
 from moca_avs.hub.cache import file_sha256
 from moca_avs.hub.pypi import package_file
 from moca_avs.proposals.masks import drop_duplicates, propose_downscaled
+from moca_avs.utils.frame_cache import FrameCache
 from moca_avs.utils.prefetch import available_threads
 
 INPUT_SIDE = 320
@@ -49,6 +50,7 @@ class SaliencyProposer:
         self.thresholds = thresholds
         self.min_share = min_share
         self._path, self._threads = path, threads
+        self._maps: FrameCache[np.ndarray] = FrameCache()
         self._session()  # a broken file shows at once
         self.settings: dict[str, Any] = {
             "name": "saliency",
@@ -62,7 +64,13 @@ class SaliencyProposer:
         return propose_downscaled(frame, self._propose)
 
     def saliency(self, frame: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3] -> float32 [320, 320] in 0..1 over the image; all 0 where nothing stands out."""
+        """uint8 [H, W, 3] -> float32 [320, 320] in 0..1 over the image; all 0 where nothing stands out.
+
+        The last frames' maps are kept: proposals and the cue of objectness ask for the same ones.
+        """
+        return self._maps(frame, lambda: self._look(frame))
+
+    def _look(self, frame: np.ndarray) -> np.ndarray:
         size = (INPUT_SIDE, INPUT_SIDE)
         small = np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS), np.float32)
         scaled = (small / max(float(small.max()), 1.0) - _MEAN) / _STD
@@ -79,6 +87,12 @@ class SaliencyProposer:
         height, width = frame.shape[:2]
         image = Image.fromarray(self.saliency(frame)).resize((width, height), Image.Resampling.BILINEAR)
         return components(np.asarray(image), self.thresholds, self.min_share)
+
+
+@cache
+def shipped_saliency() -> SaliencyProposer:
+    """The one with the pinned weights, made once: whoever asks shares its maps."""
+    return SaliencyProposer()
 
 
 def components(salient: np.ndarray, thresholds: tuple[float, ...], min_share: float) -> np.ndarray:

@@ -65,11 +65,11 @@ class SuperpixelProposer:
         lab = rgb2lab(frame)
         merged = [_merged(labels, lab)[:, labels.ravel()[sample]] for labels in labelings]
         regions = np.concatenate(merged)
-        shared = _shared(regions, area)
+        shared = shared_pixels(regions, area)
         share = shared.diagonal() / atoms.size
         order = np.argsort(-share, kind="stable")
         order = order[(share[order] >= self.min_share) & (share[order] <= self.max_share)]
-        return regions[order][_distinct(shared[np.ix_(order, order)])][: self.limit], atoms
+        return regions[order][distinct_regions(shared[np.ix_(order, order)])][: self.limit], atoms
 
 
 def _atoms(labelings: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -86,14 +86,14 @@ def _atoms(labelings: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return atoms, sample
 
 
-def _shared(regions: np.ndarray, area: np.ndarray) -> np.ndarray:
+def shared_pixels(regions: np.ndarray, area: np.ndarray) -> np.ndarray:
     """Pixels that each two regions share: bool [P, A], pixels of each atom float64 [A] -> float64 [P, P]."""
     # By torch: numpy's own threads (OpenBLAS) would spin for milliseconds afterwards and take another's core.
     sets = torch.from_numpy(regions).double()
     return ((sets * torch.from_numpy(area)) @ sets.T).numpy()  # whole numbers, exact
 
 
-def _distinct(shared: np.ndarray, max_iou: float = 0.9) -> np.ndarray:
+def distinct_regions(shared: np.ndarray, max_iou: float = 0.9) -> np.ndarray:
     """Which regions `distinct` would keep, by the pixels that each two share: float64 [P, P] -> bool [P]."""
     size = shared.diagonal()
     alike = shared / np.maximum(size[:, None] + size - shared, 1) > max_iou
@@ -125,7 +125,7 @@ def _merged(labels: np.ndarray, lab: np.ndarray) -> np.ndarray:
     area = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
     sums = np.stack([np.bincount(labels.ravel(), lab[..., c].ravel(), count) for c in range(3)], 1)
     mean = sums / area[:, None]
-    touching = _neighbours(labels, count)
+    touching = neighbors(labels, count)
     costs = np.full((count, count), np.inf)  # finite for touching pairs, above the diagonal
     upper, lower = np.nonzero(np.triu(touching))
     costs[upper, lower] = _costs(upper, lower, mean, area)
@@ -148,7 +148,7 @@ def _merged(labels: np.ndarray, lab: np.ndarray) -> np.ndarray:
     return regions
 
 
-def _neighbours(labels: np.ndarray, count: int) -> np.ndarray:
+def neighbors(labels: np.ndarray, count: int) -> np.ndarray:
     """Which regions share an edge: bool [S, S], symmetric."""
     touching = np.zeros((count, count), bool)
     for a, b in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):

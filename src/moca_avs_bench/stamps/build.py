@@ -40,6 +40,11 @@ SIZES: dict[str, Counts] = {
         "ms3": {"train": 6, "val-B": 3, "val-A": 2, "test-B": 4, "test-A": 4, "test-C": 2},
         "v2": {"train": 2, "val-B": 1, "val-A": 1, "test-B": 1, "test-A": 1, "test-C": 1},
     },
+    "validation": {
+        "s4": {"val-B": 270, "val-A": 135},
+        "ms3": {"val-B": 60, "val-A": 30},
+        "v2": {"val-B": 6, "val-A": 3},
+    },
 }
 """Clips per layout and tier."""
 
@@ -58,9 +63,10 @@ def build_stamps(
 
     Args:
         out: folder to make; None keeps it in the cache under the hash of its configuration.
-        media: "core", or "full" (more sounds on the training side only).
+        media: "core"; "full" (more sounds on the training side only); "world" (more of
+            everything for training and validation, for size "validation" only: test clips stay as they are).
         seed: of every choice.
-        size: "standard" or "quick" (for trying things out).
+        size: "standard", "quick" (for trying things out) or "validation" (no other split, more clips).
         limit: at most so many clips per layout and tier.
         progress: whether to show a bar.
 
@@ -69,7 +75,8 @@ def build_stamps(
         (versions, seed, counts), ``credits``, ``contact_sheet.png``.
 
     Raises:
-        UsageError: on an unknown size or media set, or where `out` holds something else.
+        UsageError: on an unknown size or media set, "world" with a size that has test clips, or where `out`
+            holds something else.
         DataError: where the media packages can't be had.
         MediaError: where `out` can't be written, or the disk is full.
     """
@@ -98,13 +105,20 @@ def configuration(catalog: Catalog, seed: int, size: str, limit: int | None) -> 
     Raises:
         UsageError: on an unknown size.
     """
+    from moca_avs.hub.catalog import ASSETS
     from moca_avs.hub.debian import unpacked_all, version
 
     if size not in SIZES:
         raise UsageError(f"size must be one of {', '.join(SIZES)}, found {size!r}")
+    if catalog.media == "world" and size != "validation":
+        raise UsageError(
+            f"media 'world' holds more images to train and validate on, so its test clips would not be the "
+            f"benchmark's; found size {size!r}: use size 'validation', or media 'core'"
+        )
     packages = catalog.packages()
-    unpacked_all(packages)
-    table = files("moca_avs_bench.stamps").joinpath("media.csv").read_bytes()
+    unpacked_all(package for package in packages if package not in ASSETS)
+    tables = ("media.csv", "world.csv") if catalog.media == "world" else ("media.csv",)
+    table = b"".join(files("moca_avs_bench.stamps").joinpath(name).read_bytes() for name in tables)
     cap = limit if limit is not None else 1 << 30
     config: dict[str, Any] = {
         "format": FORMAT,
@@ -113,7 +127,7 @@ def configuration(catalog: Catalog, seed: int, size: str, limit: int | None) -> 
         "size": size,
         "picture": IMAGE,
         "clips": {k: {t: min(n, cap) for t, n in counts.items()} for k, counts in SIZES[size].items()},
-        "packages": {package: version(package) for package in packages},
+        "packages": {p: ASSETS[p].version if p in ASSETS else version(p) for p in packages},
         "table": hashlib.sha256(table).hexdigest(),
     }
     text = json.dumps(config, sort_keys=True)
@@ -129,7 +143,9 @@ def is_built(folder: Path, config: dict[str, Any]) -> bool:
 def _write_all(catalog: Catalog, config: dict[str, Any], out: Path, progress: bool) -> None:
     from tqdm import tqdm
 
-    pools = {tier: Pool.of(catalog, tier) for tier in TIERS}
+    pools = {
+        tier: Pool.of(catalog, tier) for tier in TIERS if any(tier in c for c in config["clips"].values())
+    }
     plans = [
         plan
         for layout, counts in config["clips"].items()
@@ -184,19 +200,25 @@ def _write_tables(lines: list[dict[str, Any]], out: Path, indices: dict[str, int
             text = "".join(json.dumps(line) + "\n" for line in written if line["split"] == split)
             (base / "manifest" / f"{split}.jsonl").write_text(text, encoding="utf-8")
     _write_json(out / LAYOUTS["avss"].folder / CLASSES, indices)
-    images = LAYOUTS["vggss"]
-    _write_json(out / images.folder / images.table, [line["vggss"] for line in lines if "vggss" in line])
+    images, boxes = LAYOUTS["vggss"], [line["vggss"] for line in lines if "vggss" in line]
+    if boxes:  # of test clips alone
+        _write_json(out / images.folder / images.table, boxes)
 
 
 def _write_credits(catalog: Catalog, folder: Path) -> None:
     """Per package its copyright notice, and the list of its files that were drawn from."""
+    from moca_avs.hub.catalog import ASSETS
+
     folder.mkdir()
     for package in catalog.packages():
         media = (*catalog.cutouts, *catalog.sounds, *catalog.backgrounds)
         used = sorted(medium.path for medium in media if medium.package == package)
         (folder / f"{package}.files").write_text("\n".join(used) + "\n", encoding="utf-8")
-        notice = package_root(package) / "usr/share/doc" / package / "copyright"
-        shutil.copyfile(notice, folder / f"{package}.copyright")
+        notice = folder / f"{package}.copyright"
+        if package in ASSETS:
+            notice.write_text(f"{ASSETS[package].license}: {ASSETS[package].source}\n", encoding="utf-8")
+        else:
+            shutil.copyfile(package_root(package) / "usr/share/doc" / package / "copyright", notice)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -42,6 +42,7 @@ def compose_scene(
     size: int = 384,
     frames: int = 1,
     moving: bool = False,
+    cover: tuple[float, float] = COVER,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Put cut-outs on a background.
 
@@ -52,6 +53,7 @@ def compose_scene(
         size: side of the image, in pixels.
         frames: T.
         moving: whether objects drift along a straight path.
+        cover: smallest and largest part of the image that an object covers.
 
     Returns:
         Frames uint8 [T, size, size, 3] and masks bool [N, T, size, size]: alpha above .5 and not hidden.
@@ -59,7 +61,7 @@ def compose_scene(
     ground = _ground(background, rng, size)
     placed: list[Placed] = []
     for rgba in objects:
-        ready = _prepare(rgba, rng, size)
+        ready = _prepare(rgba, rng, size, cover)
         ready = _harmonize(ready, ground, rng)
         corners = _place(ready[..., 3], placed, rng, size, frames, moving)
         placed.append(Placed(ready, corners, float(rng.uniform(0.1, 0.35)) if rng.random() < 0.5 else 0.0))
@@ -97,11 +99,14 @@ def _ground(background: np.ndarray, rng: np.random.Generator, size: int) -> np.n
     return np.clip(ground * rng.uniform(0.85, 1.1), 0, 255)
 
 
-def _prepare(rgba: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
+def _prepare(rgba: np.ndarray, rng: np.random.Generator, size: int, cover: tuple[float, float]) -> np.ndarray:
     """Scale, mirror and turn a cut-out: float32 [h, w, 4] with alpha in [0, 1]."""
-    wanted = (COVER[0] + (COVER[1] - COVER[0]) * rng.beta(1.4, 2.4)) * size**2
+    wanted = (cover[0] + (cover[1] - cover[0]) * rng.beta(1.4, 2.4)) * size**2
     zoom = np.sqrt(wanted / max(int((rgba[..., 3] > 127).sum()), 1))
-    zoom = min(zoom, _LARGEST_ZOOM, _LARGEST_SIDE * size / max(rgba.shape[:2]))
+    if cover == COVER:
+        zoom = min(zoom, _LARGEST_ZOOM, _LARGEST_SIDE * size / max(rgba.shape[:2]))
+    else:  # large objects: coarse or cut off at the edges, as they come in videos
+        zoom = min(zoom, 2 * _LARGEST_ZOOM, 2 * _LARGEST_SIDE * size / max(rgba.shape[:2]))
     if rng.random() < 0.5:
         rgba = rgba[:, ::-1]
     angle = rng.uniform(-12, 12)
@@ -145,9 +150,9 @@ def _place(
 def _path(
     shape: tuple[int, ...], rng: np.random.Generator, size: int, frames: int, moving: bool
 ) -> np.ndarray:
-    """A place (a tenth may lie outside) and a drift of up to a quarter of the image: int64 [T, 2]."""
-    low = -0.1 * np.array(shape[:2])
-    high = size - 0.9 * np.array(shape[:2])
+    """A place (a tenth may lie outside, or what is larger than the image) and a drift: int64 [T, 2]."""
+    inside, outside = -0.1 * np.array(shape[:2]), size - 0.9 * np.array(shape[:2])
+    low, high = np.minimum(inside, outside), np.maximum(inside, outside)
     start = rng.uniform(low, high)
     end = np.clip(start + rng.uniform(-0.25, 0.25, 2) * size, low, high) if moving else start
     steps = np.linspace(0, 1, frames)[:, None]

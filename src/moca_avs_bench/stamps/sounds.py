@@ -16,17 +16,26 @@ _STEP = 160  # 10 ms at 16 kHz
 _FADE = 160
 
 
-def decode(data: bytes) -> np.ndarray:
-    """Bytes of a sound file -> float32 [N] mono at 16 kHz (channels averaged)."""
-    import av
-    import soxr
+def decode(data: bytes, form: str | None = None) -> np.ndarray:
+    """Bytes of a sound file -> float32 [N] mono at 16 kHz (channels averaged).
 
-    with av.open(io.BytesIO(data), "r") as container:
+    `form` names the format of a file that has no header.
+    """
+    import av
+
+    with av.open(io.BytesIO(data), "r", format=form) as container:
         stream = container.streams.audio[0]
         resampler = av.AudioResampler("fltp")
         blocks = [b for frame in (*container.decode(stream), None) for b in resampler.resample(frame)]
         mono = np.concatenate([block.to_ndarray().mean(axis=0) for block in blocks])
-        return soxr.resample(mono, stream.rate, RATE).astype(np.float32)
+        return resampled(mono, stream.rate)
+
+
+def resampled(mono: np.ndarray, rate: int) -> np.ndarray:
+    """Sound float [N] at any rate -> float32 at 16 kHz."""
+    import soxr
+
+    return soxr.resample(mono, rate, RATE).astype(np.float32)
 
 
 def trim(sound: np.ndarray, gap: float = 0.4, depth: float = 35.0) -> np.ndarray:

@@ -20,7 +20,7 @@ from moca_avs.errors import UsageError
 from moca_avs.io.image import resized
 from moca_avs.methods.base import Method, versions
 from moca_avs.methods.config import BaselineConfig, MocaConfig
-from moca_avs.methods.factory import find_source
+from moca_avs.methods.source import find_source
 from moca_avs.proposals.base import Proposer
 from moca_avs.proposals.masks import pairwise_iou
 from moca_avs.proposals.saliency import INPUT_SIDE, SaliencyProposer

@@ -1,6 +1,8 @@
 """Reading files out of packages. The archives are written here, byte by byte, by an independent writer."""
 
+import io
 import struct
+import tarfile
 import zipfile
 import zlib
 
@@ -83,6 +85,17 @@ def test_zip_members_are_found_with_and_without_their_first_folder(tmp_path):
         archive.writestr("audio/actor/horse.ogg", b"neigh")
     assert read_member(tmp_path, "zip:actor/horse.ogg") == b"neigh"
     assert read_member(tmp_path, "zip:audio/actor/horse.ogg") == b"neigh"
+
+
+def test_photos_are_read_out_of_a_compressed_tar(tmp_path):
+    with tarfile.open(tmp_path / "theme-1.0.tar.gz", "w:gz") as archive:
+        for name in ("theme/team.jpg", "theme/readme.txt"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(name)
+            archive.addfile(entry, io.BytesIO(name.encode()))
+    assert read_member(tmp_path, "tar.gz:theme/team.jpg") == b"theme/team.jpg"
+    with pytest.raises(DataError, match="readme"):  # only images are indexed
+        read_member(tmp_path, "tar.gz:theme/readme.txt")
 
 
 def test_plain_files_are_read_and_missing_ones_named(tmp_path):

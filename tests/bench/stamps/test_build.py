@@ -186,6 +186,17 @@ def test_vggss_boxes_enclose_the_heard_object(built):
         assert (built / "VGG-SS" / "audio" / f"{entry['file']}.wav").is_file()
 
 
+def test_a_benchmark_of_the_validation_side_alone(tmp_path):
+    folder = build_stamps(tmp_path / "v", size="validation", limit=1, progress=False)
+    assert not (folder / "VGG-SS").exists()
+    for root in ROOTS:
+        manifest = folder / root / "manifest"
+        tiers = [json.loads(line)["tier"] for line in (manifest / "val.jsonl").read_text().splitlines()]
+        assert set(tiers) == {"A", "B"}
+        assert not (manifest / "train.jsonl").read_text()
+    assert len(AVSBenchSet("s4", folder, "val")) == 2
+
+
 def test_every_cutout_and_sound_can_be_used():
     catalog = Catalog.load()
     for cutout in catalog.cutouts:

@@ -1,0 +1,146 @@
+"""Moca with more than one cue: everything that tells what sounds is fused, and the mask follows the evidence.
+
+Beyond the paper: its inference rests on one cue, the cosine of image features with the sound, and is
+`moca_avs.methods.moca.Moca`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from moca_avs.clip import Clip
+from moca_avs.cues import HEARING, SEMANTIC, Cue, check_cues
+from moca_avs.encoders.preprocessing import square_tiles
+from moca_avs.errors import UsageError
+from moca_avs.methods.base import ClipFrame, FramePrediction
+from moca_avs.methods.moca import Moca
+from moca_avs.model.evidence import (
+    Fusion,
+    choose_masks,
+    confidence,
+    evidence_grid,
+    fuse,
+    shipped_fusion,
+    standardize,
+    supported,
+)
+from moca_avs.model.fusion import cosine_heatmap
+from moca_avs.proposals.masks import downscale
+from moca_avs.utils.profiler import record
+
+
+class EvidenceMoca(Moca):
+    """Masks from several cues; with adapters the semantic cue sees the features that they enhanced.
+
+    Heat is the probability that a position sounds. `scores` are probabilities that the mask overlaps what
+    sounds by more than half. `reasons` are "", "silent", "no sound", or "unsure" (`MocaConfig.unsure`).
+
+    Args:
+        args: of `Moca`.
+        cues: name -> cue, for all in ``config.cues`` but "semantic", which is computed here.
+        fusion: the numbers; None takes those that ship.
+        kwargs: of `Moca`.
+
+    Raises:
+        UsageError: where a cue is missing, or the adapters have no semantic cue to act on.
+    """
+
+    def __init__(
+        self, *args: Any, cues: Mapping[str, Cue], fusion: Fusion | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.names = check_cues(self.config.cues)
+        missing = [name for name in self.names if name != SEMANTIC and name not in cues]
+        if missing:
+            raise UsageError(f"no cue was given for {', '.join(missing)}")
+        if self.adapters is not None and SEMANTIC not in self.names:
+            raise UsageError(f"adapters change the cue 'semantic', which is not in cues={self.config.cues!r}")
+        self.cues = {name: cues[name] for name in self.names if name != SEMANTIC}
+        self.fusion = shipped_fusion() if fusion is None else fusion
+        self.settings |= {
+            "fusion": self.fusion.to_dict(),
+            "cue_settings": {name: getattr(cue, "settings", name) for name, cue in self.cues.items()},
+        }
+
+    def deaf(self) -> EvidenceMoca | None:
+        """The same fusion without the cues that hear: what it can guess. None where nothing is left."""
+        left = [name for name in self.names if name not in HEARING]
+        if not left:
+            return None
+        other = copy.copy(self)
+        other.names, other.adapters = left, None
+        other.config = replace(self.config, cues="+".join(left))
+        other.cues = {name: cue for name, cue in self.cues.items() if name in left}
+        other.settings = {**self.settings, "cues": other.config.cues, "adapters": None}
+        return other
+
+    def heat_size(self, clip: Clip) -> tuple[int, int]:
+        """See `evidence_grid`."""
+        return evidence_grid(clip.frames.shape[1:3])
+
+    def predict_frames(
+        self, frames: list[ClipFrame], adapter_clip: Clip | None = None
+    ) -> Iterator[FramePrediction]:
+        """Cues, their fusion, and the mask that it supports; see `FrameMethod` and `Moca.__call__`."""
+        images = [downscale(frame.image, self.config.working_side) for frame in frames]
+        with self._proposals(images) as proposals:
+            for image, maps in zip(images, self.cue_maps(frames, adapter_clip), strict=True):
+                log_odds = fuse(maps, self.fusion)
+                heat = (1 / (1 + np.exp(-log_odds))).astype(np.float16)
+                with record("waiting for proposals"):
+                    masks = next(proposals)
+                with record("matching"):
+                    support = supported(_resize(log_odds, image.shape[:2]), self.fusion)
+                    none = np.zeros((0, *image.shape[:2]), bool)
+                    parts, expected = choose_masks(support, none if masks is None else masks)
+                score = confidence(expected, self.fusion)
+                if score < self.config.unsure:
+                    yield FramePrediction(np.zeros(image.shape[:2], bool), heat, score, "unsure")
+                else:
+                    yield FramePrediction(np.any(parts, axis=0), heat, score, "", parts)
+
+    def cue_maps(
+        self, frames: list[ClipFrame], adapter_clip: Clip | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """What each cue says of each of a batch of audible frames: cue -> float32 [h, w], standardized.
+
+        A cue that has nothing to say of a frame has a map of zeros.
+        """
+        semantic = self._semantic(frames, adapter_clip) if SEMANTIC in self.names else None
+        for index, frame in enumerate(frames):
+            grid = evidence_grid(frame.image.shape[:2])
+            maps: dict[str, np.ndarray] = {}
+            if semantic is not None:
+                maps[SEMANTIC] = standardize(SEMANTIC, semantic[index], grid)
+            for name, cue in self.cues.items():
+                with record(f"cue {name}"):
+                    found = cue(frame.clip, frame.index)
+                maps[name] = np.zeros(grid, np.float32) if found is None else standardize(name, found, grid)
+            yield maps
+
+    def _semantic(self, frames: list[ClipFrame], adapter_clip: Clip | None) -> list[np.ndarray]:
+        """Cosine of each frame's positions with its sound, float32 [h, w]; wide frames in tiles."""
+        audio = self._encode_audio(frames, adapter_clip)
+        tiled = [square_tiles(frame.image, self.config.max_aspect) for frame in frames]
+        owner = [index for index, (tiles, _) in enumerate(tiled) for _ in tiles]
+        audio = audio.index(torch.tensor(owner, device=audio.embedding.device))
+        with record("image encoder"):
+            state = self._enhanced_state([tile for tiles, _ in tiled for tile in tiles], audio)
+            cosine = cosine_heatmap(self.encoder.joint_features(state), audio.embedding).cpu().numpy()
+        pieces = iter(cosine)
+        return [np.concatenate([next(pieces) for _ in tiles], axis) for tiles, axis in tiled]
+
+
+def _resize(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """float32 [h, w] -> [H, W], bilinear."""
+    tensor = torch.from_numpy(values)[None, None]
+    resized: np.ndarray = torch.nn.functional.interpolate(tensor, size, mode="bilinear", align_corners=False)[
+        0, 0
+    ].numpy()
+    return resized
