@@ -51,7 +51,7 @@ def segment(video: Path, out: Path) -> dict[str, float]:
     job = JobSpec(video, out)
     outcome = JobResult(job)
     begin = time.perf_counter()
-    segment_file(job, lambda: load("lite", "moca", "cpu"), SegmentOptions(fps=1.0), outcome, progress=False)
+    segment_file(job, lambda: load("lite", "frozen", "cpu"), SegmentOptions(fps=1.0), outcome, progress=False)
     return {
         "frames": outcome.frames,
         "silent": outcome.empty["silent"],

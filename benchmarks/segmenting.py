@@ -37,7 +37,7 @@ SECONDS, HEIGHT = 40, 360
 
 def fresh() -> Moca:
     """The default method, remembering nothing yet."""
-    method = load("lite", "moca", "cpu")
+    method = load("lite-soundnet", "moca", "cpu")
     if not isinstance(method, Moca):
         raise TypeError(f"expected the method moca, found {type(method).__name__}")
     return method

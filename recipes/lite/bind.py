@@ -1,11 +1,11 @@
-"""Trains the binding of `lite`: the sound head that puts SoundNet into the image network's space.
+"""Trains the binding of `lite`: the sound head that puts YAMNet into the image network's space.
 
-    python recipes/lite/bind.py --out OUT   # about 15 minutes on two cores, most of it composing images
+    python recipes/lite/bind.py --out OUT   # about an hour on an idle core, see README.md
 
 What the trainer gets is frames and the sound that was playing: no mask, no class name, no box. The generator
 (`moca_avs_bench.stamps`) knows the classes, to put a dog and a bark together; everything is drawn from the
-train side of the split, media set "world". The loss is InfoNCE between sounds and images of a batch; a
-image's score is a soft maximum over its positions, so where the sound comes from is never told.
+train side of the split. The loss is InfoNCE between sounds and images of a batch; an image's score is a soft
+maximum over its positions, so where the sound comes from is never told.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for binding.safetensors and bind.jsonl"
     )
+    parser.add_argument(
+        "--media", choices=("world", "full", "core"), default="world", help="whose recordings are heard"
+    )
+    parser.add_argument("--scenes", type=int, default=SCENES, metavar="N", help=f"images ({SCENES})")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     with (arguments.out / "bind.jsonl").open("w") as log:
@@ -58,23 +62,23 @@ def main() -> None:
             print(entry, flush=True)
 
         encoder = LiteEncoder(binding=None)
-        pool = Pool.of(Catalog.load("world"), "train")
-        maps, heard = images(encoder, pool, tell)
+        pool = Pool.of(Catalog.load(arguments.media), "train")
+        maps, heard = images(encoder, pool, arguments.scenes, tell)
         windows = listen(encoder, heard, tell)
         head = train(maps, heard, windows, tell)
         head.save(arguments.out / "binding.safetensors", {"heard": sorted({s.source for s in heard})})
 
 
 @torch.no_grad()
-def images(encoder: LiteEncoder, pool: Pool, tell) -> tuple[Tensor, list[Sound]]:
+def images(encoder: LiteEncoder, pool: Pool, count: int, tell) -> tuple[Tensor, list[Sound]]:
     """Logit maps float16 [N, 1000, h, w] of composed frames, and the sound that plays with each."""
     rng = np.random.default_rng([SEED, 1])
     maps, heard, frames, start = [], [], [], time.time()
-    for index in range(SCENES):
+    for index in range(count):
         frame, sound = draw_frame(pool, rng, encoder.image_size)
         frames.append(jittered(frame, rng) if rng.random() < 0.5 else frame)
         heard.append(sound)
-        if len(frames) == 16 or index == SCENES - 1:
+        if len(frames) == 16 or index == count - 1:
             state = encoder.image_stem(encoder.prepare_images(np.stack(frames)))
             for block in range(encoder.image_blocks):
                 state = encoder.image_block(block, state)
@@ -100,7 +104,7 @@ def jittered(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def listen(encoder: LiteEncoder, heard: list[Sound], tell) -> dict[str, Tensor]:
-    """Sound features [WINDOWS, 4985] of every recording, each window cut, tuned, colored and noisy anew."""
+    """Sound features [WINDOWS, F] of every recording, each window cut, tuned, colored and noisy anew."""
     rng = np.random.default_rng([SEED, 2])
     found: dict[str, Tensor] = {}
     for sound in sorted(set(heard), key=lambda s: s.source):
@@ -135,8 +139,8 @@ def train(maps: Tensor, heard: list[Sound], windows: dict[str, Tensor], tell) ->
     generator = torch.Generator().manual_seed(SEED)
     torch.manual_seed(SEED)  # dropout
     rng = np.random.default_rng([SEED, 3])
-    head = AudioHead(MEMBERS, DROPOUT, JOINT_DIM, generator)
     everything = torch.cat(list(windows.values()))
+    head = AudioHead(everything.shape[1], MEMBERS, DROPOUT, JOINT_DIM, generator)
     head.set_statistics(everything)
     positions = maps[::6].permute(0, 2, 3, 1).flatten(0, 2)
     chosen = torch.randperm(len(positions), generator=generator)[:20_000]
@@ -150,6 +154,8 @@ def train(maps: Tensor, heard: list[Sound], windows: dict[str, Tensor], tell) ->
     head.train()
     for step in range(STEPS):
         batches = [draw_rows(sources, folds != m % FOLDS, rng) for m in range(MEMBERS)]
+        size = min(map(len, batches))  # "core" has fewer recordings than BATCH in some folds
+        batches = [rows[:size] for rows in batches]
         sounds = [[windows[source][rng.integers(WINDOWS)] for source in sources[rows]] for rows in batches]
         vectors = head.members(torch.stack([torch.stack(batch) for batch in sounds]))
         pairs = zip(vectors, (joint[rows] for rows in batches), strict=True)
@@ -170,7 +176,7 @@ def fold(sound: Sound) -> int:
 
 
 def draw_rows(sources: np.ndarray, allowed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """BATCH allowed frames of different recordings, as often as the world shows them.
+    """Up to BATCH allowed frames of different recordings, as often as the world shows them.
 
     Drawing recordings instead would fill a batch with those of a few much recorded animals, each the
     others' negative.

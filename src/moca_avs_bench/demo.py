@@ -36,12 +36,12 @@ COMPOSED = SegmentOptions(fps=1.0, overwrite=True)
 COLUMNS = 10  # frames of each video on the contact sheet
 
 
-def run(out: str | Path = "out/demo", method: Literal["moca", "frozen"] = "moca") -> int:
+def run(out: str | Path = "out/demo", method: Literal["moca", "frozen"] | None = None) -> int:
     """Make the clips, segment everything, print where it lies; returns the exit code.
 
     Args:
         out: folder for videos, results and the contact sheet.
-        method: as in ``moca segment``.
+        method: as in ``moca segment``; None is the preset's best one.
     """
     from moca_avs import load
     from moca_avs.hub.pypi import package_file

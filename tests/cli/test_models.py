@@ -24,7 +24,7 @@ def test_every_entry_is_complete_and_pinned():
 def test_a_preset_names_its_parts():
     assert [item.name for item in find_model("lite")] == list(PRESETS["lite"])
     assert [item.name for item in find_model("u2netp")] == ["u2netp"]
-    with pytest.raises(UsageError, match="no model 'sma'; choose one of lite, efficientnet-lite0"):
+    with pytest.raises(UsageError, match="no model 'sma'; choose one of lite, lite-soundnet, eff"):
         find_model("sma")
     with pytest.raises(UsageError):
         find_model("lite", presets=False)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.weights
 
 @pytest.fixture(scope="module")
 def lite():
-    return LiteEncoder(image_size=224, binding=None)
+    return LiteEncoder(image_size=224, binding=None, trunk="soundnet")
 
 
 def on_gray(path):
@@ -63,7 +63,7 @@ def test_the_joint_map_finds_the_zebra(lite):
 
 def heard(lite, sound, rate):
     """(three best ImageNet classes, three best Places classes)."""
-    _, objects, sources = lite.sound_net(lite.prepare_audio(sound, rate)[None])
+    _, objects, sources = lite.trunk.network(lite.prepare_audio(sound, rate)[None])
     return [logits[0, :, 0].topk(3).indices.tolist() for logits in (objects, sources)]
 
 

@@ -6,14 +6,20 @@ from PIL import Image
 from moca_avs.encoders import build_encoder
 from moca_avs.encoders.lite import AudioHead, LiteEncoder
 from moca_avs.encoders.lite_networks import MIN_SAMPLES
-from moca_avs.errors import MediaError, UsageError
+from moca_avs.errors import MediaError, UsageError, WeightsError
 
 pytestmark = pytest.mark.weights
 
 
 @pytest.fixture(scope="module")
 def lite():
-    return LiteEncoder(image_size=128, binding=None)
+    return LiteEncoder(image_size=128, binding=None, trunk="soundnet")
+
+
+@pytest.fixture(scope="module")
+def lite_yamnet():
+    head = AudioHead(2048, joint_dim=16, generator=torch.Generator().manual_seed(0)).eval()
+    return LiteEncoder(image_size=128, binding=head)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +57,11 @@ def test_nothing_trains_and_training_mode_is_refused(lite):
 
 
 def test_the_hash_is_stable_and_sees_the_binding(lite):
-    head = AudioHead(generator=torch.Generator().manual_seed(0))
-    other = AudioHead(generator=torch.Generator().manual_seed(1))
-    hashes = {LiteEncoder(128, binding=b).weights_hash() for b in (None, head, other)}
+    head = AudioHead(4985, generator=torch.Generator().manual_seed(0))
+    other = AudioHead(4985, generator=torch.Generator().manual_seed(1))
+    hashes = {LiteEncoder(128, binding=b, trunk="soundnet").weights_hash() for b in (None, head, other)}
     assert len(hashes) == 3
-    assert LiteEncoder(64, binding=None).weights_hash() == lite.weights_hash()
+    assert LiteEncoder(64, binding=None, trunk="soundnet").weights_hash() == lite.weights_hash()
     assert len(lite.weights_hash()) == 64
 
 
@@ -67,8 +73,9 @@ def test_wrong_options_are_usage_errors():
 
 
 def test_built_by_name_with_options():
-    encoder = build_encoder("lite", image_size=96, dilate=True, binding=None)
-    assert (encoder.name, encoder.image_size, encoder.grid) == ("lite", 96, 6)
+    for name in ("lite", "lite-soundnet"):
+        encoder = build_encoder(name, image_size=96, dilate=True, binding=None)
+        assert (encoder.name, encoder.image_size, encoder.grid) == (name, 96, 6)
 
 
 # --- adapters' places -------------------------------------------------------------------------------------
@@ -225,7 +232,7 @@ def test_states_of_each_layer(lite, sounds):
 
 def test_features_are_means_then_maxima_then_logits(lite, sounds):
     features = lite.sound_features(sounds)
-    states, objects, sources = lite.sound_net(sounds)
+    states, objects, sources = lite.trunk.network(sounds)
     assert features.shape == (3, 4985)
     torch.testing.assert_close(features[:, 256:768], states[5].mean(2))
     torch.testing.assert_close(features[:, 1792 + 768 : 3584], states[6].amax(2))
@@ -234,9 +241,71 @@ def test_features_are_means_then_maxima_then_logits(lite, sounds):
 
 
 def test_the_binding_reads_the_features(lite, sounds):
-    head = AudioHead(members=2, generator=torch.Generator().manual_seed(0)).eval()
-    bound = LiteEncoder(128, binding=head)
+    head = AudioHead(4985, members=2, generator=torch.Generator().manual_seed(0)).eval()
+    bound = LiteEncoder(128, binding=head, trunk="soundnet")
     found = bound.encode_audio(sounds)
     torch.testing.assert_close(found.embedding, head(lite.sound_features(sounds)))
     for site, tokens in lite.encode_audio(sounds).tokens.items():
         assert torch.equal(found.tokens[site], tokens)
+
+
+# --- on YAMNet --------------------------------------------------------------------------------------------
+
+
+def test_yamnets_layers_are_adapter_layers(lite_yamnet):
+    """ "last" reads the last convolutions; every placement fits the 16 blocks."""
+    assert lite_yamnet.adapter_pairs("last", 2) == [(14, 12), (15, 13)]
+    assert lite_yamnet.adapter_pairs("first", 2) == [(0, 0), (1, 1)]
+    assert lite_yamnet.adapter_pairs("interleaved", 8) == [(2 * i + 1, i + 6) for i in range(8)]
+    assert [lite_yamnet.hook_widths(*p).audio for p in lite_yamnet.adapter_pairs("last", 3)] == [
+        512,
+        1024,
+        1024,
+    ]
+    for bad in (("last", 15), ("interleaved", 9)):
+        with pytest.raises(UsageError, match="must be in 1"):
+            lite_yamnet.adapter_pairs(*bad)
+
+
+@pytest.mark.parametrize(("samples", "rate"), [(1, 96000), (1, 16000), (15_599, 16_000), (800_000, 44_100)])
+def test_yamnet_hears_four_patches_of_any_sound(lite_yamnet, samples, rate):
+    prepared = lite_yamnet.prepare_audio(np.full(samples, 0.5, np.float32), rate)
+    assert prepared.shape == (4, 15_600)
+    assert prepared.dtype == torch.float32
+
+
+def test_the_patches_cover_a_sound_from_end_to_end(lite_yamnet):
+    sound = np.arange(32_000, dtype=np.float32) / 32_000
+    prepared = lite_yamnet.prepare_audio(sound, 16_000).numpy()
+    assert (prepared[0, 0], prepared[-1, -1]) == (sound[0], sound[-1])
+    assert set(np.unique(prepared)) == set(sound)
+    short = lite_yamnet.prepare_audio(sound[:100], 16_000).numpy()
+    np.testing.assert_array_equal(short[:, :100], np.tile(sound[:100], (4, 1)))
+    assert not short[:, 100:].any()
+
+
+def test_states_of_yamnet_are_the_networks_own(lite_yamnet):
+    rng = np.random.default_rng(0)
+    sound = rng.normal(0, 0.1, (2, 40_000)).astype(np.float32)
+    sounds = torch.stack([lite_yamnet.prepare_audio(s, 16_000) for s in sound])
+    found = lite_yamnet.encode_audio(sounds)
+    alone = [lite_yamnet.trunk.network(sounds[1, patch][None]) for patch in range(4)]
+    counts = (64, 64, 64, 64, 48, 48, 24, 24, 24, 24, 24, 24, 12, 12)
+    for layer, count in enumerate(counts):
+        assert found.tokens[layer, "block"].shape == (2, count, lite_yamnet.trunk.widths[layer])
+    last = torch.cat([heard.states[-1] for heard in alone], 2)[0].T
+    torch.testing.assert_close(found.tokens[13, "block"][1], last, atol=1e-4, rtol=1e-4)
+    embeddings = torch.cat([heard.embedding[..., 0] for heard in alone])
+    features = torch.cat([embeddings.mean(0), embeddings.amax(0)])
+    torch.testing.assert_close(lite_yamnet.sound_features(sounds)[1], features, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        found.embedding[1], lite_yamnet.binding(features[None])[0], atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_trunk_refuses_the_others_binding_and_yamnet_needs_one():
+    with pytest.raises(WeightsError, match="must read 2048 features of a sound, found one that reads 4985"):
+        LiteEncoder(64, binding=AudioHead(4985))
+    encoder = LiteEncoder(64, binding=None)
+    with pytest.raises(UsageError, match="needs a binding to embed sounds"):
+        encoder.encode_audio(encoder.prepare_audio(np.ones(10, np.float32), 16_000)[None])

@@ -10,11 +10,11 @@ pytestmark = pytest.mark.weights
 
 
 def test_it_says_what_the_networks_own_head_says():
-    encoder = LiteEncoder(image_size=224)
+    encoder = LiteEncoder(image_size=224, trunk="soundnet")
     tagger = SoundNetTagger(encoder)
     sound = (0.2 * np.random.default_rng(0).standard_normal(30_000)).astype(np.float32)
     posterior = tagger(sound, 22_050)
-    logits = encoder.audio_class_logits(encoder.prepare_audio(sound, 22_050)[None])[0].double().numpy()
+    logits = encoder.trunk(encoder.prepare_audio(sound, 22_050)[None]).logits[0].double().numpy()
     expected = np.exp(logits - logits.max())
     np.testing.assert_allclose(posterior, expected / expected.sum(), rtol=1e-4)
     assert posterior.dtype == np.float32

@@ -2,19 +2,25 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 import moca_avs
 from helpers.tiny_encoders import TinyTransformer, open_gates
 from moca_avs.clip import Clip
 from moca_avs.encoders import ENCODERS
+from moca_avs.encoders.base import recorded_encoder
+from moca_avs.encoders.sound_trunks import SoundNetTrunk, YamnetTrunk
 from moca_avs.errors import UsageError, WeightsError
+from moca_avs.hub.catalog import SHIPPED
 from moca_avs.methods import METHODS, MethodEntry
 from moca_avs.methods import source as loading
 from moca_avs.methods.moca import Moca
+from moca_avs.methods.source import find_source
 from moca_avs.model.adapter import AdapterSet, save_adapters
 
 
@@ -170,6 +176,37 @@ def test_adapters_of_an_unknown_encoder_are_refused(tmp_path):
     save_adapters(AdapterSet(TinyTransformer(), count=2), folder / "adapters.safetensors")
     with pytest.raises(UsageError, match="unknown encoder 'tiny-transformer'"):
         load(folder)
+
+
+def test_a_run_of_lite_on_soundnet_is_one_of_lite_soundnet_now(tmp_path):
+    """Up to 0.2 `lite` was what `lite-soundnet` is; its files still say `lite`."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    shutil.copy(SHIPPED["lite-soundnet-adapters"].path, folder / "adapters.safetensors")
+    with safe_open(folder / "adapters.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["moca_avs_adapters"])["encoder"] == "lite"
+    assert find_source(str(folder)).encoder == "lite-soundnet"
+
+
+@pytest.mark.parametrize("placement", ["last", "first", "interleaved"])
+@pytest.mark.parametrize("trunk", [YamnetTrunk, SoundNetTrunk])
+def test_old_runs_and_new_ones_are_told_apart_at_every_placement(trunk, placement):
+    layers = len(trunk.widths)
+    most = 7 if placement != "last" else layers
+    for count in range(1, most + 1):
+        first = 0 if placement == "first" else layers - count
+        read = {layer: trunk.widths[layer] for layer in range(first, first + count)}
+        assert recorded_encoder("lite", read) == trunk.encoder_name
+        assert recorded_encoder("imagebind", read) == "imagebind"
+
+
+@pytest.mark.weights
+def test_an_old_run_loads(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    shutil.copy(SHIPPED["lite-soundnet-adapters"].path, tmp_path / "adapters.safetensors")
+    method = moca_avs.load(str(tmp_path), device="cpu", refine="none")
+    assert method.settings["encoder"]["name"] == "lite-soundnet"
+    assert method.settings["adapters"]["count"] == 2
 
 
 def test_every_method_has_a_line():

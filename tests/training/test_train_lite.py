@@ -13,7 +13,7 @@ pytestmark = pytest.mark.weights
 
 
 def test_cache_and_resume_change_no_bit_and_only_adapters_learn(tmp_path) -> None:
-    encoder = build_encoder("lite", image_size=64, binding=None)
+    encoder = build_encoder("lite-soundnet", image_size=64, binding=None)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     settings = config(count=6, steps=4, checkpoint_every=2, batch=3, neighbours=2, margin=5.0)
 

@@ -26,7 +26,11 @@ MethodName = Annotated[
     ),
 ]
 PresetName = Annotated[
-    str, arg(metavar="NAME", help="A preset (lite, imagebind, languagebind), a run folder, or a Hub id.")
+    str,
+    arg(
+        metavar="NAME",
+        help="A preset (lite, imagebind, languagebind, lite-soundnet), a run folder, or a Hub id.",
+    ),
 ]
 Device = Annotated[str, arg(metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")]
 ConfigName = Annotated[

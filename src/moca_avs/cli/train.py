@@ -33,7 +33,7 @@ class Train:
         arg(metavar="DIR|stamps", help="Where the named dataset lies; stamps: the offline benchmark."),
     ] = None
     preset: Annotated[
-        str, arg(metavar="NAME", help="The frozen encoder: lite, imagebind or languagebind.")
+        str, arg(metavar="NAME", help="The frozen encoder: lite, imagebind, languagebind or lite-soundnet.")
     ] = "lite"
     weights: Weights = None
     model: Model = ()

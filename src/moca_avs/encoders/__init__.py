@@ -24,6 +24,14 @@ def _lite(image_size: int = 384, dilate: bool = False, binding: Any = "shipped")
     return LiteEncoder(image_size, dilate, binding)
 
 
+def _lite_soundnet(
+    image_size: int = 384, dilate: bool = False, binding: Any = "shipped"
+) -> AudioVisualEncoder:
+    from moca_avs.encoders.lite import LiteEncoder
+
+    return LiteEncoder(image_size, dilate, binding, trunk="soundnet")
+
+
 def _imagebind(sources: ModelSources, image_size: int = 224) -> AudioVisualEncoder:
     from moca_avs.encoders.imagebind import ImageBindEncoder, find_weights
 
@@ -75,7 +83,14 @@ def list_presets() -> tuple[str, ...]:
     return tuple(ENCODERS)
 
 
-ENCODERS.update({"lite": _lite, "imagebind": _imagebind, "languagebind": _languagebind})
+ENCODERS.update(
+    {
+        "lite": _lite,
+        "imagebind": _imagebind,
+        "languagebind": _languagebind,
+        "lite-soundnet": _lite_soundnet,
+    }
+)
 
 _told: set[str] = set()
 
@@ -88,8 +103,9 @@ def build_encoder(
     Args:
         name: a key of `ENCODERS`.
         device: "cpu", "cuda", "cuda:1", "mps", ...
-        sources: where foundation models come from (`lite` needs none); None is the Hub.
-        options: the encoder's own. `lite`: image_size, dilate, binding; the others: image_size.
+        sources: where foundation models come from (`lite` and `lite-soundnet` need none); None is the Hub.
+        options: the encoder's own. `lite` and `lite-soundnet`: image_size, dilate, binding; the others:
+            image_size.
 
     Raises:
         UsageError: for an unknown name or option.

@@ -156,16 +156,20 @@ class SoundNetTagger:
     class (``tag_score="rescaled"``).
 
     Args:
-        encoder: its sound trunk is used.
+        encoder: taken if its sound trunk is SoundNet; else `lite-soundnet` is loaded beside it.
     """
 
     labels = tuple(imagenet_label(index) for index in range(IMAGENET_CLASSES))
 
     def __init__(self, encoder: LiteEncoder) -> None:
+        own = encoder.name == "lite-soundnet"
+        encoder = encoder if own else LiteEncoder(trunk="soundnet").to(encoder.device)
         self.encoder = encoder
         self.settings: dict[str, Any] = {"name": "soundnet", "weights": encoder.weights_hash()}
 
+    @torch.no_grad()
     def __call__(self, sound: np.ndarray, sample_rate: int) -> np.ndarray:
         """float32 [N >= 1] mono -> probabilities float32 [1000], summing to 1."""
         prepared = self.encoder.prepare_audio(sound, sample_rate)
-        return self.encoder.audio_class_logits(prepared[None])[0].softmax(0).cpu().numpy()
+        logits: torch.Tensor = self.encoder.trunk(prepared[None]).logits
+        return logits[0].softmax(0).cpu().numpy()

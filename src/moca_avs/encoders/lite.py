@@ -1,13 +1,10 @@
-"""The binding of `lite`: a small head that puts SoundNet's states into the image network's logit space.
+"""The encoder of `lite` and `lite-soundnet`: EfficientNet-Lite0 for images, a sound trunk, one joint space.
 
-The joint space is a subspace of that logit space: the directions along which composites vary most. The rest
-of the thousand logits mostly tells images of one class apart, which a head would learn by heart.
-
-The `lite` encoder: EfficientNet-Lite0 for images, SoundNet-8 for sound, ImageNet's logits between them.
-
-The joint space is a subspace of the 1000 ImageNet logits: the classifier gives them at every position of
-the image, the binding (`AudioHead`) predicts them from sound. Without a binding it is the logits minus
-their mean, and SoundNet's own ImageNet head speaks for the sound.
+The joint space is a subspace of the 1000 ImageNet logits: the directions along which composites vary most
+(the rest mostly tells images of one class apart, which a head would learn by heart). The classifier gives
+them at every position of the image; the binding (`AudioHead`), a small network, predicts them from the sound
+trunk's features. Without a binding the joint space is the logits minus their mean, and SoundNet's own
+ImageNet head speaks for the sound; YAMNet has none.
 """
 
 from __future__ import annotations
@@ -22,21 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moca_avs.encoders.base import AdapterHook, AudioFeatures, HookWidths
-from moca_avs.encoders.lite_networks import (
-    LAYERS,
-    MIN_SAMPLES,
-    SAMPLE_RATE,
-    SCALE,
-    EfficientNetLite0,
-    SoundNet8,
-    block_shapes,
-)
-from moca_avs.encoders.preprocessing import center_crop_at
+from moca_avs.encoders.lite_networks import EfficientNetLite0, block_shapes
+from moca_avs.encoders.sound_trunks import TRUNKS, SoundTrunk
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.catalog import SHIPPED
 from moca_avs.hub.weight_files import load_asset, read_safetensors, tensors_sha256, write_safetensors
 
-SOUND_FEATURES = 4985
 HIDDEN = 128
 CLASSES = 1000
 
@@ -45,6 +33,7 @@ class AudioHead(nn.Module):
     """Standardize -> Linear 128 -> GELU -> dropout -> Linear E, as an ensemble of `members` such heads.
 
     Args:
+        features: F, how many numbers of a sound it reads (`SoundTrunk.features`).
         members: heads with their own weights, run side by side.
         joint_dim: E, at most 1000.
         dropout: share of hidden units dropped in training mode, each member on its own.
@@ -59,29 +48,30 @@ class AudioHead(nn.Module):
 
     def __init__(
         self,
+        features: int,
         members: int = 1,
         dropout: float = 0.0,
         joint_dim: int = 128,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.count, self.dropout, self.joint_dim = members, dropout, joint_dim
+        self.features, self.count, self.dropout, self.joint_dim = features, members, dropout, joint_dim
 
         def uniform(fan_in: int, *shape: int) -> nn.Parameter:
             return nn.Parameter((2 * torch.rand(members, *shape, generator=generator) - 1) / fan_in**0.5)
 
-        self.weight1 = uniform(SOUND_FEATURES, SOUND_FEATURES, HIDDEN)
-        self.bias1 = uniform(SOUND_FEATURES, 1, HIDDEN)
+        self.weight1 = uniform(features, features, HIDDEN)
+        self.bias1 = uniform(features, 1, HIDDEN)
         self.weight2 = uniform(HIDDEN, HIDDEN, joint_dim)
         self.bias2 = uniform(HIDDEN, 1, joint_dim)
-        self.register_buffer("mean", torch.zeros(SOUND_FEATURES))
-        self.register_buffer("std", torch.ones(SOUND_FEATURES))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("std", torch.ones(features))
         self.register_buffer("centre", torch.zeros(CLASSES))
         self.register_buffer("axes", torch.eye(CLASSES)[:, :joint_dim].contiguous())
         self.register_buffer("common", torch.zeros(joint_dim))
 
     def set_statistics(self, features: Tensor) -> None:
-        """Standardize by the mean and standard deviation (at least .01) of training features [n, 4985]."""
+        """Standardize by the mean and standard deviation (at least .01) of training features [n, F]."""
         self.mean.copy_(features.mean(0))
         self.std.copy_(features.std(0).clamp_min(1e-2))
 
@@ -92,7 +82,7 @@ class AudioHead(nn.Module):
 
     @torch.no_grad()
     def set_common(self, features: Tensor, share: float) -> None:
-        """Take a share of what training sounds [n, 4985] have in common out of every sound.
+        """Take a share of what training sounds [n, F] have in common out of every sound.
 
         It tells no two sounds apart, and some images are near to any sound (hubs); but it also tells things
         from their background, so masks want some of it kept.
@@ -104,7 +94,7 @@ class AudioHead(nn.Module):
         return (logits - self.centre) @ self.axes
 
     def members(self, features: Tensor) -> Tensor:
-        """Features [B, 4985] (or [M, B, 4985], a batch per member) -> unit vectors [M, B, E]."""
+        """Features [B, F] (or [M, B, F], a batch per member) -> unit vectors [M, B, E]."""
         x = (features - self.mean) / self.std
         x = x.expand(self.count, -1, -1) if x.ndim == 2 else x
         hidden = F.gelu(torch.baddbmm(self.bias1, x, self.weight1))
@@ -112,7 +102,7 @@ class AudioHead(nn.Module):
         return F.normalize(torch.baddbmm(self.bias2, hidden, self.weight2), dim=-1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, 4985] -> [B, E], the mean of the members' unit vectors less `common`."""
+        """Features [B, F] -> [B, E], the mean of the members' unit vectors less `common`."""
         return self.members(features).mean(0) - self.common
 
     def save(self, path: Path, notes: dict[str, Any] | None = None) -> None:
@@ -133,7 +123,7 @@ class AudioHead(nn.Module):
         tensors, metadata = read_safetensors(path)
         try:
             config = json.loads(metadata["config"])
-            head = cls(int(config["members"]), joint_dim=tensors["axes"].shape[1])
+            head = cls(len(tensors["mean"]), int(config["members"]), joint_dim=tensors["axes"].shape[1])
             head.load_state_dict({k: v.float() for k, v in tensors.items()})
         except (KeyError, ValueError, RuntimeError) as error:
             raise WeightsError(f"{path} is no sound head of moca-avs ({error})") from error
@@ -146,28 +136,33 @@ PLACEMENTS = ("last", "first", "interleaved")
 
 
 class LiteEncoder(nn.Module):
-    """EfficientNet-Lite0 and SoundNet-8 behind `AudioVisualEncoder`; frozen, always in eval mode.
+    """EfficientNet-Lite0 and a sound trunk behind `AudioVisualEncoder`; frozen, always in eval mode.
 
     Args:
         image_size: pixels per side, a multiple of 32.
         dilate: run the last strided stage at stride 1: the map has image_size / 16 positions per side
             instead of image_size / 32.
-        binding: "shipped", a sound head's file, a `AudioHead`, or None for SoundNet's own ImageNet logits.
+        binding: "shipped", a sound head's file, a `AudioHead`, or None for SoundNet's own ImageNet logits
+            (without a binding an encoder on YAMNet can't embed sounds).
+        trunk: "yamnet" (the encoder is called "lite") or "soundnet" ("lite-soundnet").
 
     Raises:
         UsageError: if `image_size` is no positive multiple of 32.
-        WeightsError: weights that can't be fetched, or are not what their hash says.
+        WeightsError: weights that can't be fetched, or are not what their hash says; a binding for another
+            trunk.
     """
 
-    name = "lite"
     hook_points: tuple[str, ...] = ("block",)
     image_blocks = 16
     joint_weight: Tensor
     joint_bias: Tensor
-    audio_blocks = len(LAYERS)  # conv1..conv7; the two heads are no adapter layers
 
     def __init__(
-        self, image_size: int = 384, dilate: bool = False, binding: AudioHead | Path | str | None = "shipped"
+        self,
+        image_size: int = 384,
+        dilate: bool = False,
+        binding: AudioHead | Path | str | None = "shipped",
+        trunk: str = "yamnet",
     ) -> None:
         super().__init__()
         if image_size < 32 or image_size % 32:
@@ -176,10 +171,19 @@ class LiteEncoder(nn.Module):
         self.dilate = dilate
         self.grid = image_size // (16 if dilate else 32)
         self.shapes = block_shapes(dilate)
-        image_weights, sound_weights = load_asset("efficientnet-lite0"), load_asset("soundnet8")
+        image_weights, sound_weights = load_asset("efficientnet-lite0"), load_asset(TRUNKS[trunk].asset)
         self.image_net = EfficientNetLite0(image_weights, dilate)
-        self.sound_net = SoundNet8(sound_weights)
-        self.binding = _audio_head(binding)
+        self.trunk: SoundTrunk = TRUNKS[trunk](sound_weights)
+        self.name = self.trunk.encoder_name
+        self.audio_blocks = len(self.trunk.widths)
+        if binding == "shipped":
+            binding = SHIPPED[f"{self.name}-binding"].path
+        self.binding = AudioHead.load(Path(binding)) if isinstance(binding, (str, Path)) else binding
+        if self.binding is not None and self.binding.features != self.trunk.features:
+            raise WeightsError(
+                f"the binding of {self.name} must read {self.trunk.features} features of a sound, found one "
+                f"that reads {self.binding.features}; it belongs to another sound trunk"
+            )
         self.joint_dim = CLASSES if self.binding is None else self.binding.joint_dim
         # Classifier and projection are both linear: one small product instead of a large one and another.
         to_joint = centered if self.binding is None else self.binding.project
@@ -211,19 +215,22 @@ class LiteEncoder(nn.Module):
     # --- adapter layout -------------------------------------------------------------------------------
 
     def adapter_pairs(self, placement: str, count: int) -> list[tuple[int, int]]:
-        """(image block, audio layer) pairs; audio layers 0..6 are conv1..conv7.
+        """(image block, audio layer) pairs; audio layers count from 0, conv1 (YAMNet: 14, SoundNet: 7).
 
-        "last": blocks 16-k..15 with the last k sound layers (k = 6: (10, 1) .. (15, 6)). "first": blocks
-        0..k-1 with conv1..convk. "interleaved": every other block back from the last (k = 6: 5, 7, .., 15)
-        with the last k sound layers: SoundNet has too few layers to skip every other one as well.
+        "last": blocks 16-k..15 with the last k sound layers (k = 6: (10, n-6) .. (15, n-1)). "first": blocks
+        0..k-1 with the first k layers. "interleaved": every other block back from the last (k = 6: 5, 7, ..,
+        15) with the last k sound layers: SoundNet has too few layers to skip every other one as well.
 
         Raises:
-            UsageError: for an unknown placement, or a count outside 1..7.
+            UsageError: for an unknown placement, or a count that the trunks can't take.
         """
         if placement not in PLACEMENTS:
             raise UsageError(f"placement must be one of {', '.join(PLACEMENTS)}, found {placement!r}")
-        if not 1 <= count <= self.audio_blocks:
-            raise UsageError(f"adapter count must be in 1..{self.audio_blocks}, found {count}")
+        most = min(
+            self.audio_blocks, self.image_blocks // 2 if placement == "interleaved" else self.image_blocks
+        )
+        if not 1 <= count <= most:
+            raise UsageError(f"adapter count must be in 1..{most}, found {count}")
         late_sound = range(self.audio_blocks - count, self.audio_blocks)
         if placement == "first":
             return [(i, i) for i in range(count)]
@@ -234,7 +241,7 @@ class LiteEncoder(nn.Module):
     def hook_widths(self, image_block: int, audio_layer: int) -> HookWidths:
         """The adapter reads the block's input and adds to its output: X' = block(X) + AdaAV(X_a, X)."""
         shape = self.shapes[image_block]
-        return HookWidths(shape.width_in, shape.width_out, LAYERS[audio_layer].width)
+        return HookWidths(shape.width_in, shape.width_out, self.trunk.widths[audio_layer])
 
     # --- images -------------------------------------------------------------------------------------
 
@@ -309,61 +316,42 @@ class LiteEncoder(nn.Module):
     # --- sound ----------------------------------------------------------------------------------------
 
     def prepare_audio(self, sound: np.ndarray, sample_rate: int) -> Tensor:
-        """float32 [N >= 1] mono -> float32 [242142] at 22050 Hz, times 256.
-
-        A shorter sound is tiled to that length (11 s, the least SoundNet takes; see `soundnet`); of a longer
-        one the middle is kept.
+        """float32 [N >= 1] mono at any rate -> the sound trunk's input, of one shape for every sound.
 
         Raises:
             MediaError: for an empty sound.
         """
-        samples = center_crop_at(sound, sample_rate, SAMPLE_RATE, MIN_SAMPLES)
-        fixed = np.resize(samples, MIN_SAMPLES)  # tiles what is shorter
-        return torch.from_numpy(fixed.astype(np.float32) * np.float32(SCALE)).to(self.device)
+        return torch.from_numpy(self.trunk.prepare(sound, sample_rate)).to(self.device, torch.float32)
 
     @torch.no_grad()
     def encode_audio(self, sounds: Tensor) -> AudioFeatures:
-        """[B, 242142] -> embedding [B, E] and tokens per (layer, "block"), [B, <= 64, C].
+        """`prepare_audio` outputs -> embedding [B, E] and tokens per (layer, "block"), [B, <= 64, C].
 
-        Tokens are the states after ReLU and before pooling, averaged over time down to 64 at most.
+        Tokens are the trunk's states averaged over time down to 64 at most.
+
+        Raises:
+            UsageError: without a binding, where the trunk has no ImageNet logits of its own.
         """
-        states, objects, sources = self.sound_net(sounds)
-        if self.binding is None:
-            embedding = centered(objects.mean(2))
+        heard = self.trunk(sounds)
+        if self.binding is not None:
+            embedding = self.binding(heard.features)
+        elif heard.logits is not None:
+            embedding = centered(heard.logits)
         else:
-            embedding = self.binding(_sound_features(states, objects, sources))
-        return AudioFeatures(embedding, {(i, "block"): _tokens(state) for i, state in enumerate(states)})
+            raise UsageError(f"{self.name} needs a binding to embed sounds: its sound trunk knows no images")
+        tokens = {(i, "block"): _tokens(state) for i, state in enumerate(heard.states)}
+        return AudioFeatures(embedding, tokens)
 
     @torch.no_grad()
     def sound_features(self, sounds: Tensor) -> Tensor:
-        """[B, 242142] -> [B, 4985], what the binding reads.
-
-        Mean, then maximum, over time of conv5, conv6 and conv7 (after ReLU, before pooling), then both
-        heads' logits averaged over time.
-        """
-        return _sound_features(*self.sound_net(sounds))
-
-    @torch.no_grad()
-    def audio_class_logits(self, sounds: Tensor) -> Tensor:
-        """[B, 242142] -> SoundNet's own ImageNet logits [B, 1000]."""
-        return self.sound_net(sounds)[1].mean(2)
+        """`prepare_audio` outputs -> [B, F], what the binding reads (`SoundTrunk.forward`)."""
+        features: Tensor = self.trunk(sounds).features
+        return features
 
 
 def centered(logits: Tensor) -> Tensor:
     """Logits [..., 1000] minus their mean: where the two networks meet without a binding."""
     return logits - logits.mean(-1, keepdim=True)
-
-
-def _audio_head(choice: AudioHead | Path | str | None) -> AudioHead | None:
-    if choice == "shipped":
-        return AudioHead.load(SHIPPED["lite-binding"].path)
-    return AudioHead.load(Path(choice)) if isinstance(choice, (str, Path)) else choice
-
-
-def _sound_features(states: list[Tensor], objects: Tensor, sources: Tensor) -> Tensor:
-    late = states[4:]
-    parts = [s.mean(2) for s in late] + [s.amax(2) for s in late] + [objects.mean(2), sources.mean(2)]
-    return torch.cat(parts, 1)
 
 
 def _tokens(state: Tensor) -> Tensor:

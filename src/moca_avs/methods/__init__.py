@@ -86,8 +86,8 @@ def load(
     """Build a method, ready to be called with a clip.
 
     Args:
-        name: a preset ("lite", "imagebind", "languagebind"), a training run's folder (its newest step is
-            taken), a folder with ``adapters.safetensors``, or a Hub id ("owner/name").
+        name: a preset ("lite", "imagebind", "languagebind", "lite-soundnet"), a training run's folder (its
+            newest step is taken), a folder with ``adapters.safetensors``, or a Hub id ("owner/name").
         method: a key of `METHODS`: "moca", "frozen", "at-gdino-sam", "owod-bind", "sam-bind". None takes the
             best one measured: "frozen" for a preset, "moca" for a run.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".

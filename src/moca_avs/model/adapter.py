@@ -23,7 +23,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moca_avs.encoders.base import AdapterHook, AudioFeatures, AudioVisualEncoder, HookWidths
+from moca_avs.encoders.base import (
+    AdapterHook,
+    AudioFeatures,
+    AudioVisualEncoder,
+    HookWidths,
+    recorded_encoder,
+)
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.weight_files import tensors_sha256, write_safetensors
 
@@ -207,7 +213,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
     if "moca_avs_adapters" not in metadata:
         raise WeightsError(f"{path} is a safetensors file, but not one of MoCA adapters")
-    return json.loads(metadata["moca_avs_adapters"]), tensors
+    config = json.loads(metadata["moca_avs_adapters"])
+    latents = {int(name[5:7]): value.shape[1] for name, value in tensors.items() if name.endswith(".latents")}
+    widths = {layer: latents[block] for block, layer in config["pairs"] if block in latents}
+    config["encoder"] = recorded_encoder(config["encoder"], widths)
+    return config, tensors
 
 
 def _check_encoder(path: Path, config: dict[str, Any], encoder: AudioVisualEncoder) -> None:

@@ -36,7 +36,7 @@ Watch = Callable[[str, TableRow, Method], None]
 
 def sensible_jobs(preset: str, device: str) -> int:
     """Two processes for small networks on two cores or more; one on a GPU, or where memory is dear."""
-    return 2 if (preset, device) == ("lite", "cpu") and (os.cpu_count() or 1) >= 2 else 1
+    return 2 if device == "cpu" and preset in ("lite", "lite-soundnet") and (os.cpu_count() or 1) >= 2 else 1
 
 
 @contextmanager

@@ -90,7 +90,7 @@ class RunContext:
 
     Attributes:
         root: where the datasets lie; "stamps": the offline benchmark, built where it is missing.
-        preset: "lite", "imagebind" or "languagebind".
+        preset: "lite", "imagebind", "languagebind" or "lite-soundnet".
         size: how much.
         device: to compute on.
         sources: where foundation models come from.
