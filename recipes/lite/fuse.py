@@ -2,18 +2,16 @@
 
     python recipes/lite/fuse.py --real FOLDER --stamps ROOT --out OUT   # about 20 minutes on two cores
 
-Three worlds, validation only: real clips with boxes around what sounds (FOLDER/manifest.csv: file,
-what_sounds, time_s, sounding_boxes); *duets* of them (two clips in one image, the sound of one), where nothing
-but hearing helps; composites of stamps' validation side, whose masks are known. A logistic regression over
-positions gives weights and bias, another one over masks the confidence. Every score that is printed is of
-clips that its numbers were not fitted on (four folds, by clip or source file).
+Three worlds, validation only: real clips with boxes around what sounds (`moca eval --dataset boxes`); *duets*
+of them (two clips in one image, the sound of one), where nothing but hearing helps; composites of stamps'
+validation side, whose masks are known. A logistic regression over positions gives weights and bias, another
+one over masks the confidence. Every score that is printed is of clips that its numbers were not fitted on (four
+folds, by clip or source file).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import itertools
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,18 +21,17 @@ import numpy as np
 
 import moca_avs
 from moca_avs.clip import Clip
-from moca_avs.io.video import read_clip
 from moca_avs.methods.base import ClipFrame
 from moca_avs.methods.evidence_moca import EvidenceMoca
 from moca_avs.model.evidence import SHIPPED, Fusion, choose_masks, fuse, resize, supported
 from moca_avs.proposals.masks import downscale
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.data import open_evaluation_set
+from moca_avs_bench.data.duets import TIERS, DuetSet
 
 WORLDS = {"real": 1.0, "duet": 3.0, "stamps": 1.0}  # weight of each world's examples together
 DUETS, COMPOSITES, FOLDS, RIDGE, SEED = 150, 135, 4, 1e-3, 0
-EXTENT, OFFSET = 1.0, 0.5  # chosen among few round numbers, see README.md
-GRID = np.arange(-3, 3, 1 / 25)  # seconds around the frame: when a duet's motion frames are shown
+EXTENT, OFFSET = 2.0, 1.0  # chosen among few round numbers, see README.md
 
 
 @dataclass(eq=False)
@@ -88,81 +85,27 @@ def example(
 
 def real(method: EvidenceMoca, folder: Path):
     """Each clip at its time, then duets: pairs of different kinds, each with both sounds."""
-    with (folder / "manifest.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    clips, truths = {}, {}
-    for row in rows:
-        now = float(row["time_s"])
-        clip = read_clip(folder / row["file"], fps=1, start=now, end=now + 0.5, margin=3.5)
-        clips[row["file"]] = clip
-        truths[row["file"]] = boxed(row["sounding_boxes"], clip.frames.shape[1:3])
-        yield example(method, "real", clip, 0, truths[row["file"]], (row["file"],))
-    # A kind is the last word of what sounds unless the manifest says it: "double bass" and "bass" are one.
-    kinds = {row["file"]: row.get("kind") or row["what_sounds"].split("(")[0].split()[-1] for row in rows}
-    pairs = [(a, b) for a, b in itertools.combinations(clips, 2) if kinds[a] != kinds[b]]
-    rng = np.random.default_rng(SEED)
-    for number, place in enumerate(rng.permutation(len(pairs))[:DUETS]):
-        names = pairs[place] if rng.random() < 0.5 else pairs[place][::-1]
-        duet, axis, share = stacked(*(clips[name] for name in names))
-        for which, name in enumerate(names):
-            edge = round(share * duet.frames.shape[1 + axis])
-            half = np.zeros(duet.frames.shape[1:3], bool)
-            np.moveaxis(half, axis, 0)[slice(edge) if which == 0 else slice(edge, None)] = True
-            extent = np.flatnonzero(half.any(1 - axis))
-            size = list(half.shape)
-            size[axis] = len(extent)
+    truths = {}
+    boxes = open_evaluation_set("boxes", folder)
+    for name in boxes.ids:
+        sample = boxes.load(name)
+        truths[name] = sample.masks[0]
+        yield example(method, "real", sample.clip, 0, sample.masks[0], (name,))
+    duets = DuetSet(folder, pairs=DUETS)
+    for number, name in enumerate(duets.ids):
+        sample = duets.load(name)
+        if sample.tier != TIERS[0] or sample.swapped is None:
+            continue
+        groups = tuple(thing.source for thing in sample.objects)
+        heard = ((sample.clip, sample.masks[0]), (sample.swapped[0], sample.swapped[1][0]))
+        for (clip, half), group in zip(heard, groups, strict=True):
+            rows, columns = np.flatnonzero(half.any(1)), np.flatnonzero(half.any(0))
+            size = (len(columns), len(rows))
             truth = np.zeros_like(half)
-            inner = cv2.resize(truths[name].astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
-            truth[half] = inner.ravel() > 0
-            own = clips[name]
-            shift = own.sound_start - own.times[0]
-            heard = replace(duet, sound=own.sound, sample_rate=own.sample_rate, sound_start=shift)
-            found = example(method, "duet", heard, 0, truth, names)
+            inner = cv2.resize(truths[group].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+            truth[np.ix_(rows, columns)] = inner > 0
+            found = example(method, "duet", clip, 0, truth, groups)
             yield replace(found, half=resize(half, found.truth.shape) > 0.5, pair=number)
-
-
-def boxed(text: str, size: tuple[int, int]) -> np.ndarray:
-    """Boxes "x0,y0,x1,y1;..." in shares of the image -> bool [H, W]."""
-    mask = np.zeros(size, bool)
-    for box in filter(None, text.split(";")):
-        x0, y0, x1, y1 = (float(value) for value in box.split(","))
-        mask[round(y0 * size[0]) : round(y1 * size[0]), round(x0 * size[1]) : round(x1 * size[1])] = True
-    return mask
-
-
-def stacked(first: Clip, second: Clip) -> tuple[Clip, int, float]:
-    """Two clips in one image at time 0, without sound; the axis they lie along; the first one's share of it.
-
-    One above the other at equal width or side by side at equal height, whichever is nearer to a square.
-    """
-    heights, widths = zip(*(clip.frames.shape[1:3] for clip in (first, second)), strict=True)
-    width, height = max(widths), max(heights)
-    lengths = (
-        [round(h * width / w) for h, w in zip(heights, widths, strict=True)],
-        [round(w * height / h) for h, w in zip(heights, widths, strict=True)],
-    )
-    axis = int(abs(np.log(sum(lengths[1]) / height)) < abs(np.log(width / sum(lengths[0]))))
-    share = lengths[axis][0] / sum(lengths[axis])
-
-    def joined(images: list[np.ndarray], parts: list[int], across: int) -> np.ndarray:
-        sizes = [(across, part) if axis == 0 else (part, across) for part in parts]
-        resized = [cv2.resize(one, size) for one, size in zip(images, sizes, strict=True)]
-        return np.concatenate(resized, axis)
-
-    frame = joined([first.frames[0], second.frames[0]], lengths[axis], width if axis == 0 else height)
-    scale = 64 / max(frame.shape[:2])
-    whole, across = (max(16, round(frame.shape[one] * scale)) for one in (axis, 1 - axis))
-    parts = [round(share * whole), whole - round(share * whole)]
-    motion = []
-    for time in GRID:
-        shown = [
-            clip.motion_frames[max(np.searchsorted(clip.motion_times, clip.times[0] + time, "right") - 1, 0)]
-            for clip in (first, second)
-        ]
-        motion.append(joined(shown, parts, across))
-    silent = np.zeros(0, np.float32)
-    frames = np.array(motion)
-    return Clip(frame[None], [0.0], silent, 16000, motion_frames=frames, motion_times=GRID), axis, share
 
 
 def composites(method: EvidenceMoca, root: str):

@@ -101,8 +101,8 @@ def supported(
     """Which pixels belong to the mask, against the most likely one: float32 [H, W] in (0, 1).
 
     The evidence says which thing sounds better than how large it is: so a pixel counts by how far it is below
-    the highest (the 98th percentile: a single pixel does not decide), and objectness, whose map is finer, has
-    a say in where the thing ends.
+    the highest (the 98th percentile: a single pixel does not decide). Objectness, whose map is finer, has a
+    say in where the thing ends, but only near the highest: other things that stand out are not what sounds.
 
     Args:
         log_odds: float32 [h, w], by `fuse`.
@@ -110,11 +110,17 @@ def supported(
         size: (H, W).
         fusion: `extent` and `offset` count.
     """
-    fine = resize(log_odds, size)
+    below = _below_peak(resize(log_odds, size))
     if objectness is not None:
-        fine = fine + fusion.extent * resize(objectness, size)
-    support: np.ndarray = 1 / (1 + np.exp(np.quantile(fine, 0.98) - fine - fusion.offset))
+        near = 1 / (1 + np.exp(-2 * (below + fusion.offset)))
+        below = _below_peak(below + fusion.extent * resize(objectness, size) * near)
+    support: np.ndarray = 1 / (1 + np.exp(-below - fusion.offset))
     return support.astype(np.float32)
+
+
+def _below_peak(log_odds: np.ndarray) -> np.ndarray:
+    lower: np.ndarray = log_odds - np.quantile(log_odds, 0.98)
+    return lower
 
 
 def resize(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
