@@ -46,7 +46,9 @@ class Check:
     """
 
     name: Annotated[
-        Positional[Literal["s4", "ms3", "avss", "vggsound", "vggss", "vggsound-single", "flickr"]],
+        Positional[
+            Literal["s4", "ms3", "avss", "vggsound", "vggss", "vggsound-single", "flickr", "boxes", "duets"]
+        ],
         arg(help="The dataset."),
     ]
     root: Annotated[

@@ -42,7 +42,8 @@ class Evaluate:
         arg(
             metavar="NAME",
             help="s4 (single source), ms3 (multiple sources), avss (semantic); localization: vggss, "
-            "vggsound-single, flickr. Registered ones too.",
+            "vggsound-single, flickr; any folder of videos with a manifest.csv: boxes, duets. "
+            "Registered ones too.",
         ),
     ] = "s4"
     root: Annotated[
@@ -50,12 +51,16 @@ class Evaluate:
         arg(metavar="DIR|stamps", help="Where it lies; stamps: the offline benchmark, built when missing."),
     ] = "stamps"
     split: Annotated[
-        Literal["train", "val", "test"], arg(help="Of the dataset; localization has only a test.")
+        Literal["train", "val", "test"],
+        arg(help="Of the dataset; localization, boxes and duets have only a test."),
     ] = "test"
     tier: Annotated[
         Literal["A", "B", "C"] | None,
         arg(help="Of stamps. A: new images and sounds; B: new sounds; C: new classes; all if left out."),
     ] = None
+    limit: Annotated[int | None, arg(metavar="N", help="Only N samples, spread evenly over the split.")] = (
+        None
+    )
     preset: PresetName = "lite"
     weights: Weights = None
     model: Model = ()
@@ -105,15 +110,18 @@ class Evaluate:
         return merge(self.merge)
 
     def _evaluated(self) -> Report:
-        from moca_avs.proposals import build_proposer
-        from moca_avs.proposals.base import CachedProposer
+        from moca_avs.data.base import subset
+        from moca_avs.proposals.saliency import shipped_saliency
         from moca_avs_bench.data import open_evaluation_set
         from moca_avs_bench.evaluation.evaluate import evaluate, evaluate_predictions
 
         out = Path(self.out)
-        dataset: EvaluationSet = open_evaluation_set(self.dataset, self.root, self.split, self.tier)
+        whole = open_evaluation_set(self.dataset, self.root, self.split, self.tier)
+        dataset: EvaluationSet = subset(whole, self.limit)
+        # On real videos the salient-object map itself is scored too, which the proposer tells of its masks.
+        saliency = shipped_saliency if getattr(dataset, "kind", "") == "boxes" else _cached_saliency
         common: dict[str, Any] = {
-            "foreground": CachedProposer(build_proposer("saliency")) if self.foreground else None,
+            "foreground": saliency() if self.foreground else None,
             "protocol": self.protocol,
             "jsonl": out.with_suffix(".jsonl"),
             "resume": self.resume,
@@ -139,3 +147,10 @@ class Evaluate:
         return load_chosen(
             self.preset, self.method, self.device, self.weights, self.model, self.config, settings
         )
+
+
+def _cached_saliency() -> Any:
+    from moca_avs.proposals import build_proposer
+    from moca_avs.proposals.base import CachedProposer
+
+    return CachedProposer(build_proposer("saliency"))

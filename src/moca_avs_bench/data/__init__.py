@@ -19,7 +19,8 @@ def open_evaluation_set(
     """A split for testing.
 
     Args:
-        name: "s4", "ms3", "avss", "vggss", "vggsound-single", "flickr", or a registered one.
+        name: "s4", "ms3", "avss", "vggss", "vggsound-single", "flickr", "boxes", "duets", or a registered
+            one.
         root: where the data lies; "stamps": the offline benchmark, built into the cache where it is missing.
         split: "train", "val" or "test"; the localization sets have only a test.
         tier: "A", "B" or "C" of the offline benchmark; None takes all.
@@ -100,6 +101,18 @@ def _localization(name: str) -> OpenEvaluation:
     return evaluation
 
 
+def _boxes(root: Path, split: str, tier: str | None) -> EvaluationSet:
+    from moca_avs_bench.data.video_manifest import BoxesSet
+
+    return BoxesSet(root, split, tier)
+
+
+def _duets(root: Path, split: str, tier: str | None) -> EvaluationSet:
+    from moca_avs_bench.data.duets import DuetSet
+
+    return DuetSet(root, split, tier)
+
+
 def _vggsound(root: Path, window: float) -> TrainingSet:
     from moca_avs_bench.data.vggsound import VGGSoundTraining
 
@@ -113,3 +126,5 @@ register_dataset("vggss", _localization("vggss"), None, "VGG-SS: boxes")
 register_dataset("vggsound-single", _localization("vggsound-single"), None, "VGGSound-Single: boxes")
 register_dataset("flickr", _localization("flickr"), None, "Flickr-SoundNet: boxes")
 register_dataset("vggsound", None, _vggsound, "VGGSound: videos for training")
+register_dataset("boxes", _boxes, None, "any folder of videos with boxes (manifest.csv)")
+register_dataset("duets", _duets, None, "pairs of any folder's videos in one picture, the sound of one")

@@ -8,7 +8,10 @@ from pathlib import Path
 from moca_avs.errors import UsageError
 from moca_avs_bench.data.avss import read_classes
 from moca_avs_bench.data.layout import LAYOUTS, expected_files, find_root
+from moca_avs_bench.data.video_manifest import read_manifest
 
+MANIFESTS = ("boxes", "duets")
+"""Any folder of videos with a manifest.csv."""
 SHOWN = 10
 """Missing files that a printed report names."""
 
@@ -18,7 +21,7 @@ class DatasetReport:
     """Counts of one dataset.
 
     Attributes:
-        name: "s4", "ms3", "avss", "vggsound", "vggss", "vggsound-single" or "flickr".
+        name: "s4", "ms3", "avss", "vggsound", "vggss", "vggsound-single", "flickr", "boxes" or "duets".
         root: the folder that was looked at.
         listed: split (in AVSS "split label") -> clips in the table.
         complete: the same -> clips none of whose files is missing.
@@ -48,7 +51,8 @@ class DatasetReport:
 
     def text(self, all_missing: bool = False) -> str:
         """The report as people read it; names the first missing files, or all of them."""
-        kind = "offline benchmark" if self.composite else "official layout"
+        kind = "manifest.csv" if self.name in MANIFESTS else "official layout"
+        kind = "offline benchmark" if self.composite else kind
         lines = [f"{self.name} in {self.root} ({kind})"]
         for group in self.listed:
             known = "" if self.composite or not self.official else f", officially {self.official[group]}"
@@ -68,8 +72,13 @@ def check(name: str, root: str | Path) -> DatasetReport:
         UsageError: for an unknown name.
         DataError: where the table itself is missing or damaged.
     """
+    if name in MANIFESTS:
+        entries = read_manifest(root, boxes=name == "boxes")
+        absent = tuple(str(entry.path.relative_to(root)) for entry in entries if not entry.path.is_file())
+        listed, complete = {"test": len(entries)}, {"test": len(entries) - len(absent)}
+        return DatasetReport(name, Path(root), listed, complete, {}, absent)
     if name not in LAYOUTS:
-        raise UsageError(f"dataset must be one of {', '.join(LAYOUTS)}, found {name!r}")
+        raise UsageError(f"dataset must be one of {', '.join([*LAYOUTS, *MANIFESTS])}, found {name!r}")
     layout, base = LAYOUTS[name], find_root(name, root)
     listed, complete = dict.fromkeys(layout.groups, 0), dict.fromkeys(layout.groups, 0)
     missing: list[str] = []

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from moca_avs.errors import DataError
+from moca_avs_bench.evaluation.records import Record, check_same, read_together
 from moca_avs_bench.evaluation.report import TITLES, Sums, aligned, cell, without_nan
-from moca_avs_bench.evaluation.scorers import SCORERS, Record, check_same, read_together
+from moca_avs_bench.evaluation.scorers import SCORERS
 from moca_avs_bench.metrics.bootstrap import Interval, difference_interval
 
 Files = str | Path | Sequence[str | Path]
@@ -93,7 +94,13 @@ def compare(a: Files, b: Files, row_a: str = "method", row_b: str = "method") ->
         raise DataError(f"no sample holds both {row_a!r} and {row_b!r}; name rows that were evaluated")
     seed, tiers = header_a["seed"], [*sorted({tier for tier, _ in sums} - {"all"}), "all"]
     found = {
-        key: difference_interval(one.array(), other.array(), statistic=scorer.statistic(key[1]), seed=seed)
+        key: difference_interval(
+            one.array(),
+            other.array(),
+            statistic=scorer.statistic(key[1]),
+            seed=seed,
+            sources=one.sources(scorer),
+        )
         for key, (one, other) in sums.items()
     }
     return Comparison(

@@ -13,6 +13,7 @@ from moca_avs.clip import Clip, Segmentation
 from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import DataError
 from moca_avs_bench.metrics.localization import disk_heat, disk_mask
+from moca_avs_bench.metrics.objects import upsample
 
 SegmentFunction = Callable[..., Segmentation]
 """``Clip -> Segmentation``; one with adapters also takes ``adapter_clip=``, whose sound they hear instead."""
@@ -31,6 +32,7 @@ class Prediction:
         masks: bool [T, H, W].
         heat: float [T, h, w] in [0, 1].
         swapped_heat: the same frames under the sample's swapped sound; None where that makes no sense.
+        swapped_masks: bool [T, H, W], the masks beside `swapped_heat`; None without it.
         reasons: T strings, "" where there is a mask; () from nulls.
         labels: uint8 [T, H, W], a class for each pixel; None where the row names none.
     """
@@ -40,6 +42,7 @@ class Prediction:
     swapped_heat: np.ndarray | None = None
     reasons: tuple[str, ...] = ()
     labels: np.ndarray | None = None
+    swapped_masks: np.ndarray | None = None
 
 
 def draw_partners(dataset: EvaluationSet, seed: int) -> dict[str, str]:
@@ -92,6 +95,16 @@ def with_audio_of(clip: Clip, other: Clip) -> Clip:
     )
 
 
+def with_audio_around(clip: Clip, other: Clip) -> Clip:
+    """The frames of `clip` with the sound of `other`, whose first frame's time falls on that of `clip`.
+
+    Raises:
+        DataError: where `other` has no sound.
+    """
+    shift = float(clip.times[0] - other.times[0])
+    return replace(with_audio_of(clip, other), sound=other.sound, sound_start=other.sound_start + shift)
+
+
 def method_predictions(
     method: SegmentFunction, sample: Sample, wrong: Clip | None, controls: tuple[str, ...]
 ) -> Iterator[tuple[str, Prediction]]:
@@ -105,7 +118,7 @@ def method_predictions(
             not defined), "wrong_adapters" to the adapters alone.
     """
     swapped = sample.swapped[0] if sample.swapped else None
-    yield "method", _prediction(method(sample.clip), None if swapped is None else method(swapped))
+    yield "method", answer(method, sample)
     if wrong is None:
         return
     if "wrong_sound" in controls:
@@ -113,6 +126,11 @@ def method_predictions(
     if "wrong_adapters" in controls and getattr(method, "supports_adapter_audio", False):
         under_swap = None if swapped is None else method(swapped, adapter_clip=wrong)
         yield "wrong_adapters", _prediction(method(sample.clip, adapter_clip=wrong), under_swap)
+
+
+def answer(method: SegmentFunction, sample: Sample) -> Prediction:
+    """What a method says of a sample, and of its swapped sound where it has one."""
+    return _prediction(method(sample.clip), method(sample.swapped[0]) if sample.swapped else None)
 
 
 def baseline_predictions(sample: Sample, foreground: Foreground | None) -> Iterator[tuple[str, Prediction]]:
@@ -141,6 +159,46 @@ def baseline_predictions(sample: Sample, foreground: Foreground | None) -> Itera
             "all_objects",
             _audio_blind(sample, np.logical_or.reduce([thing.mask for thing in sample.objects])),
         )
+
+
+def video_baselines(sample: Sample, foreground: Foreground | None) -> Iterator[tuple[str, Prediction]]:
+    """Rows that never hear, for one frame of a real video: what is salient, the middle, what moves.
+
+    Heat is the salient-object map (of a proposer that has one: `SaliencyProposer.saliency`), the nearness to
+    the center, or the energy of motion (`moca_avs.cues.motion.motion`), whose mask is what is above Otsu's
+    threshold (IEEE Trans. SMC 9, 1979).
+
+    Args:
+        sample: one frame with its truth.
+        foreground: proposer whose masks' union is the "foreground" row; None: no such row.
+    """
+    from moca_avs.cues.motion import motion
+
+    (frame,), shape = sample.clip.frames, sample.masks.shape
+    if foreground is not None:
+        masks = np.any(foreground(frame), axis=0, keepdims=True)
+        saliency = getattr(foreground, "saliency", None)
+        yield (
+            "foreground",
+            Prediction(masks, masks.astype(np.float32) if saliency is None else saliency(frame)[None]),
+        )
+    yield "center", Prediction(disk_mask(*shape[1:])[None], disk_heat()[None])
+    energy = motion(sample.clip, 0)
+    if energy is None:
+        yield "motion", _audio_blind(sample, np.zeros(shape, bool))
+        return
+    energy = energy[None] / max(float(energy.max()), 1e-6)
+    yield "motion", Prediction(upsample(energy, *shape[1:]) > otsu(energy), energy)
+
+
+def otsu(values: np.ndarray) -> float:
+    """Otsu's threshold of float values in [0, 1], in steps of 1/256: what is above it is foreground."""
+    counts, edges = np.histogram(values, 256, (0, 1))
+    weight = np.cumsum(counts)[:-1] / counts.sum()
+    mean = np.cumsum(counts * (edges[:-1] + edges[1:]) / 2) / counts.sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = (mean[-1] * weight - mean[:-1]) ** 2 / (weight * (1 - weight))
+    return float(edges[1:-1][np.nan_to_num(between, posinf=0).argmax()])
 
 
 def saved_prediction(folder: Path, sample: Sample) -> Prediction:
@@ -176,8 +234,8 @@ def saved_prediction(folder: Path, sample: Sample) -> Prediction:
 
 
 def _prediction(said: Segmentation, swapped: Segmentation | None = None) -> Prediction:
-    heat = None if swapped is None else swapped.heatmaps
-    return Prediction(said.masks, said.heatmaps, heat, said.reasons, said.labels)
+    heat, masks = (None, None) if swapped is None else (swapped.heatmaps, swapped.masks)
+    return Prediction(said.masks, said.heatmaps, heat, said.reasons, said.labels, masks)
 
 
 def _audio_blind(sample: Sample, masks: np.ndarray) -> Prediction:

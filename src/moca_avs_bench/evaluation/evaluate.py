@@ -21,14 +21,12 @@ from moca_avs_bench.evaluation.controls import (
     Foreground,
     Prediction,
     SegmentFunction,
-    baseline_predictions,
+    answer,
     draw_partners,
     method_predictions,
     saved_prediction,
-    with_audio_of,
 )
-from moca_avs_bench.evaluation.report import Report, read_report
-from moca_avs_bench.evaluation.scorers import (
+from moca_avs_bench.evaluation.records import (
     FORMAT,
     FSource,
     Header,
@@ -36,9 +34,9 @@ from moca_avs_bench.evaluation.scorers import (
     check_same,
     read_header,
     read_records,
-    score,
-    scorer_of,
 )
+from moca_avs_bench.evaluation.report import Report, read_report
+from moca_avs_bench.evaluation.scorers import score, scorer_of
 
 Predict = Callable[[Sample, Clip | None], Iterator[tuple[str, Prediction]]]
 """(sample, its frames with a wrong sound or None) -> named answers."""
@@ -64,7 +62,8 @@ def evaluate(
 
     Args:
         method: ``Clip -> Segmentation``; its ``settings`` go into the report. A name (a preset, a run folder)
-            stands for `moca_avs.load` of it.
+            stands for `moca_avs.load` of it. On real videos (kinds "boxes", "duets") a method with `deaf()`,
+            which returns the same method without sound or None, is also asked without its hearing.
         dataset: the split, loaded one sample at a time; a name stands for `open_evaluation_set` of it.
         root: where a data set given by name lies; "stamps" is the offline benchmark.
         split: of a data set given by name.
@@ -94,9 +93,15 @@ def evaluate(
     if unknown:
         raise UsageError(f"no control named {', '.join(sorted(unknown))}; choose from {', '.join(CONTROLS)}")
 
+    scorer = scorer_of(dataset)
+    controls = tuple(one for one in controls if one in scorer.controls)
+    deaf = method.deaf() if scorer.deaf and hasattr(method, "deaf") else None
+
     def predict(sample: Sample, wrong: Clip | None) -> Iterator[tuple[str, Prediction]]:
         yield from method_predictions(method, sample, wrong, controls)
-        yield from baseline_predictions(sample, foreground)
+        if deaf is not None:
+            yield "deaf", answer(deaf, sample)
+        yield from scorer.baselines(sample, foreground)
 
     header = _header(dataset, _settings(method), protocol, f_from, seed, shard)
     header |= {"controls": sorted(controls), "foreground": foreground is not None}
@@ -131,7 +136,7 @@ def evaluate_predictions(
 
     def predict(sample: Sample, wrong: Clip | None) -> Iterator[tuple[str, Prediction]]:
         yield "method", saved_prediction(home, sample)
-        yield from baseline_predictions(sample, foreground)
+        yield from scorer_of(dataset).baselines(sample, foreground)
 
     header = _header(dataset, {"method": "predictions", "folder": home.name}, protocol, "mask", seed, shard)
     header |= {"controls": [], "foreground": foreground is not None}
@@ -204,7 +209,7 @@ def _wrong_sound(
         return None
     record["partner"] = partner
     try:
-        return with_audio_of(sample.clip, dataset.load(partner).clip)
+        return scorer_of(dataset).wrong_sound(sample.clip, dataset.load(partner).clip)
     except (DataError, MediaError) as error:
         record["no_partner"] = str(error)
         return None

@@ -15,8 +15,9 @@ import numpy as np
 
 from moca_avs.errors import DataError
 from moca_avs.utils.files import atomic_write
-from moca_avs_bench.evaluation.scorers import SCORERS, Header, Record, read_together
-from moca_avs_bench.metrics.bootstrap import Interval, interval
+from moca_avs_bench.evaluation.records import Header, Record, read_together
+from moca_avs_bench.evaluation.scorers import SCORERS, Scorer
+from moca_avs_bench.metrics.bootstrap import Interval, difference_interval, interval
 
 TITLES = {
     "class_miou": "mIoU over classes",
@@ -31,21 +32,36 @@ TITLES = {
     "swap_accuracy": "swap accuracy",
     "silent_accuracy": "silent seconds left empty",
     "false_silence": "false silences",
+    "heat_auc": "AUC of the heat",
+    "pointing": "pointing",
+    "iou": "mask IoU",
+    "box_iou": "IoU of bounding boxes",
+    "which": "which",
+    "half": "sounding half hotter",
+    "both": "both right",
+    "share": "share of the mask",
 }
 ROWS = {
     "method": "method",
     "wrong_sound": "control: wrong sound to everything",
     "wrong_adapters": "control: wrong sound to the adapters",
+    "deaf": "null: the method without sound",
     "empty": "null: empty",
     "full": "null: whole image",
     "disk": "null: centered disk of half the area",
     "foreground": "null: salient foreground",
     "all_objects": "null: every object, perfectly",
+    "center": "null: centered disk of half the area",
+    "motion": "null: what moves",
 }
+MINUS = "minus_"
+"""Before a row's name: the method minus that row, paired."""
 
 NOTES = {
     "semantic": "Scores over classes are of class maps, the others of what is heard against background "
     "(protocol avsbench). The nulls are told each clip's largest class.",
+    "boxes": "Pointing and AUC: frames whose boxes cover less than half; which: frames with a silent box.",
+    "duets": "Whatever cannot hear has .5, 0 and .5 by construction. Intervals resample clips, not pairs.",
     "localization": "lvs and ez-vsl take half of every image for predicted: compare with the centered disk.",
 }
 """What a reader must know of a kind of dataset."""
@@ -124,7 +140,7 @@ class Report:
 
     def to_markdown(self) -> str:
         """Tables that read well in a terminal too: a row per method, control and null, a table per tier."""
-        f_from = "" if self.kind == "localization" else f"F from the {self.f_from}, "
+        f_from = f"F from the {self.f_from}, " if self.kind in ("region", "semantic") else ""
         lines = [
             f"{self.dataset} {self.split}: protocol {self.protocol}, {f_from}"
             f"{self.samples} of {self.size} samples, {len(self.failed)} failed, seed {self.seed}; "
@@ -140,7 +156,9 @@ class Report:
                 f"({tier.empty_frames} with an empty truth), {tier.clusters} source files"
             )
             shown = [m for m in TITLES if any(scores[m].n for scores in tier.rows.values() if m in scores)]
-            body = [[ROWS[row], *(cell(scores[m]) for m in shown)] for row, scores in tier.rows.items()]
+            body = [[row_title(row), *(cell(scores[m]) for m in shown)] for row, scores in tier.rows.items()]
+            if self.kind in ("boxes", "duets"):
+                body.append(["n of the method", *(str(tier.rows["method"][m].n) for m in shown)])
             lines += ["", counted, "", *aligned([["row", *(TITLES[m] for m in shown)], *body])]
         for title, rows in (("failed", self.failed), ("no wrong-sound partner", self.no_partner)):
             lines += [f"\n{title}:"] * bool(rows) + [f"- {row['id']}: {row['error']}" for row in rows]
@@ -193,7 +211,7 @@ class Sums:
 
     def __init__(self) -> None:
         self._clusters: dict[str, int] = {}
-        self._width = 0
+        self._width = 2
         self._places, self._values = array("Q"), array("d")
 
     def add(self, cluster: str, numbers: np.ndarray) -> None:
@@ -210,6 +228,11 @@ class Sums:
         np.add.at(sums.reshape(-1), np.array(self._places, np.int64), np.array(self._values))
         return sums[[self._clusters[name] for name in sorted(self._clusters)]]
 
+    def sources(self, scorer: Scorer) -> list[tuple[str, ...]] | None:
+        """The sources of each row of `array`; None where each is one of its own."""
+        found = [scorer.sources(name) for name in sorted(self._clusters)]
+        return found if any(len(one) > 1 for one in found) else None
+
 
 class _Tally:
     """Adds records up; grows with the number of source files, not of frames."""
@@ -217,6 +240,7 @@ class _Tally:
     def __init__(self, header: Header) -> None:
         self.header, self.scorer = header, SCORERS[header["kind"]]
         self.sums: dict[tuple[str, str, str], Sums] = defaultdict(Sums)
+        self.paired: dict[tuple[str, str, str], tuple[Sums, Sums]] = defaultdict(lambda: (Sums(), Sums()))
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.clusters: dict[str, set[str]] = defaultdict(set)
         self.rows: dict[str, dict[str, None]] = defaultdict(dict)  # ordered sets
@@ -244,12 +268,21 @@ class _Tally:
         for tier in {record["tier"], "all"} - {""}:
             empty = sum(pixels == 0 for pixels in truth)
             self.counts[tier].update(samples=1, frames=len(truth), empty=empty)
-            self.clusters[tier].add(record["cluster"])
+            self.clusters[tier].update(self.scorer.sources(record["cluster"]))
             self.rows[tier].update(dict.fromkeys(record["rows"]))
-        for row in record["rows"]:
-            for metric, numbers in self.scorer.columns(record, row, self.header["protocol"]).items():
-                for tier in {record["tier"], "all"} - {""}:
-                    self.sums[tier, row, metric].add(record["cluster"], numbers)
+        tiers, cluster = {record["tier"], "all"} - {""}, record["cluster"]
+        own: dict[str, np.ndarray] = {}
+        for row in record["rows"]:  # the method's comes first
+            columns = self.scorer.columns(record, row, self.header["protocol"])
+            own = columns if row == "method" else own
+            for metric, numbers in columns.items():
+                for tier in tiers:
+                    self.sums[tier, row, metric].add(cluster, numbers)
+                    if row in self.scorer.against:
+                        for sums, summand in zip(
+                            self.paired[tier, row, metric], (own[metric], numbers), strict=True
+                        ):
+                            sums.add(cluster, summand)
 
     def report(self) -> Report:
         if not self.counts:
@@ -273,17 +306,31 @@ class _Tally:
         )
 
     def _tier(self, name: str) -> Tier:
-        count, nothing = self.counts[name], np.zeros((0, 2))
+        count, scorer, seed = self.counts[name], self.scorer, self.header["seed"]
         rows: dict[str, dict[str, Interval]] = {row: {} for row in ROWS if row in self.rows[name]}
         for row, scores in rows.items():
-            for metric in self.scorer.metrics:
-                sums = self.sums.get((name, row, metric))
+            for metric in scorer.metrics:
+                sums = self.sums.get((name, row, metric), Sums())
                 scores[metric] = interval(
-                    nothing if sums is None else sums.array(),
-                    statistic=self.scorer.statistic(metric),
-                    seed=self.header["seed"],
+                    sums.array(), statistic=scorer.statistic(metric), seed=seed, sources=sums.sources(scorer)
+                )
+        for row in [row for row in scorer.against if row in rows]:
+            rows[MINUS + row] = {}
+            for metric in scorer.metrics:
+                one, other = self.paired[name, row, metric]
+                rows[MINUS + row][metric] = difference_interval(
+                    one.array(),
+                    other.array(),
+                    statistic=scorer.statistic(metric),
+                    seed=seed,
+                    sources=one.sources(scorer),
                 )
         return Tier(count["samples"], count["frames"], count["empty"], len(self.clusters[name]), rows)
+
+
+def row_title(row: str) -> str:
+    """What a report calls a row."""
+    return f"method minus {ROWS[row.removeprefix(MINUS)]}" if row.startswith(MINUS) else ROWS[row]
 
 
 def cell(found: Interval) -> str:

@@ -4,30 +4,43 @@
 * `SemanticScorer` (AVSS): class maps against class maps (`metrics.semantic`), and what is heard against
   background as in S4 (protocol ``avsbench``). A prediction without classes has no class scores.
 * `LocalizationScorer` (VGG-SS, VGGSound-Single, Flickr-SoundNet): by the rules of `metrics.localization`.
+* `BoxScorer` (real videos with boxes): heat and mask of one frame against boxes (`metrics.pointing`).
+* `DuetScorer` (two real clips in one picture): which of the two is heard.
 
 One JSON line per sample holds its numbers frame by frame; all scores are rebuilt from those lines.
 """
 
 from __future__ import annotations
 
-import heapq
-import json
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterator
+from typing import get_args
 
 import numpy as np
 
+from moca_avs.clip import Clip
 from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import DataError, UsageError
 from moca_avs.utils.registry import Registry
-from moca_avs_bench.evaluation.controls import Prediction
-from moca_avs_bench.metrics import localization, objects, region, semantic
+from moca_avs_bench.data.duets import SEPARATOR
+from moca_avs_bench.evaluation.controls import (
+    CONTROLS,
+    Foreground,
+    Prediction,
+    baseline_predictions,
+    video_baselines,
+    with_audio_around,
+    with_audio_of,
+)
+from moca_avs_bench.evaluation.records import FSource, Record
+from moca_avs_bench.metrics import localization, objects, pointing, region, semantic
 from moca_avs_bench.metrics.bootstrap import Statistic, peak_of_means
 
 LOADED = 10
 """Frames that AVSS's public loader makes of every clip; those that a clip doesn't have are its padding."""
+
+
+Baselines = Callable[[Sample, "Foreground | None"], Iterator[tuple[str, Prediction]]]
 
 
 class Scorer:
@@ -37,11 +50,21 @@ class Scorer:
         kind: its name.
         protocols: names of its protocols, the default first.
         metrics: in the order of a report's columns.
+        controls: those that make sense, of `controls.CONTROLS`.
+        against: rows whose paired difference from the method the report shows.
+        deaf: whether the method is also asked without its hearing (`deaf()`), as a row.
+        baselines: what cannot hear, of a sample.
+        wrong_sound: (clip, other) -> the clip with the other's sound.
     """
 
     kind: str
     protocols: tuple[str, ...]
     metrics: tuple[str, ...]
+    controls: tuple[str, ...] = CONTROLS
+    against: tuple[str, ...] = ()
+    deaf = False
+    baselines: Baselines = staticmethod(baseline_predictions)
+    wrong_sound: Callable[[Clip, Clip], Clip] = staticmethod(with_audio_of)
 
     def score(self, prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
         """The numbers of a record's row, enough for every protocol.
@@ -65,6 +88,10 @@ class Scorer:
             protocol: one of `protocols`.
         """
         raise NotImplementedError
+
+    def sources(self, cluster: str) -> tuple[str, ...]:
+        """The independent sources that a record's cluster stands for."""
+        return (cluster,)
 
     def statistic(self, metric: str) -> Statistic:
         """What makes a score of a metric's summed columns: the highest sum divided by the count."""
@@ -229,9 +256,96 @@ class LocalizationScorer(Scorer):
         }
 
 
+class BoxScorer(Scorer):
+    """Heat and mask of one frame against the boxes of what sounds.
+
+    A row holds ``iou``, ``box_iou``, ``pointing``, ``heat_auc`` and ``which`` (`metrics.pointing`,
+    `objects.object_accuracy`); null where undefined: pointing and AUC where the boxes cover half of the frame
+    or more, which where there is no silent box.
+    """
+
+    kind = "boxes"
+    protocols = ("boxes",)
+    metrics = ("heat_auc", "pointing", "iou", "box_iou", "which")
+    against = ("wrong_sound", "deaf", "foreground", "center", "motion")
+    deaf = True
+    baselines = staticmethod(video_baselines)
+    wrong_sound = staticmethod(with_audio_around)
+
+    def score(self, prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
+        """See `Scorer.score`; `f_from` has no meaning here. DataError too on more than one frame."""
+        if len(sample.masks) != 1:
+            raise DataError(f"sample {sample.id} must have one frame, found {len(sample.masks)}")
+        heat, inside = prediction.heat[0], sample.masks[0]
+        small = inside.mean() < pointing.SMALL
+        masks = np.stack([thing.mask for thing in sample.objects])
+        sounding = np.stack([thing.sounding for thing in sample.objects])
+        which = objects.object_accuracy(prediction.heat, masks, sounding).item()
+        return {
+            "iou": pointing.mask_iou(prediction.masks[0], inside),
+            "box_iou": pointing.box_iou(prediction.masks[0], inside),
+            "pointing": pointing.pointing(heat, inside) if small else None,
+            "heat_auc": pointing.heat_auc(heat, inside) if small else None,
+            "which": None if math.isnan(which) else which,
+        }
+
+    def columns(self, record: Record, row: str, protocol: str) -> dict[str, np.ndarray]:
+        """See `Scorer.columns`."""
+        numbers = record["rows"][row]
+        return {m: np.array([numbers[m], 1.0]) for m in self.metrics if numbers[m] is not None}
+
+
+class DuetScorer(Scorer):
+    """Two clips in one picture, asked with the sound of each.
+
+    A row holds for either sound ``half`` (1: the sounding half has the higher mean heat, .5: both are equal)
+    and ``share`` (of the mask's pixels those in the sounding half; .5 for an empty mask), and ``both``
+    (1: strictly right with either sound).
+    """
+
+    kind = "duets"
+    protocols = ("duets",)
+    metrics = ("half", "both", "share")
+    controls = ()  # each half's sound is the other's wrong sound
+    deaf = True
+    baselines = staticmethod(lambda sample, foreground: iter(()))  # .5, 0 and .5 by construction
+
+    def score(self, prediction: Prediction, sample: Sample, f_from: FSource) -> Record:
+        """See `Scorer.score`; `f_from` has no meaning here. DataError too without the answer to the swap."""
+        swapped_heat, swapped_masks = prediction.swapped_heat, prediction.swapped_masks
+        if sample.swapped is None or swapped_heat is None or swapped_masks is None:
+            raise DataError(f"duet {sample.id} must be asked with both sounds; predictions hold but one")
+        masks = np.stack([thing.mask for thing in sample.objects])
+        sounding = np.stack([thing.sounding for thing in sample.objects])
+        own, other = sample.masks, sample.swapped[1]
+        both = objects.swap_accuracy(prediction.heat, swapped_heat, masks, sounding, other)
+        return {
+            "half": [
+                objects.object_accuracy(prediction.heat, masks, sounding).item(),
+                objects.object_accuracy(swapped_heat, masks, ~sounding).item(),
+            ],
+            "share": [_share(prediction.masks, own), _share(swapped_masks, other)],
+            "both": both.item(),
+        }
+
+    def columns(self, record: Record, row: str, protocol: str) -> dict[str, np.ndarray]:
+        """See `Scorer.columns`."""
+        numbers = record["rows"][row]
+        return {metric: _mean(np.ravel(numbers[metric])) for metric in self.metrics}
+
+    def sources(self, cluster: str) -> tuple[str, ...]:
+        """The two clips."""
+        return tuple(cluster.split(SEPARATOR))
+
+
 SCORERS: Registry[Scorer] = Registry("kind of data set")
 """Kind of a data set -> its scorer."""
-SCORERS.update({one.kind: one for one in (RegionScorer(), SemanticScorer(), LocalizationScorer())})
+SCORERS.update(
+    {
+        one.kind: one
+        for one in (RegionScorer(), SemanticScorer(), LocalizationScorer(), BoxScorer(), DuetScorer())
+    }
+)
 
 
 def scorer_of(dataset: EvaluationSet) -> Scorer:
@@ -261,66 +375,5 @@ def _mean(values: np.ndarray, per_video: bool = False) -> np.ndarray:
     return np.array([values.mean(), 1.0] if per_video else [values.sum(), len(values)])
 
 
-FORMAT = 1
-Record = dict[str, Any]
-Header = dict[str, Any]
-FSource = Literal["mask", "heatmap"]
-
-
-def read_header(path: Path) -> Header:
-    """The first line of a file of records.
-
-    Raises:
-        DataError: where the file is missing or begins with something else.
-    """
-    try:
-        with path.open(encoding="utf-8") as lines:
-            header = json.loads(lines.readline() or "null")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} should be the JSONL file of an evaluation: {error}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise DataError(f"{path} should begin with an evaluation header of format {FORMAT}; make it again")
-    return header
-
-
-def read_records(path: Path) -> Iterator[Record]:
-    """Records in the file's order, one at a time; a last line cut off by a kill is not one.
-
-    Raises:
-        DataError: on a damaged line.
-    """
-    with path.open(encoding="utf-8") as lines:
-        next(lines, None)  # the header
-        for number, line in enumerate(lines, 2):
-            if not line.endswith("\n"):
-                return
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise DataError(f"line {number} of {path} is damaged: {error}; remove the file") from error
-
-
-def read_together(paths: Sequence[Path]) -> tuple[Header, Iterator[Record]]:
-    """The records of several shards in the split's order, one at a time, under their one header.
-
-    Raises:
-        UsageError: where the files are not of one evaluation.
-        DataError: on a missing or damaged file.
-    """
-    if not paths:
-        raise UsageError("no JSONL file was given; name at least one")
-    header, *others = [
-        {key: value for key, value in read_header(path).items() if key != "shard"} for path in paths
-    ]
-    for path, other in zip(paths[1:], others, strict=True):
-        check_same(header, other, f"{path} is not of the same evaluation as {paths[0]}")
-    streams = [read_records(path) for path in paths]
-    return header, heapq.merge(*streams, key=lambda record: record["index"])
-
-
-def check_same(expected: Header, found: Header, complaint: str) -> None:
-    """Raises UsageError that names what differs between two headers."""
-    differing = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
-    if differing:
-        details = "; ".join(f"{key}: {expected.get(key)!r} against {found.get(key)!r}" for key in differing)
-        raise UsageError(f"{complaint}: {details}"[:2000])
+def _share(masks: np.ndarray, inside: np.ndarray) -> float:
+    return float((masks & inside).sum() / masks.sum()) if masks.any() else 0.5

@@ -3,6 +3,9 @@
 Everything works on *sums per cluster*, float64 [K, S]: S - 1 columns that add up over samples, and their
 count in the last. The score of a set of clusters is the highest of its column means: with S = 2 that is a
 plain mean, with S = 256 it is the `dataset` protocol's F (the peak of the mean curve).
+
+Where a sample is made of two sources (a duet), its cluster has two `sources`: those are drawn, and it counts
+as often as both together, the product (Snijders and Borgatti, Connections 22(2), 1999).
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from moca_avs.errors import UsageError
 
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(sums of R draws, float64 [R, S]; sums of the split itself [S]) -> a score for each draw [R]."""
+
+Sources = Sequence[tuple[str, ...]]
+"""For each cluster the names of the sources it is made of, equally many for all."""
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -109,6 +115,7 @@ def interval(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
+    sources: Sources | None = None,
 ) -> Interval:
     """Interval of a score from its sums per cluster.
 
@@ -118,8 +125,9 @@ def interval(
         resamples: number of draws.
         level: of the interval, in (0, 1).
         seed: of the draws.
+        sources: of each cluster; None: each is one of its own.
     """
-    return _interval(sums[sums[:, -1] > 0], statistic, resamples, level, seed)
+    return _interval(sums, statistic, resamples, level, seed, sources)
 
 
 def difference_interval(
@@ -130,6 +138,7 @@ def difference_interval(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
+    sources: Sources | None = None,
 ) -> Interval:
     """Interval of score(a) - score(b), both computed on the same draw of clusters.
 
@@ -140,6 +149,7 @@ def difference_interval(
         resamples: number of draws.
         level: of the interval, in (0, 1).
         seed: of the draws.
+        sources: of each cluster; None: each is one of its own.
 
     Raises:
         UsageError: where the two were not scored on the same samples.
@@ -152,8 +162,7 @@ def difference_interval(
         first = statistic(totals[:, :width], whole[:width])
         return first - statistic(totals[:, width:], whole[width:])
 
-    both = np.concatenate([a, b], axis=1)
-    return _interval(both[both[:, -1] > 0], difference, resamples, level, seed)
+    return _interval(np.concatenate([a, b], axis=1), difference, resamples, level, seed, sources)
 
 
 def _interval(
@@ -162,17 +171,26 @@ def _interval(
     resamples: int,
     level: float,
     seed: int,
+    sources: Sources | None,
 ) -> Interval:
-    clusters, nan = len(sums), float("nan")
-    if not clusters:
+    counted, nan = sums[:, -1] > 0, float("nan")
+    sums = sums[counted]
+    if not len(sums):
         return Interval(nan, nan, nan, 0, 0)
+    drawn, members = len(sums), None
+    if sources is not None:
+        names, owners = np.unique(np.array(sources)[counted], return_inverse=True)
+        drawn, members = len(names), owners.reshape(len(sums), -1)
     whole = sums.sum(0)
     estimate, n = float(statistic(whole[None], whole)[0]), round(float(whole[-1]))
-    if clusters == 1:  # one source says nothing of how sources differ
-        return Interval(estimate, nan, nan, n, 1)
-    drawn = np.concatenate([statistic(counts @ sums, whole) for counts in _draws(clusters, resamples, seed)])
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high), n, clusters)
+    if len(sums) == 1:  # one source says nothing of how sources differ
+        return Interval(estimate, nan, nan, n, drawn)
+    scores = []
+    for counts in _draws(drawn, resamples, seed):
+        totals = (counts if members is None else counts[:, members].prod(2)) @ sums
+        scores.append(statistic(totals[totals[:, -1] > 0], whole))  # perhaps no two sources met
+    low, high = np.quantile(np.concatenate(scores), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), n, drawn)
 
 
 def _draws(clusters: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
