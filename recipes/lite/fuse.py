@@ -5,8 +5,8 @@
 Three worlds, validation only: real clips with boxes around what sounds (`moca eval --dataset boxes`); *duets*
 of them (two clips in one image, the sound of one), where nothing but hearing helps; composites of stamps'
 validation side, whose masks are known. A logistic regression over positions gives weights and bias, another
-one over masks the confidence. Every score that is printed is of clips that its numbers were not fitted on (four
-folds, by clip or source file).
+one over masks the confidence. Every score that is printed is of clips that its numbers were not fitted on
+(four folds, by clip or source file).
 """
 
 from __future__ import annotations
