@@ -94,6 +94,8 @@ class YamNet(nn.Module):
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(reader.take("54.bias", CLASSES), requires_grad=False)
         reader.finish()
+        # Channels last takes 23 instead of 42 ms for four patches on one core.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.eval()
 
     def forward(self, sounds: Tensor) -> Heard:

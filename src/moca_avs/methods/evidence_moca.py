@@ -90,18 +90,20 @@ class EvidenceMoca(Moca):
         """Cues, their fusion, and the mask that it supports; see `FrameMethod` and `Moca.__call__`."""
         images = [downscale(frame.image, self.config.working_side) for frame in frames]
         with self._proposals(images) as proposals:
-            for image, maps in zip(images, self.cue_maps(frames, adapter_clip), strict=True):
+            for frame, image, maps in zip(frames, images, self.cue_maps(frames, adapter_clip), strict=True):
                 log_odds = fuse(maps, self.fusion)
                 heat = (1 / (1 + np.exp(-log_odds))).astype(np.float16)
+                # Kept by its network since the cue was asked.
+                fine = self.cues["objectness"](frame.clip, frame.index) if "objectness" in maps else None
                 with record("waiting for proposals"):
                     masks = next(proposals)
                 with record("matching"):
-                    support = supported(_resize(log_odds, image.shape[:2]), self.fusion)
-                    none = np.zeros((0, *image.shape[:2]), bool)
+                    support = supported(log_odds, fine, image.shape[:2], self.fusion)
+                    none = np.zeros((0, *support.shape), bool)
                     parts, expected = choose_masks(support, none if masks is None else masks)
                 score = confidence(expected, self.fusion)
                 if score < self.config.unsure:
-                    yield FramePrediction(np.zeros(image.shape[:2], bool), heat, score, "unsure")
+                    yield FramePrediction(np.zeros(support.shape, bool), heat, score, "unsure")
                 else:
                     yield FramePrediction(np.any(parts, axis=0), heat, score, "", parts)
 
@@ -135,12 +137,3 @@ class EvidenceMoca(Moca):
             cosine = cosine_heatmap(self.encoder.joint_features(state), audio.embedding).cpu().numpy()
         pieces = iter(cosine)
         return [np.concatenate([next(pieces) for _ in tiles], axis) for tiles, axis in tiled]
-
-
-def _resize(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """float32 [h, w] -> [H, W], bilinear."""
-    tensor = torch.from_numpy(values)[None, None]
-    resized: np.ndarray = torch.nn.functional.interpolate(tensor, size, mode="bilinear", align_corners=False)[
-        0, 0
-    ].numpy()
-    return resized

@@ -38,14 +38,14 @@ class Fusion:
     Attributes:
         weights: cue -> weight of its standardized map in the log-odds that a position sounds.
         bias: log-odds where all maps are 0.
-        sharpness: factor of the log-odds, below their highest, that say which positions belong to the mask.
-        offset: what is added to them at the highest.
+        extent: weight that objectness at its own resolution gets on top where a mask is chosen.
+        offset: log-odds that the most likely position belongs to the mask.
         confidence: (slope, bias) from a mask's expected IoU, as log-odds, to the log-odds that it is right.
     """
 
     weights: Mapping[str, float]
     bias: float
-    sharpness: float
+    extent: float
     offset: float
     confidence: tuple[float, float]
 
@@ -74,8 +74,7 @@ def evidence_grid(size: tuple[int, int]) -> tuple[int, int]:
 
 def standardize(name: str, values: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """A cue's map float [h, w] on the grid: float32, averaged by `SMOOTHING`, scaled if in `STANDARDIZED`."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None]
-    resized = F.interpolate(tensor, grid, mode="bilinear", align_corners=False, antialias=True)[0, 0].numpy()
+    resized = resize(values, grid)
     if name in SMOOTHING:
         resized = ndimage.gaussian_filter(resized, SMOOTHING[name] * max(grid), mode="nearest")
     if name in STANDARDIZED:
@@ -96,15 +95,41 @@ def fuse(maps: Mapping[str, np.ndarray], fusion: Fusion) -> np.ndarray:
     return np.asarray(total + fusion.bias, np.float32)
 
 
-def supported(log_odds: np.ndarray, fusion: Fusion) -> np.ndarray:
-    """Which positions belong to the mask, against the most likely one: float32 in (0, 1), like `log_odds`.
+def supported(
+    log_odds: np.ndarray, objectness: np.ndarray | None, size: tuple[int, ...], fusion: Fusion
+) -> np.ndarray:
+    """Which pixels belong to the mask, against the most likely one: float32 [H, W] in (0, 1).
 
-    The evidence says which thing sounds better than how large it is: a position counts by how far it is below
-    the highest (the 98th percentile, so that a single position does not decide).
+    The evidence says which thing sounds better than how large it is: so a pixel counts by how far it is below
+    the highest (the 98th percentile: a single pixel does not decide). Objectness, whose map is finer, has a
+    say in where the thing ends, but only near the highest: other things that stand out are not what sounds.
+
+    Args:
+        log_odds: float32 [h, w], by `fuse`.
+        objectness: float32 [h', w'] in [0, 1]; None: there is none.
+        size: (H, W).
+        fusion: `extent` and `offset` count.
     """
-    below = log_odds - np.quantile(log_odds, 0.98)
-    support: np.ndarray = 1 / (1 + np.exp(-(fusion.sharpness * below + fusion.offset)))
+    below = _below_peak(resize(log_odds, size))
+    if objectness is not None:
+        near = 1 / (1 + np.exp(-2 * (below + fusion.offset)))
+        below = _below_peak(below + fusion.extent * resize(objectness, size) * near)
+    support: np.ndarray = 1 / (1 + np.exp(-below - fusion.offset))
     return support.astype(np.float32)
+
+
+def _below_peak(log_odds: np.ndarray) -> np.ndarray:
+    lower: np.ndarray = log_odds - np.quantile(log_odds, 0.98)
+    return lower
+
+
+def resize(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """float32 [h, w] -> [H, W], bilinear; antialiased where it gets smaller."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None]
+    resized: np.ndarray = F.interpolate(tensor, size, mode="bilinear", align_corners=False, antialias=True)[
+        0, 0
+    ].numpy()
+    return resized
 
 
 def expected_iou(support: np.ndarray, masks: np.ndarray) -> np.ndarray:

@@ -1,0 +1,181 @@
+"""Fits the numbers by which `lite` adds up its cues (`moca_avs.model.evidence.Fusion`).
+
+    python recipes/lite/fuse.py --real FOLDER --stamps ROOT --out OUT   # about 20 minutes on two cores
+
+Three worlds, validation only: real clips with boxes around what sounds (`moca eval --dataset boxes`); *duets*
+of them (two clips in one image, the sound of one), where nothing but hearing helps; composites of stamps'
+validation side, whose masks are known. A logistic regression over positions gives weights and bias, another
+one over masks the confidence. Every score that is printed is of clips that its numbers were not fitted on
+(four folds, by clip or source file).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import moca_avs
+from moca_avs.clip import Clip
+from moca_avs.methods.base import ClipFrame
+from moca_avs.methods.evidence_moca import EvidenceMoca
+from moca_avs.model.evidence import SHIPPED, Fusion, choose_masks, fuse, resize, supported
+from moca_avs.proposals.masks import downscale
+from moca_avs.utils.files import atomic_write
+from moca_avs_bench.data import open_evaluation_set
+from moca_avs_bench.data.duets import TIERS, DuetSet
+
+WORLDS = {"real": 1.0, "duet": 3.0, "stamps": 1.0}  # weight of each world's examples together
+DUETS, COMPOSITES, FOLDS, RIDGE, SEED = 150, 135, 4, 1e-3, 0
+EXTENT, OFFSET = 2.0, 1.0  # chosen among few round numbers, see README.md
+
+
+@dataclass(eq=False)
+class Example:
+    """One frame of one world, with the sound it is asked for."""
+
+    world: str
+    groups: tuple[str, ...]  # clips or source files: what folds must not tear apart
+    maps: dict[str, np.ndarray]
+    truth: np.ndarray  # bool [H, W], at the size masks are chosen at
+    proposals: np.ndarray
+    objectness: np.ndarray
+    half: np.ndarray | None = None  # duets: the half that sounds
+    pair: int = -1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--real", type=Path, required=True, help="folder of videos with manifest.csv")
+    parser.add_argument("--stamps", required=True, help='folder of the benchmark, or "stamps"')
+    parser.add_argument("--out", type=Path, required=True, help="folder for fusion.json and fuse.json")
+    arguments = parser.parse_args()
+    method = moca_avs.load("lite", device="cpu")
+    if not isinstance(method, EvidenceMoca):
+        raise SystemExit(f"expected a preset with several cues, found {method!r}")
+    examples = [*real(method, arguments.real), *composites(method, arguments.stamps)]
+    names = method.names
+    groups = sorted({group for one in examples for group in one.groups})
+    shuffled = np.random.default_rng(SEED).permutation(groups)
+    fold = {str(group): index % FOLDS for index, group in enumerate(shuffled)}
+    outcomes, report = judge(examples, names, fold)
+    fusion = replace(fit(examples, names), confidence=calibrate(outcomes))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name, content in (("fusion.json", fusion.to_dict()), ("fuse.json", report)):
+        with atomic_write(arguments.out / name) as file:
+            file.write_text(json.dumps(content, indent=2) + "\n")
+    print(json.dumps(report, indent=2), f"\n{arguments.out / 'fusion.json'} goes to {SHIPPED}")
+
+
+def example(
+    method: EvidenceMoca, world: str, clip: Clip, index: int, truth: np.ndarray, groups: tuple[str, ...]
+) -> Example:
+    """What the cues and proposers say of a frame; `truth` is brought to the size masks are chosen at."""
+    image = downscale(clip.frames[index], method.config.working_side)
+    size = image.shape[1::-1]
+    maps = next(method.cue_maps([ClipFrame(clip, index)]))
+    truth = cv2.resize(truth.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    fine = method.cues["objectness"](clip, index)
+    return Example(world, groups, maps, truth, method.proposer(image), fine)
+
+
+def real(method: EvidenceMoca, folder: Path):
+    """Each clip at its time, then duets: pairs of different kinds, each with both sounds."""
+    truths = {}
+    boxes = open_evaluation_set("boxes", folder)
+    for name in boxes.ids:
+        sample = boxes.load(name)
+        truths[name] = sample.masks[0]
+        yield example(method, "real", sample.clip, 0, sample.masks[0], (name,))
+    duets = DuetSet(folder, pairs=DUETS)
+    for number, name in enumerate(duets.ids):
+        sample = duets.load(name)
+        if sample.tier != TIERS[0] or sample.swapped is None:
+            continue
+        groups = tuple(thing.source for thing in sample.objects)
+        heard = ((sample.clip, sample.masks[0]), (sample.swapped[0], sample.swapped[1][0]))
+        for (clip, half), group in zip(heard, groups, strict=True):
+            rows, columns = np.flatnonzero(half.any(1)), np.flatnonzero(half.any(0))
+            size = (len(columns), len(rows))
+            truth = np.zeros_like(half)
+            inner = cv2.resize(truths[group].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+            truth[np.ix_(rows, columns)] = inner > 0
+            found = example(method, "duet", clip, 0, truth, groups)
+            yield replace(found, half=resize(half, found.truth.shape) > 0.5, pair=number)
+
+
+def composites(method: EvidenceMoca, root: str):
+    """One sounding frame of each of stamps' validation clips."""
+    whole = open_evaluation_set("s4", root, "val")
+    for sample_id in whole.ids[:: max(1, len(whole) // COMPOSITES)]:
+        sample = whole.load(sample_id)
+        sounding = np.flatnonzero(sample.masks.any((1, 2)))
+        if len(sounding):
+            index = int(sounding[len(sounding) // 2])
+            yield example(method, "stamps", sample.clip, index, sample.masks[index], (sample.cluster,))
+
+
+def fit(examples: list[Example], names: list[str]) -> Fusion:
+    """Weighted ridge logistic regression of "belongs to what sounds" on the standardized maps."""
+    counts = {world: sum(one.world == world for one in examples) for world in WORLDS}
+    inputs, targets, weights = [], [], []
+    for one in examples:
+        found = np.stack([one.maps[name].ravel() for name in names] + [np.ones(one.maps[names[0]].size)], 1)
+        inputs.append(found)
+        targets.append(resize(one.truth, one.maps[names[0]].shape).ravel())
+        weights.append(np.full(len(found), WORLDS[one.world] / counts[one.world] / len(found)))
+    x, y, w = (np.concatenate(parts).astype(np.float64) for parts in (inputs, targets, weights))
+    penalty = RIDGE * np.append(np.ones(len(names)), 0)
+    found = np.zeros(len(names) + 1)
+    for _ in range(20):  # Newton's method
+        probability = 1 / (1 + np.exp(-x @ found))
+        gradient = x.T @ (w * (probability - y)) + penalty * found
+        curvature = (x * (w * probability * (1 - probability))[:, None]).T @ x
+        found = found - np.linalg.solve(curvature + RIDGE * np.eye(len(found)), gradient)
+    rounded = [round(float(value), 3) for value in found]
+    return Fusion(dict(zip(names, rounded[:-1], strict=True)), rounded[-1], EXTENT, OFFSET, (1.0, 0.0))
+
+
+def judge(examples: list[Example], names: list[str], fold: dict[str, int]):
+    """Every example by numbers fitted without its clips: (expected IoU, IoU) per mask, and mean scores."""
+    fits: dict[frozenset[int], Fusion] = {}
+    outcomes, scores = [], {}
+    for one in examples:
+        held = frozenset(fold[group] for group in one.groups)
+        if held not in fits:
+            rest = [other for other in examples if not held & {fold[group] for group in other.groups}]
+            fits[held] = fit(rest, names)
+        log_odds = fuse({name: one.maps[name] for name in names}, fits[held])
+        support = supported(log_odds, one.objectness, one.truth.shape, fits[held])
+        parts, expected = choose_masks(support, one.proposals)
+        mask = parts.any(0)
+        iou = (mask & one.truth).sum() / (mask | one.truth).sum()
+        outcomes.append((expected, float(iou)))
+        scores.setdefault(f"{one.world}: mask IoU", []).append(iou)
+        if one.half is not None:
+            heat = resize(1 / (1 + np.exp(-log_odds)), one.half.shape)
+            scores.setdefault("duet: sounding half hotter", []).append(
+                heat[one.half].mean() > heat[~one.half].mean()
+            )
+            scores.setdefault("duet: share of the mask", []).append((mask & one.half).sum() / mask.sum())
+    return outcomes, {name: [round(float(np.mean(all_)), 3), len(all_)] for name, all_ in scores.items()}
+
+
+def calibrate(outcomes: list[tuple[float, float]]) -> tuple[float, float]:
+    """(slope, bias) from the log-odds of a mask's expected IoU to those of an IoU above one half."""
+    expected, iou = np.array(outcomes).T
+    x = np.stack([np.log(expected / (1 - expected)), np.ones(len(expected))], 1)
+    y, found = iou > 0.5, np.zeros(2)
+    for _ in range(20):
+        probability = 1 / (1 + np.exp(-x @ found))
+        curvature = (x * (probability * (1 - probability))[:, None]).T @ x + 0.1 * np.eye(2)
+        found = found - np.linalg.solve(curvature, x.T @ (probability - y) + 0.1 * found)
+    return round(float(found[0]), 3), round(float(found[1]), 3)
+
+
+if __name__ == "__main__":
+    main()
