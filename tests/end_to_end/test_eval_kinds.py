@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from helpers.media_files import bark, images, make_wav
+from helpers.real_videos import write_world
 
 CLIPS = {"d1": "dog", "c1": "cat", "d2": "dog"}
 CLASSES = {"background": 0, "cat": 1, "dog": 2}
@@ -118,6 +119,20 @@ def test_a_method_is_scored_beside_its_control_and_nulls(moca, root, tmp_path, n
     ):
         assert said in ended.out
     assert "named no classes" not in ended.out
+
+
+@pytest.mark.weights
+def test_real_videos_are_scored_beside_the_method_without_sound(moca, tmp_path):
+    world = write_world(tmp_path / "videos", ("red", "blue"))
+    for name, score in (("boxes", "IoU of bounding boxes"), ("duets", "both right")):
+        out, common = tmp_path / f"{name}.json", ("--dataset", name, "--root", world, "--limit", "1")
+        ended = moca("eval", *common, "--device", "cpu", "--set", "cues=tags+motion", "--out", out)
+        assert ended.code == 0, ended.err
+        assert score in ended.out
+        assert "null: the method without sound" in ended.out
+        assert json.loads(out.read_text())["size"] == 1
+    assert "test: 2 listed, 2 complete" in moca("data", "check", "boxes", "--root", world).out
+    assert moca("eval", *common, "--limit", "0", "--out", tmp_path / "x.json").code == 2
 
 
 def test_data_check_names_what_is_missing_all_of_it_if_asked(moca, root, tmp_path):

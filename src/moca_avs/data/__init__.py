@@ -48,8 +48,8 @@ def register_dataset(
     Args:
         name: how it is asked for (``moca eval --dataset NAME``, ``moca train --data NAME --root DIR``).
         evaluation: (root, split, tier) -> a `moca_avs.data.base.EvaluationSet`; `tier` is None but for the
-            offline benchmark. Its `kind` says how it is scored: "region" (masks), "semantic" (class maps) or
-            "localization" (boxes).
+            offline benchmark. Its `kind` says how it is scored: "region" (masks), "semantic" (class maps),
+            "localization" (boxes), or "boxes" and "duets" (real videos).
         training: (root, seconds) -> a `moca_avs.data.base.TrainingSet`.
         description: one line.
         replace: allow a name that is taken already.

@@ -133,7 +133,9 @@ def kind_of(kind: str, what_sounds: str) -> str:
         parts = {part.strip().casefold() for part in kind.split("+")}
     else:
         words = _JOINED.findall(re.sub(r"\(.*?\)", " ", what_sounds).casefold())
-        parts = {word.removesuffix("s") if len(word) > 3 else word for word in words if len(word) > 2}
+        parts = {
+            re.sub(r"(?<=[^s]{2})s$", "", word) if len(word) > 3 else word for word in words if len(word) > 2
+        }
     return "+".join(sorted(parts - {""}))
 
 

@@ -128,9 +128,11 @@ def evaluate_predictions(
     are those of `evaluate`.
 
     Raises:
-        UsageError: as `evaluate`; also where the folder doesn't exist.
+        UsageError: as `evaluate`; also for duets, and where the folder doesn't exist.
     """
     home = Path(folder)
+    if scorer_of(dataset).kind == "duets":
+        raise UsageError("duets ask a method with both sounds of a picture; saved masks answer only one")
     if not home.is_dir():
         raise UsageError(f"{home} should be a folder of predicted masks, one folder per sample; it is none")
 

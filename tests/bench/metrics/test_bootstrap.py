@@ -124,3 +124,30 @@ def test_bad_values_are_named():
         bs.bootstrap_mean([0.1, 0.2], ["a"])
     with pytest.raises(UsageError, match="same samples"):
         bs.difference_interval(np.array([[1.0, 2.0]]), np.array([[1.0, 3.0]]))
+
+
+def test_pairs_are_resampled_by_their_two_sources():
+    rng = np.random.default_rng(3)
+    sources = [(str(a), str(b)) for a in range(7) for b in range(a)]
+    level = rng.normal(size=7)
+    values = np.array([level[int(a)] + level[int(b)] + 0.1 * rng.normal() for a, b in sources])
+    sums = np.stack([values, np.ones(len(values))], 1)
+    found = bs.interval(sums, sources=sources, resamples=4000)
+    means = []
+    for _ in range(4000):
+        counts = np.bincount(rng.integers(7, size=7), minlength=7)
+        weights = [counts[int(a)] * counts[int(b)] for a, b in sources]
+        if sum(weights):
+            means.append(np.average(values, weights=weights))
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert found.estimate == pytest.approx(values.mean())
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.08), pytest.approx(high, abs=0.08))
+    assert (found.n, found.clusters) == (21, 7)
+    plain = bs.interval(sums, resamples=4000)
+    assert found.high - found.low > 1.4 * (plain.high - plain.low)  # pairs of one clip are not independent
+
+
+def test_a_source_for_each_cluster_changes_nothing():
+    sums = np.stack([np.random.default_rng(0).random(9), np.ones(9)], 1)
+    alone = bs.interval(sums, sources=[(str(i),) for i in range(9)])
+    assert (alone.low, alone.high) == pytest.approx((bs.interval(sums).low, bs.interval(sums).high))
