@@ -61,4 +61,4 @@ def test_help_imports_nothing_heavy_and_is_quick(arguments):
         # Of the processor, not of the clock: the machine may be doing other things as well.
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.stderr.strip() == ""
-    assert min(seconds) < 0.5
+    assert min(seconds) < 1.0  # torch alone would take longer; quiet machines need .4
