@@ -135,14 +135,32 @@ def test_settings_that_do_not_exist_are_named(moca, video, tmp_path, settings, s
 @pytest.mark.weights
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_lite_preset(moca, video, tmp_path, method):
-    small = ("--limit", "1", "--set", "image_size=128")
+    # Adapters ship for lite-soundnet alone.
+    preset = "lite-soundnet" if method == "moca" else "lite"
+    small = ("--preset", preset, "--limit", "1", "--set", "image_size=128")
     ended, found = segment(moca, video, tmp_path, "--method", method, *small)
     assert f"method: {method} (" in ended.out
     assert found.masks.shape == (1, 64, 96)
-    assert found.heatmaps.shape == (1, 4, 4)
-    assert found.reasons == ("",)
-    assert found.masks.any()
+    # Several cues meet on a grid of the frame's own shape.
+    assert found.heatmaps.shape == ((1, 16, 24) if method == "frozen" else (1, 4, 4))
+    # Nothing in a frame of plain colors looks like what a tone is named.
+    assert found.reasons == (("no box",) if method == "at-gdino-sam" else ("",))
+    assert found.masks.any() == (method != "at-gdino-sam")
     assert found.settings["method"] == method
+
+
+@pytest.mark.weights
+def test_one_cue_is_the_inference_of_the_paper_and_several_are_not(moca, video, tmp_path):
+    one = ("--limit", "1", "--set", "image_size=128", "--set")
+    _, paper = segment(moca, video, tmp_path / "paper", "--config", "paper", *one, "refine=none")
+    _, alone = segment(moca, video, tmp_path / "alone", *one, "cues=semantic")
+    _, deaf = segment(moca, video, tmp_path / "deaf", *one, "cues=motion+objectness")
+    assert paper.settings["masks"] == "clusters"
+    assert paper.settings["cues"] == alone.settings["cues"] == "semantic"
+    assert paper.heatmaps.shape == alone.heatmaps.shape == (1, 4, 4)
+    assert "fusion" not in alone.settings
+    assert deaf.heatmaps.shape == (1, 16, 24)
+    assert 0 <= deaf.scores[0] <= 1
 
 
 @pytest.mark.weights

@@ -135,9 +135,11 @@ def test_the_grid_by_name_joined_with_a_cascade(sources, frame):
 
 def test_names_are_checked_without_building_anything():
     assert check_proposer("saliency+superpixels") == ["saliency", "superpixels"]
-    assert set(PROPOSERS) == {"saliency", "superpixels", "openworld-sam", "owl-sam", "sam-grid"}
+    assert set(PROPOSERS) == {"saliency", "superpixels", "regions", "openworld-sam", "owl-sam", "sam-grid"}
     for wrong in ("", "sma", "saliency+", "saliency+saliency", "openworld+sam"):
-        with pytest.raises(UsageError, match="proposals must be one of saliency, superpixels, openworld-sam"):
+        with pytest.raises(
+            UsageError, match="proposals must be one of saliency, superpixels, regions, openworld-sam"
+        ):
             check_proposer(wrong)
 
 

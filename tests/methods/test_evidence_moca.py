@@ -1,0 +1,96 @@
+"""Several cues in one method: colors of sounds, tiles of wide frames, and what is left without hearing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from helpers.tiny_encoders import TinyConvolution
+from moca_avs.clip import Clip
+from moca_avs.errors import UsageError
+from moca_avs.methods.base import ClipFrame
+from moca_avs.methods.config import MocaConfig
+from moca_avs.methods.evidence_moca import EvidenceMoca
+from moca_avs.model.evidence import Fusion, evidence_grid
+
+FUSION = Fusion({"left": 4.0, "semantic": 0.0, "tags": 1.0}, -2.0, 0.0, 1.0, (1.0, 0.0))
+
+
+def left(clip: Clip, index: int) -> np.ndarray:
+    """Hot at the left third."""
+    heat = np.zeros((6, 12), np.float32)
+    heat[:, :4] = 1
+    return heat
+
+
+def silent(clip: Clip, index: int) -> None:
+    """A cue without anything to say."""
+
+
+def clip(height: int = 48, width: int = 64) -> Clip:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (2, height, width, 3)).astype(np.uint8)
+    return Clip(frames, [0.5, 1.5], rng.uniform(-0.5, 0.5, 32000).astype(np.float32), 16000)
+
+
+def method(cues: str = "semantic+left+tags", **settings) -> EvidenceMoca:
+    config = MocaConfig(cues=cues, refine="none", **settings)
+    return EvidenceMoca(
+        TinyConvolution(), None, None, config, cues={"left": left, "tags": silent}, fusion=FUSION
+    )
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    from moca_avs.cues import CUES
+
+    monkeypatch.setitem(CUES, "left", lambda parts, config: left)
+
+
+def test_the_mask_is_where_the_cue_says():
+    found = method()(clip())
+    assert found.heatmaps.shape == (2, *evidence_grid((48, 64)))
+    assert found.masks[:, :, :20].all()
+    assert not found.masks[:, :, 24:].any()
+    assert ((found.scores > 0) & (found.scores < 1)).all()
+    assert found.reasons == ("", "")
+
+
+def test_unsure_masks_are_left_out():
+    found = method(unsure=1.0)(clip())
+    assert found.reasons == ("unsure", "unsure")
+    assert not found.masks.any()
+    assert (found.scores > 0).all()
+
+
+def test_wide_frames_are_seen_in_tiles():
+    """Each tile's map is that of the tile as a picture of its own."""
+    wide = clip(32, 96)
+    whole = next(method(max_aspect=2.0)._semantic([ClipFrame(wide, 0)], None) for _ in (0,))[0]
+    parts = []
+    for start in (0, 32, 64):
+        tile = Clip(
+            np.ascontiguousarray(wide.frames[:, :, start : start + 32]), wide.times, wide.sound, 16000
+        )
+        parts.append(method()._semantic([ClipFrame(tile, 0)], None)[0])
+    assert np.allclose(whole, np.concatenate(parts, 1), atol=1e-5)
+
+
+def test_deaf_hears_nothing_and_nothing_may_be_left():
+    guessing = method().deaf()
+    assert guessing is not None
+    assert guessing.names == ["left"]
+    one, other = (
+        guessing(Clip(clip().frames, clip().times, factor * clip().sound, 16000)) for factor in (1, -0.3)
+    )
+    assert np.array_equal(one.heatmaps, other.heatmaps)
+    assert method("semantic+tags").deaf() is None
+
+
+def test_names_may_be_a_tuple_and_must_exist():
+    assert MocaConfig(cues=("semantic", "tags")).cues == "semantic+tags"
+    for wrong in ("semantic+semantic", "smell", ""):
+        with pytest.raises(UsageError, match="cues must be"):
+            MocaConfig(cues=wrong)
+    with pytest.raises(UsageError, match="no cue was given for motion"):
+        method("semantic+motion")
