@@ -149,7 +149,8 @@ class Segmentation:
 
     Attributes:
         masks: bool [T, H, W] at source size.
-        heatmaps: float16 [T, h, w] in [0, 1], (1 + cosine) / 2 of each position with the sound.
+        heatmaps: float16 [T, h, w] in [0, 1]: (1 + cosine) / 2 of each position with the sound; with several
+            cues, the probability that it sounds.
         scores: float32 [T], confidence of each frame (the method's own scale; see `settings`).
         reasons: T strings; "" where there is a mask, else why the frame is empty ("silent", "no sound", ...).
         times: float64 [T] in seconds.

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 
 from moca_avs.clip import Clip
 from moca_avs.cues import HEARING, SEMANTIC, Cue, check_cues
@@ -92,7 +93,7 @@ class EvidenceMoca(Moca):
         with self._proposals(images) as proposals:
             for frame, image, maps in zip(frames, images, self.cue_maps(frames, adapter_clip), strict=True):
                 log_odds = fuse(maps, self.fusion)
-                heat = (1 / (1 + np.exp(-log_odds))).astype(np.float16)
+                heat = expit(log_odds).astype(np.float16)
                 # Kept by its network since the cue was asked.
                 fine = self.cues["objectness"](frame.clip, frame.index) if "objectness" in maps else None
                 with record("waiting for proposals"):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.special import expit
 from torch.nn import functional as F
 
 from moca_avs.proposals.masks import areas
@@ -112,9 +113,9 @@ def supported(
     """
     below = _below_peak(resize(log_odds, size))
     if objectness is not None:
-        near = 1 / (1 + np.exp(-2 * (below + fusion.offset)))
+        near = expit(2 * (below + fusion.offset))
         below = _below_peak(below + fusion.extent * resize(objectness, size) * near)
-    support: np.ndarray = 1 / (1 + np.exp(-below - fusion.offset))
+    support: np.ndarray = expit(below + fusion.offset)
     return support.astype(np.float32)
 
 
@@ -177,4 +178,4 @@ def confidence(expected: float, fusion: Fusion) -> float:
     """Probability that a mask of this expected IoU overlaps the truth by more than half."""
     clipped = min(max(expected, 1e-3), 1 - 1e-3)
     slope, bias = fusion.confidence
-    return float(1 / (1 + np.exp(-(slope * np.log(clipped / (1 - clipped)) + bias))))
+    return float(expit(slope * np.log(clipped / (1 - clipped)) + bias))
