@@ -79,9 +79,7 @@ def images(encoder: LiteEncoder, pool: Pool, count: int, tell) -> tuple[Tensor, 
         frames.append(jittered(frame, rng) if rng.random() < 0.5 else frame)
         heard.append(sound)
         if len(frames) == 16 or index == count - 1:
-            state = encoder.image_stem(encoder.prepare_images(np.stack(frames)))
-            for block in range(encoder.image_blocks):
-                state = encoder.image_block(block, state)
+            state = encoder.image_state(encoder.prepare_images(np.stack(frames)))
             maps.append(encoder.logit_map(state).half())
             frames = []
         if (index + 1) % 400 == 0:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.special import expit
 
 import moca_avs
 from moca_avs.clip import Clip
@@ -45,7 +46,6 @@ class Example:
     proposals: np.ndarray
     objectness: np.ndarray
     half: np.ndarray | None = None  # duets: the half that sounds
-    pair: int = -1
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def real(method: EvidenceMoca, folder: Path):
         truths[name] = sample.masks[0]
         yield example(method, "real", sample.clip, 0, sample.masks[0], (name,))
     duets = DuetSet(folder, pairs=DUETS)
-    for number, name in enumerate(duets.ids):
+    for name in duets.ids:
         sample = duets.load(name)
         if sample.tier != TIERS[0] or sample.swapped is None:
             continue
@@ -105,7 +105,7 @@ def real(method: EvidenceMoca, folder: Path):
             inner = cv2.resize(truths[group].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
             truth[np.ix_(rows, columns)] = inner > 0
             found = example(method, "duet", clip, 0, truth, groups)
-            yield replace(found, half=resize(half, found.truth.shape) > 0.5, pair=number)
+            yield replace(found, half=resize(half, found.truth.shape) > 0.5)
 
 
 def composites(method: EvidenceMoca, root: str):
@@ -129,15 +129,19 @@ def fit(examples: list[Example], names: list[str]) -> Fusion:
         targets.append(resize(one.truth, one.maps[names[0]].shape).ravel())
         weights.append(np.full(len(found), WORLDS[one.world] / counts[one.world] / len(found)))
     x, y, w = (np.concatenate(parts).astype(np.float64) for parts in (inputs, targets, weights))
-    penalty = RIDGE * np.append(np.ones(len(names)), 0)
-    found = np.zeros(len(names) + 1)
-    for _ in range(20):  # Newton's method
-        probability = 1 / (1 + np.exp(-x @ found))
-        gradient = x.T @ (w * (probability - y)) + penalty * found
-        curvature = (x * (w * probability * (1 - probability))[:, None]).T @ x
-        found = found - np.linalg.solve(curvature + RIDGE * np.eye(len(found)), gradient)
-    rounded = [round(float(value), 3) for value in found]
-    return Fusion(dict(zip(names, rounded[:-1], strict=True)), rounded[-1], EXTENT, OFFSET, (1.0, 0.0))
+    *found, bias = logistic(x, y, w, RIDGE * np.append(np.ones(len(names)), 0))
+    return Fusion(dict(zip(names, found, strict=True)), bias, EXTENT, OFFSET, (1.0, 0.0))
+
+
+def logistic(x: np.ndarray, y: np.ndarray, weights: np.ndarray, penalty: np.ndarray) -> list[float]:
+    """Ridge logistic regression of y [n] in [0, 1] on x [n, k] by Newton: k numbers of three decimals."""
+    found = np.zeros(x.shape[1])
+    for _ in range(20):
+        probability = expit(x @ found)
+        gradient = x.T @ (weights * (probability - y)) + penalty * found
+        curvature = (x * (weights * probability * (1 - probability))[:, None]).T @ x + np.diag(penalty)
+        found = found - np.linalg.solve(curvature, gradient)
+    return [round(float(value), 3) for value in found]
 
 
 def judge(examples: list[Example], names: list[str], fold: dict[str, int]):
@@ -157,7 +161,7 @@ def judge(examples: list[Example], names: list[str], fold: dict[str, int]):
         outcomes.append((expected, float(iou)))
         scores.setdefault(f"{one.world}: mask IoU", []).append(iou)
         if one.half is not None:
-            heat = resize(1 / (1 + np.exp(-log_odds)), one.half.shape)
+            heat = resize(expit(log_odds), one.half.shape)
             scores.setdefault("duet: sounding half hotter", []).append(
                 heat[one.half].mean() > heat[~one.half].mean()
             )
@@ -169,12 +173,8 @@ def calibrate(outcomes: list[tuple[float, float]]) -> tuple[float, float]:
     """(slope, bias) from the log-odds of a mask's expected IoU to those of an IoU above one half."""
     expected, iou = np.array(outcomes).T
     x = np.stack([np.log(expected / (1 - expected)), np.ones(len(expected))], 1)
-    y, found = iou > 0.5, np.zeros(2)
-    for _ in range(20):
-        probability = 1 / (1 + np.exp(-x @ found))
-        curvature = (x * (probability * (1 - probability))[:, None]).T @ x + 0.1 * np.eye(2)
-        found = found - np.linalg.solve(curvature, x.T @ (probability - y) + 0.1 * found)
-    return round(float(found[0]), 3), round(float(found[1]), 3)
+    slope, bias = logistic(x, iou > 0.5, np.ones(len(x)), np.full(2, 0.1))
+    return slope, bias
 
 
 if __name__ == "__main__":

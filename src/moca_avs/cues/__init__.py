@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moca_avs.clip import Clip
-from moca_avs.errors import UsageError
 from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -87,9 +86,4 @@ def check_cues(names: str) -> list[str]:
     Raises:
         UsageError: for an unknown name, or one given twice.
     """
-    found = names.split("+")
-    unknown = [name for name in found if name != SEMANTIC and name not in CUES]
-    if unknown or len(set(found)) < len(found):
-        known = ", ".join([SEMANTIC, *CUES])
-        raise UsageError(f"cues must be one of {known}, or several of them joined with '+'; found {names!r}")
-    return found
+    return CUES.split(names, "cues", also=(SEMANTIC,))

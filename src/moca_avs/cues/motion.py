@@ -1,7 +1,7 @@
 """What a video's own frames tell: what moves, and what moves with the sound.
 
-Both cues read `Clip.motion_frames`, small gray frames at the video's own rate, within `REACH` seconds of the
-frame that is looked at and within its shot. A still image has none, so neither cue says anything of it.
+Both cues read small gray frames at the video's own rate around the frame that is looked at
+(`Clip.motion_window`), within its shot. A still image has none, so neither cue says anything of it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from scipy import ndimage
 from moca_avs.clip import Clip
 from moca_avs.model.shots import same_shot
 
-REACH = 3.0
-"""Seconds before and after the frame that is looked at."""
 RATE = 25.0
 """Hz to which movement and sound are brought before they are compared."""
 FEWEST = 12
@@ -115,7 +113,7 @@ def movement(clip: Clip, index: int) -> tuple[np.ndarray, np.ndarray] | None:
     """
     import cv2
 
-    frames, times = clip.motion_window(index, REACH)
+    frames, times = clip.motion_window(index)
     if len(frames) <= FEWEST:
         return None
     kept = same_shot(frames, times, clip.times[index])

@@ -287,11 +287,15 @@ class LiteEncoder(nn.Module):
         features = self.image_net.head(state).permute(0, 2, 3, 1)
         return self.image_net.classify(features).permute(0, 3, 1, 2)
 
-    def _features(self, images: Tensor) -> Tensor:
+    def image_state(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] -> the state after the last block, [B, 320, h, w]."""
         state = self.image_stem(images)
         for index in range(self.image_blocks):
             state = self.image_block(index, state)
-        return self.last_feature(state)
+        return state
+
+    def _features(self, images: Tensor) -> Tensor:
+        return self.last_feature(self.image_state(images))
 
     @torch.no_grad()
     def last_feature(self, state: Tensor) -> Tensor:

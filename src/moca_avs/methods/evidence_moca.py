@@ -91,15 +91,14 @@ class EvidenceMoca(Moca):
         """Cues, their fusion, and the mask that it supports; see `FrameMethod` and `Moca.__call__`."""
         images = [downscale(frame.image, self.config.working_side) for frame in frames]
         with self._proposals(images) as proposals:
-            for frame, image, maps in zip(frames, images, self.cue_maps(frames, adapter_clip), strict=True):
-                log_odds = fuse(maps, self.fusion)
+            for frame, image, said in zip(frames, images, self._say(frames, adapter_clip), strict=True):
+                grid = evidence_grid(frame.image.shape[:2])
+                log_odds = fuse(self._standardized(said, grid), self.fusion)
                 heat = expit(log_odds).astype(np.float16)
-                # Kept by its network since the cue was asked.
-                fine = self.cues["objectness"](frame.clip, frame.index) if "objectness" in maps else None
                 with record("waiting for proposals"):
                     masks = next(proposals)
                 with record("matching"):
-                    support = supported(log_odds, fine, image.shape[:2], self.fusion)
+                    support = supported(log_odds, said.get("objectness"), image.shape[:2], self.fusion)
                     none = np.zeros((0, *support.shape), bool)
                     parts, expected = choose_masks(support, none if masks is None else masks)
                 score = confidence(expected, self.fusion)
@@ -115,17 +114,28 @@ class EvidenceMoca(Moca):
 
         A cue that has nothing to say of a frame has a map of zeros.
         """
+        for frame, said in zip(frames, self._say(frames, adapter_clip), strict=True):
+            yield self._standardized(said, evidence_grid(frame.image.shape[:2]))
+
+    def _say(
+        self, frames: list[ClipFrame], adapter_clip: Clip | None
+    ) -> Iterator[dict[str, np.ndarray | None]]:
+        """What each cue says of each frame, as it says it: cue -> float32 [h, w] on any grid, or None."""
         semantic = self._semantic(frames, adapter_clip) if SEMANTIC in self.names else None
         for index, frame in enumerate(frames):
-            grid = evidence_grid(frame.image.shape[:2])
-            maps: dict[str, np.ndarray] = {}
-            if semantic is not None:
-                maps[SEMANTIC] = standardize(SEMANTIC, semantic[index], grid)
+            said: dict[str, np.ndarray | None] = {} if semantic is None else {SEMANTIC: semantic[index]}
             for name, cue in self.cues.items():
                 with record(f"cue {name}"):
-                    found = cue(frame.clip, frame.index)
-                maps[name] = np.zeros(grid, np.float32) if found is None else standardize(name, found, grid)
-            yield maps
+                    said[name] = cue(frame.clip, frame.index)
+            yield said
+
+    def _standardized(
+        self, said: Mapping[str, np.ndarray | None], grid: tuple[int, int]
+    ) -> dict[str, np.ndarray]:
+        return {
+            name: np.zeros(grid, np.float32) if found is None else standardize(name, found, grid)
+            for name, found in said.items()
+        }
 
     def _semantic(self, frames: list[ClipFrame], adapter_clip: Clip | None) -> list[np.ndarray]:
         """Cosine of each frame's positions with its sound, float32 [h, w]; wide frames in tiles."""

@@ -108,17 +108,13 @@ class MethodParts:
         Wider and taller frames than `max_aspect` are seen in tiles. States of the last frames are kept.
         """
         from moca_avs.methods.base import prepare_frames
-        from moca_avs.model.fusion import image_prefix
 
         lite = self.lite
         tiles, axis = square_tiles(frame, max_aspect)
         with torch.inference_mode():
             states = self.states.batch(
                 tiles,
-                lambda new: [
-                    image_prefix(lite, prepare_frames(lite, [tiles[index]]), lite.image_blocks)
-                    for index in new
-                ],
+                lambda new: [lite.image_state(prepare_frames(lite, [tiles[index]])) for index in new],
             )
             maps = [lite.logit_map(state)[0].cpu().numpy() for state in states]
         return np.concatenate(maps, axis + 1)
@@ -194,9 +190,9 @@ def _grounding_dino(parts: MethodParts) -> Grounder:
 
 def _proposal_boxes(parts: MethodParts) -> BoxDetector:
     from moca_avs.proposals.offline import ProposalBoxes
-    from moca_avs.proposals.saliency import SaliencyProposer
+    from moca_avs.proposals.saliency import shipped_saliency
 
-    return ProposalBoxes(parts.proposer(OFFLINE), SaliencyProposer().saliency)
+    return ProposalBoxes(parts.proposer(OFFLINE), shipped_saliency().saliency)
 
 
 def _openworld(parts: MethodParts) -> BoxDetector:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from moca_avs.errors import UsageError
 from moca_avs.utils.registry import Registry
 
 if TYPE_CHECKING:
@@ -73,14 +72,7 @@ def check_proposer(name: str) -> list[str]:
     Raises:
         UsageError: for an unknown name, or one given twice.
     """
-    parts = name.split("+")
-    unknown = [part for part in parts if part not in PROPOSERS]
-    if unknown or len(set(parts)) < len(parts):
-        raise UsageError(
-            f"proposals must be one of {', '.join(PROPOSERS)}, or several of them joined with '+'; "
-            f"found {name!r}"
-        )
-    return parts
+    return PROPOSERS.split(name, "proposals")
 
 
 def build_proposer(

@@ -141,9 +141,7 @@ class _Maps:
     @torch.inference_mode()
     def _logits(self, frame: np.ndarray) -> np.ndarray:
         """Of ImageNet's classes at every position, float32 [1000, h, w]."""
-        state = self.encoder.image_stem(self.encoder.prepare_images(frame[None]))
-        for index in range(self.encoder.image_blocks):
-            state = self.encoder.image_block(index, state)
+        state = self.encoder.image_state(self.encoder.prepare_images(frame[None]))
         return self.encoder.logit_map(state)[0].cpu().numpy()
 
     def _hot_parts(self, heat: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from skimage.color import rgb2lab
 from skimage.segmentation import watershed
 
 from moca_avs.proposals.masks import downscale, enlarge_packed, pack_masks, unpack_masks
-from moca_avs.proposals.superpixels import distinct_regions, neighbors, shared_pixels
+from moca_avs.proposals.superpixels import distinct_regions, merge_all, neighbors, shared_pixels
 
 RULES = ("color", "texture", "edge")
 
@@ -117,28 +117,8 @@ def merge_regions(labels: np.ndarray, lab: np.ndarray, rule: str) -> np.ndarray:
         bool [2S - 1, S]: the superpixels of each region; the last one is the whole image. Of equal costs the
         first pair merges, by the lowest superpixel of each.
     """
-    count = int(labels.max()) + 1
     costs_of, unite = _border_costs(labels, lab) if rule == "edge" else _histogram_costs(labels, lab, rule)
-    touching = neighbors(labels, count)
-    costs = np.full((count, count), np.inf)  # finite for touching pairs, above the diagonal
-    for first in range(count):
-        others = np.flatnonzero(touching[first, first + 1 :]) + first + 1
-        costs[first, others] = costs_of(first, others)
-    regions = np.concatenate([np.eye(count, dtype=bool), np.empty((count - 1, count), bool)])
-    current = np.arange(count)  # which of the regions a superpixel has become
-    for new in range(count, len(regions)):
-        first, second = divmod(int(costs.argmin()), count)
-        regions[new] = regions[current[first]] | regions[current[second]]
-        current[first] = new
-        unite(first, second)
-        touching[first] |= touching[second]
-        touching[:, first] |= touching[:, second]
-        touching[second], touching[:, second], touching[first, first] = False, False, False
-        for gone in (first, second):
-            costs[gone], costs[:, gone] = np.inf, np.inf
-        near = np.flatnonzero(touching[first])
-        costs[np.minimum(near, first), np.maximum(near, first)] = costs_of(first, near)
-    return regions
+    return merge_all(neighbors(labels, int(labels.max()) + 1), costs_of, unite)
 
 
 _Costs = tuple[Callable[[int, np.ndarray], np.ndarray], Callable[[int, int], None]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -125,26 +125,54 @@ def _merged(labels: np.ndarray, lab: np.ndarray) -> np.ndarray:
     area = np.bincount(labels.ravel(), minlength=count).astype(np.float64)
     sums = np.stack([np.bincount(labels.ravel(), lab[..., c].ravel(), count) for c in range(3)], 1)
     mean = sums / area[:, None]
-    touching = neighbors(labels, count)
+
+    def costs_of(first: int, others: np.ndarray) -> np.ndarray:
+        gap = np.sqrt(((mean[others] - mean[first]) ** 2).sum(1))
+        return gap * np.sqrt(np.minimum(area[others], area[first]))
+
+    def unite(first: int, second: int) -> None:
+        sums[first] += sums[second]
+        area[first] += area[second]
+        mean[first] = sums[first] / area[first]
+
+    return merge_all(neighbors(labels, count), costs_of, unite)
+
+
+def merge_all(
+    touching: np.ndarray,
+    costs_of: Callable[[int, np.ndarray], np.ndarray],
+    unite: Callable[[int, int], None],
+) -> np.ndarray:
+    """Merge the two touching regions that cost least until one is left; every region on the way counts.
+
+    Args:
+        touching: bool [S, S], symmetric; changed in place.
+        costs_of: (region, others int [n]) -> what merging it with each of them costs, float64 [n].
+        unite: (first, second): told of each merge; from then on the first stands for both.
+
+    Returns:
+        bool [2S - 1, S]: the superpixels of each region. Of equal costs the first pair merges, by the lowest
+        superpixel of each.
+    """
+    count = len(touching)
     costs = np.full((count, count), np.inf)  # finite for touching pairs, above the diagonal
-    upper, lower = np.nonzero(np.triu(touching))
-    costs[upper, lower] = _costs(upper, lower, mean, area)
+    for first in range(count):
+        others = np.flatnonzero(touching[first, first + 1 :]) + first + 1
+        costs[first, others] = costs_of(first, others)
     regions = np.concatenate([np.eye(count, dtype=bool), np.empty((count - 1, count), bool)])
     current = np.arange(count)  # which of the regions a superpixel has become
     for new in range(count, len(regions)):
         first, second = divmod(int(costs.argmin()), count)
         regions[new] = regions[current[first]] | regions[current[second]]
         current[first] = new
-        sums[first] += sums[second]
-        area[first] += area[second]
-        mean[first] = sums[first] / area[first]
+        unite(first, second)
         touching[first] |= touching[second]
         touching[:, first] |= touching[:, second]
         touching[second], touching[:, second], touching[first, first] = False, False, False
         for gone in (first, second):
             costs[gone], costs[:, gone] = np.inf, np.inf
         near = np.flatnonzero(touching[first])
-        costs[np.minimum(near, first), np.maximum(near, first)] = _costs(near, first, mean, area)
+        costs[np.minimum(near, first), np.maximum(near, first)] = costs_of(first, near)
     return regions
 
 
@@ -155,9 +183,3 @@ def neighbors(labels: np.ndarray, count: int) -> np.ndarray:
         border = a != b
         touching[a[border], b[border]] = True
     return touching | touching.T
-
-
-def _costs(first: np.ndarray, second: np.ndarray | int, mean: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """What it costs to merge each region of `first` with its partner in `second`, or with the only one."""
-    gap = np.sqrt(((mean[first] - mean[second]) ** 2).sum(1))
-    return gap * np.sqrt(np.minimum(area[first], area[second]))

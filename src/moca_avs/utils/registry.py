@@ -64,6 +64,26 @@ class Registry(MutableMapping[str, T]):
             raise UsageError(f"unknown {self.kind} {name!r}; there are: {', '.join(self)}")
         return self._parts[name]
 
+    def split(self, names: str, setting: str, also: tuple[str, ...] = ()) -> list[str]:
+        """The names that a setting joins with "+", in its order; builds and imports no part.
+
+        Args:
+            names: as in "saliency+regions".
+            setting: what the setting is called, for the error message.
+            also: names that are allowed though no part is registered under them.
+
+        Raises:
+            UsageError: for an unknown name, or one given twice.
+        """
+        found = names.split("+")
+        unknown = [name for name in found if name not in also and name not in self]
+        if unknown or len(set(found)) < len(found):
+            raise UsageError(
+                f"{setting} must be one of {', '.join([*also, *self])}, or several of them joined with '+'; "
+                f"found {names!r}"
+            )
+        return found
+
     def _load_plugins(self) -> None:
         if self._complete:
             return

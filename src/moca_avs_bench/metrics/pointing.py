@@ -6,6 +6,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from moca_avs.errors import UsageError
+from moca_avs.proposals.boxes import bounding_boxes
+from moca_avs.proposals.masks import pairwise_iou
 from moca_avs_bench.metrics.objects import upsample
 
 SMALL = 0.5
@@ -66,7 +68,7 @@ def mask_iou(mask: np.ndarray, truth: np.ndarray) -> float:
     """Intersection over union of bool [H, W] with bool [H, W]; 0 where both are empty."""
     if mask.shape != truth.shape:
         raise UsageError(f"masks must have one shape, found {list(mask.shape)} and {list(truth.shape)}")
-    return float((mask & truth).sum() / max((mask | truth).sum(), 1))
+    return float(pairwise_iou(mask[None], truth[None]).item())
 
 
 def box_iou(mask: np.ndarray, truth: np.ndarray) -> float:
@@ -76,15 +78,10 @@ def box_iou(mask: np.ndarray, truth: np.ndarray) -> float:
 
 def bounding_box(mask: np.ndarray) -> np.ndarray:
     """The smallest upright box around a mask, filled: bool [H, W] -> bool [H, W]."""
-    return _filled(mask, 1) & _filled(mask, 0)
-
-
-def _filled(mask: np.ndarray, over: int) -> np.ndarray:
-    """Rows (columns) from the first to the last that hold a pixel; bool, `over` kept as an axis of one."""
-    line, axis = np.any(mask, axis=over, keepdims=True), 1 - over
-    backwards = np.flip(np.logical_or.accumulate(np.flip(line, axis), axis), axis)
-    found: np.ndarray = np.logical_or.accumulate(line, axis) & backwards
-    return found
+    left, top, right, bottom = bounding_boxes(mask[None])[0].astype(int)
+    filled = np.zeros_like(mask)
+    filled[top:bottom, left:right] = True
+    return filled
 
 
 def _span(low: float, high: float, pixels: int) -> slice:
