@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,19 @@ class Clip:
     def wanted(self) -> range:
         """The rows whose results are wanted."""
         return range(len(self))[slice(None) if self.core is None else self.core]
+
+    def without_context(self) -> Clip:
+        """The clip of the wanted frames alone, with all of its sound and motion frames."""
+        if self.core is None:
+            return self
+        sound_times = None if self.sound_times is None else self.sound_times[self.core]
+        return replace(
+            self,
+            frames=self.frames[self.core],
+            times=self.times[self.core],
+            sound_times=sound_times,
+            core=None,
+        )
 
     def _check_motion(self) -> None:
         frames, times = self.motion_frames, self.motion_times

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -94,3 +96,70 @@ def test_names_may_be_a_tuple_and_must_exist():
             MocaConfig(cues=wrong)
     with pytest.raises(UsageError, match="no cue was given for motion"):
         method("semantic+motion")
+
+
+def alternating(clip: Clip, index: int) -> np.ndarray:
+    """Hot at the left on even seconds, at the right on odd ones."""
+    heat = np.zeros((6, 12), np.float32)
+    heat[:, :4] = 1
+    return heat if int(clip.times[index]) % 2 == 0 else heat[:, ::-1]
+
+
+def film(cut: float, silent_second: int | None = None) -> Clip:
+    """Five seconds at one frame a second, with a cut."""
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (5, 48, 64, 3)).astype(np.uint8)
+    sound = rng.uniform(-0.5, 0.5, 80000).astype(np.float32)
+    if silent_second is not None:
+        sound[silent_second * 16000 : (silent_second + 1) * 16000] = 0
+    times = np.arange(150) / 30
+    scenes = (rng.integers(0, 255, (2, 36, 64))).astype(np.uint8)
+    return Clip(
+        frames,
+        np.arange(5) + 0.5,
+        sound,
+        16000,
+        motion_frames=scenes[(times >= cut).astype(int)],
+        motion_times=times,
+    )
+
+
+@pytest.mark.parametrize(("cut", "silent_second"), [(9, None), (2, None), (9, 3)])
+def test_evidence_is_averaged_within_shots_where_something_is_heard(monkeypatch, cut, silent_second):
+    from moca_avs.cues import CUES
+    from moca_avs.methods.base import silence_reasons
+
+    monkeypatch.setitem(CUES, "left", lambda parts, config: alternating)
+    fusion = Fusion({"left": 4.0}, -2.0, 0.0, 1.0, (1.0, 0.0))
+
+    def built(smoothing: float) -> EvidenceMoca:
+        config = MocaConfig(cues="left", refine="none", smoothing=smoothing)
+        return EvidenceMoca(TinyConvolution(), None, None, config, cues={"left": alternating}, fusion=fusion)
+
+    clip, method = film(cut, silent_second), built(0.5)
+    heard = [not reason for reason in silence_reasons(clip, method.config)]
+    assert heard.count(False) == (silent_second is not None)
+    alone = np.stack([next(method.cue_maps([ClipFrame(clip, i)]))["left"] * 4 - 2 for i in range(5)])
+    expected = []
+    for i in range(5):
+        near = [k for k in (i - 1, i + 1) if 0 <= k < 5 and heard[k] and (k + 0.5 < cut) == (i + 0.5 < cut)]
+        mean = (alone[i] + sum(0.5 * alone[k] for k in near)) / (1 + 0.5 * len(near))
+        expected.append(1 / (1 + np.exp(-mean)) if heard[i] else np.zeros_like(mean))
+    found = method(clip).heatmaps
+    np.testing.assert_allclose(found, np.stack(expected), atol=1e-3)
+    assert not np.allclose(found, built(0.0)(clip).heatmaps, atol=1e-2)
+    # Pieces of the video with one frame more at each end say the same as the whole.
+    for first in range(5):
+        low = max(first - 1, 0)
+        part = replace(
+            clip,
+            frames=clip.frames[low : first + 2],
+            times=clip.times[low : first + 2],
+            core=slice(first - low, first - low + 1),
+        )
+        assert np.array_equal(method(part).heatmaps[0], found[first])
+
+
+def test_where_nothing_tells_of_cuts_each_frame_stands_alone():
+    pair = clip()
+    assert np.array_equal(method(smoothing=1.0)(pair).heatmaps, method(smoothing=0.0)(pair).heatmaps)

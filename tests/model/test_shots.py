@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moca_avs.model.shots import find_cuts, same_shot, shot_numbers, smooth_evidence
+from moca_avs.model.shots import find_cuts, same_shot, shot_numbers
 
 
 def scene(seed, count, speed=1.0, size=(36, 64)):
@@ -102,22 +102,3 @@ def test_frames_of_the_same_shot():
     for now, rows in ((0.2, range(40)), (40 / 30, range(40, 80)), (3.9, range(80, 120))):
         np.testing.assert_array_equal(np.flatnonzero(same_shot(frames, times, now)), rows)
     assert same_shot(frames[:0], times[:0], 1.0).shape == (0,)
-
-
-def test_smoothing_is_the_mean_over_neighbors_of_the_same_shot():
-    rng = np.random.default_rng(0)
-    maps = rng.random((9, 3, 4)).astype(np.float32)
-    shots, audible = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2]), np.array([1, 1, 1, 1, 0, 1, 1, 1, 1], bool)
-    weights = (0.5, 1.0, 0.25)
-    expected = np.zeros_like(maps)
-    for t in range(9):
-        total, mass = np.zeros((3, 4)), 0.0
-        for offset, weight in zip((-1, 0, 1), weights, strict=True):
-            s = t + offset
-            if 0 <= s < 9 and (s == t or (shots[s] == shots[t] and audible[s] and audible[t])):
-                total, mass = total + weight * maps[s], mass + weight
-        expected[t] = total / mass
-    found = smooth_evidence(maps, weights, shots, audible)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found[4], maps[4])

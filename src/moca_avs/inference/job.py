@@ -184,7 +184,15 @@ class InputJob:
                 beyond = next(itertools.islice(every, options.limit, None), None)
                 self._end = options.end if beyond is None else float(beyond.times[0])
         return stream_clips(
-            job.source, options.fps, frames, SOUND_MARGIN, options.start, self._end, job.sound, self._phase
+            job.source,
+            options.fps,
+            frames,
+            SOUND_MARGIN,
+            options.start,
+            self._end,
+            job.sound,
+            self._phase,
+            context=1,
         )
 
     def begin(self, settings: dict[str, Any], progress: bool) -> bool:

@@ -266,6 +266,8 @@ def _predict(method: Method, batch: list[Chunk], profiler: Profiler, progress: b
 
 def _results(method: Method, clips: Sequence[Clip]) -> Iterator[Segmentation | MocaError | OSError]:
     """A result or an error for each clip, together where the method can."""
+    if not getattr(method, "context", 0):
+        clips = [clip.without_context() for clip in clips]
     if len(clips) > 1 and isinstance(method, BatchedMethod):
         try:
             with record("decide"):

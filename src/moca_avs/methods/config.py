@@ -68,6 +68,9 @@ class MocaConfig(MethodConfig):
     will do), which are then fused; the settings from `masks` to `area_power` count for the first only."""
     unsure: Share = 0.0
     """With several cues: probability that the mask is right, below which a frame is left empty ("unsure")."""
+    smoothing: Annotated[float, Range(0, 1)] = 0.5
+    """With several cues: weight of what the frames right before and after say, within the shot and 3 seconds,
+    against 1 of the frame itself; 0: each frame stands alone."""
     max_aspect: Annotated[float, Range(1, 1000)] = 2.0
     """With several cues: frames that are wider or taller than this are not squashed to a square, but seen in
     several squares side by side."""

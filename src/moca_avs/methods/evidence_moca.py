@@ -7,19 +7,21 @@ Beyond the paper: its inference rests on one cue, the cosine of image features w
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import expit
 
-from moca_avs.clip import Clip
+from moca_avs.clip import MOTION_SECONDS, Clip
 from moca_avs.cues import HEARING, SEMANTIC, Cue, check_cues
 from moca_avs.encoders.preprocessing import square_tiles
 from moca_avs.errors import UsageError
-from moca_avs.methods.base import ClipFrame, FramePrediction
+from moca_avs.methods.base import ClipFrame, FramePrediction, silence_reasons
 from moca_avs.methods.moca import Moca
 from moca_avs.model.evidence import (
     Fusion,
@@ -32,8 +34,13 @@ from moca_avs.model.evidence import (
     supported,
 )
 from moca_avs.model.fusion import cosine_heatmap
+from moca_avs.model.shots import find_cuts, shot_numbers
 from moca_avs.proposals.masks import downscale
+from moca_avs.utils.frame_cache import FrameCache, frame_key
 from moca_avs.utils.profiler import record
+
+Evidence = tuple[np.ndarray, "np.ndarray | None"]
+"""Log-odds that a position sounds, float32 [h, w], and objectness at its own resolution."""
 
 
 class EvidenceMoca(Moca):
@@ -64,6 +71,7 @@ class EvidenceMoca(Moca):
             raise UsageError(f"adapters change the cue 'semantic', which is not in cues={self.config.cues!r}")
         self.cues = {name: cues[name] for name in self.names if name != SEMANTIC}
         self.fusion = shipped_fusion() if fusion is None else fusion
+        self._evidence: FrameCache[Evidence] = FrameCache(key=_evidence_key)
         self.settings |= {
             "fusion": self.fusion.to_dict(),
             "cue_settings": {name: getattr(cue, "settings", name) for name, cue in self.cues.items()},
@@ -78,8 +86,14 @@ class EvidenceMoca(Moca):
         other.names, other.adapters = left, None
         other.config = replace(self.config, cues="+".join(left))
         other.cues = {name: cue for name, cue in self.cues.items() if name in left}
+        other._evidence = FrameCache(key=_evidence_key)
         other.settings = {**self.settings, "cues": other.config.cues, "adapters": None}
         return other
+
+    @property
+    def context(self) -> int:
+        """How many frames before and after those it is asked for it looks at."""
+        return 1 if self.config.smoothing else 0
 
     def heat_size(self, clip: Clip) -> tuple[int, int]:
         """See `evidence_grid`."""
@@ -91,14 +105,13 @@ class EvidenceMoca(Moca):
         """Cues, their fusion, and the mask that it supports; see `FrameMethod` and `Moca.__call__`."""
         images = [downscale(frame.image, self.config.working_side) for frame in frames]
         with self._proposals(images) as proposals:
-            for frame, image, said in zip(frames, images, self._say(frames, adapter_clip), strict=True):
-                grid = evidence_grid(frame.image.shape[:2])
-                log_odds = fuse(self._standardized(said, grid), self.fusion)
+            evidence = self._smoothed(frames, adapter_clip)
+            for image, (log_odds, objectness) in zip(images, evidence, strict=True):
                 heat = expit(log_odds).astype(np.float16)
                 with record("waiting for proposals"):
                     masks = next(proposals)
                 with record("matching"):
-                    support = supported(log_odds, said.get("objectness"), image.shape[:2], self.fusion)
+                    support = supported(log_odds, objectness, image.shape[:2], self.fusion)
                     none = np.zeros((0, *support.shape), bool)
                     parts, expected = choose_masks(support, none if masks is None else masks)
                 score = confidence(expected, self.fusion)
@@ -106,6 +119,40 @@ class EvidenceMoca(Moca):
                     yield FramePrediction(np.zeros(support.shape, bool), heat, score, "unsure")
                 else:
                     yield FramePrediction(np.any(parts, axis=0), heat, score, "", parts)
+
+    def _smoothed(self, frames: list[ClipFrame], adapter_clip: Clip | None) -> Iterator[Evidence]:
+        """The evidence of each frame, averaged with that of the frames `_beside` it."""
+        kept = self._evidence if adapter_clip is None else FrameCache[Evidence](key=_evidence_key)
+        reasons = {id(frame.clip): silence_reasons(frame.clip, self.config) for frame in frames}
+        beside = [self._beside(frame, reasons[id(frame.clip)]) for frame in frames]
+        needed = [*frames, *chain.from_iterable(beside)]
+
+        def compute(new: list[int]) -> Iterator[Evidence]:
+            chosen = [needed[index] for index in new]
+            for frame, said in zip(chosen, self._say(chosen, adapter_clip), strict=True):
+                maps = self._standardized(said, evidence_grid(frame.image.shape[:2]))
+                yield fuse(maps, self.fusion), said.get("objectness")
+
+        found = kept.batch(needed, compute)
+        others = iter(found[len(frames) :])
+        weight = self.config.smoothing
+        for own, near in zip(found, beside, strict=False):
+            parts = [own, *(next(others) for _ in near)]
+            weights = [1.0, *(weight for _ in near)]
+            log_odds = np.average([one for one, _ in parts], 0, weights)
+            objectness = own[1] if own[1] is None else np.average([one for _, one in parts], 0, weights)
+            yield log_odds.astype(np.float32), objectness
+
+    def _beside(self, frame: ClipFrame, reasons: list[str]) -> list[ClipFrame]:
+        """The frames right before and after one that are heard, too, and belong to its shot."""
+        clip, index = frame.clip, frame.index
+        moving, times = clip.motion_window(index)
+        if not self.config.smoothing or not len(moving):  # nobody knows where it cuts
+            return []
+        near = [one for one in (index - 1, index + 1) if 0 <= one < len(clip) and not reasons[one]]
+        near = [one for one in near if abs(clip.times[one] - clip.times[index]) <= MOTION_SECONDS]
+        shots = shot_numbers(clip.times[[index, *near]], find_cuts(moving, times))
+        return [ClipFrame(clip, one) for one, shot in zip(near, shots[1:], strict=True) if shot == shots[0]]
 
     def cue_maps(
         self, frames: list[ClipFrame], adapter_clip: Clip | None = None
@@ -148,3 +195,15 @@ class EvidenceMoca(Moca):
             cosine = cosine_heatmap(self.encoder.joint_features(state), audio.embedding).cpu().numpy()
         pieces = iter(cosine)
         return [np.concatenate([next(pieces) for _ in tiles], axis) for tiles, axis in tiled]
+
+
+def _evidence_key(frame: ClipFrame) -> bytes:
+    """What evidence depends on: the frame, and what is heard and seen around it."""
+    clip, index = frame.clip, frame.index
+    moving, times = clip.motion_window(index)
+    heard = clip.window(index, 2 * MOTION_SECONDS)
+    places = clip.times[index], clip.sound_times is None or clip.sound_times[index], clip.sample_rate
+    key = hashlib.sha256(frame_key(frame.image) + repr(places).encode())
+    for part in (heard, moving, times):
+        key.update(part.tobytes())
+    return key.digest()

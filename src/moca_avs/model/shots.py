@@ -86,31 +86,3 @@ def same_shot(frames: np.ndarray, times: np.ndarray, now: float) -> np.ndarray:
     cuts = find_cuts(frames, times)
     same: np.ndarray = shot_numbers(times, cuts) == shot_numbers(np.array([now]), cuts)
     return same
-
-
-def smooth_evidence(
-    maps: np.ndarray, weights: tuple[float, float, float], shots: np.ndarray, audible: np.ndarray
-) -> np.ndarray:
-    """Average each frame's map with those of the frames before and after it, where they belong together.
-
-    Args:
-        maps: float32 [T, h, w], evidence of frames in order.
-        weights: of the frame before, the frame itself and the frame after.
-        shots: int [T], the shot of each frame: frames of another shot don't count.
-        audible: bool [T]: frames where nothing is heard don't count, and stay as they are.
-
-    Returns:
-        float32 [T, h, w]: weighted means over what counts.
-    """
-    shape = (len(maps), *(1 for _ in maps.shape[1:]))
-    total = maps * np.float32(weights[1])
-    mass = np.full(shape, weights[1], np.float32)
-    for weight, here, there in (
-        (weights[0], slice(1, None), slice(-1)),
-        (weights[2], slice(-1), slice(1, None)),
-    ):
-        together = (shots[here] == shots[there]) & audible[here] & audible[there]
-        share = np.float32(weight) * together.astype(np.float32).reshape(-1, *shape[1:])
-        total[here] += share * maps[there]
-        mass[here] += share
-    return total / mass
