@@ -32,6 +32,7 @@ from moca_avs_bench.data.duets import TIERS, DuetSet
 
 WORLDS = {"real": 1.0, "duet": 3.0, "stamps": 1.0}  # weight of each world's examples together
 DUETS, COMPOSITES, FOLDS, RIDGE, SEED = 150, 135, 4, 1e-3, 0
+OPTION = "center"  # off unless asked for: its weight beside the others, which stay as they are without it
 EXTENT, OFFSET = 2.0, 1.0  # chosen among few round numbers, see README.md
 
 
@@ -54,16 +55,19 @@ def main() -> None:
     parser.add_argument("--stamps", required=True, help='folder of the benchmark, or "stamps"')
     parser.add_argument("--out", type=Path, required=True, help="folder for fusion.json and fuse.json")
     arguments = parser.parse_args()
-    method = moca_avs.load("lite", device="cpu")
-    if not isinstance(method, EvidenceMoca):
-        raise SystemExit(f"expected a preset with several cues, found {method!r}")
+    shipped = moca_avs.load("lite", device="cpu")
+    if not isinstance(shipped, EvidenceMoca):
+        raise SystemExit(f"expected a preset with several cues, found {shipped!r}")
+    names = shipped.names
+    method = moca_avs.load("lite", device="cpu", cues="+".join([*names, OPTION]))
     examples = [*real(method, arguments.real), *composites(method, arguments.stamps)]
-    names = method.names
     groups = sorted({group for one in examples for group in one.groups})
     shuffled = np.random.default_rng(SEED).permutation(groups)
     fold = {str(group): index % FOLDS for index, group in enumerate(shuffled)}
     outcomes, report = judge(examples, names, fold)
-    fusion = replace(fit(examples, names), confidence=calibrate(outcomes))
+    fusion = fit(examples, names)
+    option = fit(examples, [*names, OPTION]).weights[OPTION]
+    fusion = replace(fusion, weights={**fusion.weights, OPTION: option}, confidence=calibrate(outcomes))
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, content in (("fusion.json", fusion.to_dict()), ("fuse.json", report)):
         with atomic_write(arguments.out / name) as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -13,17 +14,25 @@ from PIL import Image
 from moca_avs.clip import MOTION_SECONDS, Clip
 from moca_avs.data.base import Sample, SceneObject
 from moca_avs.errors import DataError, UsageError
-from moca_avs.io.frames import fitted_size
+from moca_avs.io.frames import fitted_size, probe
 from moca_avs.io.motion_frames import SMALL
-from moca_avs_bench.data.video_manifest import ManifestEntry, check_split, one_kind, read_manifest
+from moca_avs_bench.data.video_manifest import (
+    GATE_WINDOW,
+    ManifestEntry,
+    check_split,
+    one_kind,
+    read_manifest,
+)
 
 PAIRS = 240
 """Pairs of clips of different kinds that are drawn at most, and of one kind."""
 LONGER = 768
 """Pixels of a duet's longer side, at most."""
-TIERS = ("different kinds", "one kind")
+TIERS = ("different kinds", "one kind", "same clip twice")
+SHIFTS = (2.5, -2.5, 1.5, -1.5)
+"""Seconds by which the second picture of a clip may be later: the first that is in the video, and audible."""
 SEPARATOR = "\t"
-"""Between the two clips in a sample's `cluster`."""
+"""Between the two clips in a sample's `cluster`, which is one clip where both are."""
 _KEPT = 32  # decoded clips, about 5 MB each at 720p
 
 
@@ -34,13 +43,14 @@ class DuetSet:
     height and in their own proportions; their `time_s` coincide. A sample has the sound of the first (the
     upper or left one); its `swapped` is the same picture with the sound of the other. Clips whose `time_s` is
     silent are left out. `tier` tells pairs of different kinds from pairs of one kind
-    (`video_manifest.kind_of`).
+    (`video_manifest.kind_of`), and from clips beside themselves a few seconds later (`SHIFTS`): alike but for
+    what moves when.
 
     Args:
         root: folder of ``manifest.csv`` (`video_manifest`); boxes are not needed.
         split: "test".
         tier: None.
-        pairs: of different kinds, and of one kind, that are drawn at most, evenly over the clips.
+        pairs: of each tier, at most; the first two are drawn evenly over the clips.
         seed: of the draw, and of which clip comes first.
 
     Attributes:
@@ -79,11 +89,14 @@ class DuetSet:
         }
         if not self._pairs:
             raise DataError(f"{root} has {len(audible)} clips that can be heard; duets need at least two")
+        for entry in audible[:pairs]:
+            if other := at_another_time(entry):
+                self._pairs[f"{entry.id}+{entry.id}@{other.time:g}"] = (entry, other)
         self._clip = lru_cache(_KEPT)(ManifestEntry.clip)
 
     @property
     def ids(self) -> list[str]:
-        """``FIRST+SECOND``: pairs of different kinds, then those of one kind."""
+        """``FIRST+SECOND``: pairs of different kinds, those of one kind, then ``CLIP+CLIP@TIME``."""
         return list(self._pairs)
 
     def __len__(self) -> int:
@@ -100,6 +113,7 @@ class DuetSet:
         entries = self._pairs[sample_id]
         first, second = compose(self._clip(entries[0]), self._clip(entries[1]))
         masks = halves(*(self._clip(entry).frames.shape[1:3] for entry in entries))
+        alike = one_kind(entries[0].kind, entries[1].kind) + (entries[0].id == entries[1].id)
         objects = tuple(
             SceneObject(mask[None], np.array([heard]), entry.kind, entry.id, entry.id)
             for mask, entry, heard in zip(masks, entries, (True, False), strict=True)
@@ -109,8 +123,8 @@ class DuetSet:
             clip=first,
             masks=masks[:1],
             category=entries[0].kind,
-            cluster=SEPARATOR.join(entry.id for entry in entries),
-            tier=TIERS[one_kind(entries[0].kind, entries[1].kind)],
+            cluster=SEPARATOR.join(dict.fromkeys(entry.id for entry in entries)),
+            tier=TIERS[alike],
             objects=objects,
             swapped=(second, masks[1:]),
         )
@@ -137,6 +151,13 @@ def draw_pairs(
             for entry in pair:
                 used[entry.id] += 1
     return drawn
+
+
+def at_another_time(entry: ManifestEntry) -> ManifestEntry | None:
+    """The same clip, looked at by one of `SHIFTS` later; None where it is too short or silent then."""
+    end = probe(entry.path).duration - GATE_WINDOW / 2
+    others = (replace(entry, time=entry.time + shift) for shift in SHIFTS)
+    return next((other for other in others if 0 <= other.time < end and other.audible()), None)
 
 
 def compose(first: Clip, second: Clip) -> tuple[Clip, Clip]:

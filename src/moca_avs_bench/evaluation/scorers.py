@@ -334,7 +334,7 @@ class DuetScorer(Scorer):
         return {metric: _mean(np.ravel(numbers[metric])) for metric in self.metrics}
 
     def sources(self, cluster: str) -> tuple[str, ...]:
-        """The two clips."""
+        """The two clips; one where both pictures are of it."""
         return tuple(cluster.split(SEPARATOR))
 
 

@@ -179,15 +179,20 @@ def _interval(
         return Interval(nan, nan, nan, 0, 0)
     drawn, members = len(sums), None
     if sources is not None:
-        names, owners = np.unique(np.array(sources)[counted], return_inverse=True)
-        drawn, members = len(names), owners.reshape(len(sums), -1)
+        kept = [one for one, counts in zip(sources, counted, strict=True) if counts]
+        place = {name: index for index, name in enumerate(sorted(set().union(*kept)))}
+        drawn, most = len(place), max(map(len, kept))
+        # Where a cluster has fewer sources than others, the last column of ones stands for the missing.
+        members = np.array([[place[n] for n in one] + [drawn] * (most - len(one)) for one in kept])
     whole = sums.sum(0)
     estimate, n = float(statistic(whole[None], whole)[0]), round(float(whole[-1]))
     if len(sums) == 1:  # one source says nothing of how sources differ
         return Interval(estimate, nan, nan, n, drawn)
     scores = []
     for counts in _draws(drawn, resamples, seed):
-        totals = (counts if members is None else counts[:, members].prod(2)) @ sums
+        if members is not None:
+            counts = np.pad(counts, ((0, 0), (0, 1)), constant_values=1)[:, members].prod(2)
+        totals = counts @ sums
         scores.append(statistic(totals[totals[:, -1] > 0], whole))  # perhaps no two sources met
     low, high = np.quantile(np.concatenate(scores), [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), n, drawn)

@@ -34,7 +34,7 @@ def estimates(report, row, tier="all"):
 
 def test_duets_tell_who_hears(world, tmp_path):
     report = evaluate(ColorListener(), "duets", root=world, jsonl=tmp_path / "d.jsonl")
-    assert list(report.tiers) == ["different kinds", "one kind", "all"]
+    assert list(report.tiers) == ["different kinds", "one kind", "same clip twice", "all"]
     assert list(report.tiers["all"].rows) == ["method", "deaf"]
     kinds = report.tiers["different kinds"]
     assert (kinds.samples, kinds.clusters) == (5, 4)
@@ -47,8 +47,14 @@ def test_duets_tell_who_hears(world, tmp_path):
         deaf = estimates(report, "deaf", tier)
         assert (deaf["half"], deaf["both"]) == (0.5, 0)
         assert deaf["share"] == pytest.approx(0.5)
-    assert report.score("half").n == 12
-    assert report.score("both").n == 6
+    twice = report.tiers["same clip twice"]
+    assert (twice.samples, twice.clusters, estimates(report, "method", "same clip twice")["half"]) == (
+        4,
+        4,
+        0.5,
+    )
+    assert report.score("half").n == 20
+    assert report.score("both").n == 10
     text = report.to_markdown()
     assert "null: the method without sound" in text
     assert "F from" not in text

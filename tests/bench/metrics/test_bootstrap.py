@@ -126,23 +126,24 @@ def test_bad_values_are_named():
         bs.difference_interval(np.array([[1.0, 2.0]]), np.array([[1.0, 3.0]]))
 
 
-def test_pairs_are_resampled_by_their_two_sources():
+@pytest.mark.parametrize("alone", [0, 3])
+def test_pairs_are_resampled_by_their_sources(alone):
     rng = np.random.default_rng(3)
-    sources = [(str(a), str(b)) for a in range(7) for b in range(a)]
+    sources = [(str(a), str(b)) for a in range(7) for b in range(a)] + [(str(a),) for a in range(alone)]
     level = rng.normal(size=7)
-    values = np.array([level[int(a)] + level[int(b)] + 0.1 * rng.normal() for a, b in sources])
+    values = np.array([sum(level[int(a)] for a in one) + 0.1 * rng.normal() for one in sources])
     sums = np.stack([values, np.ones(len(values))], 1)
     found = bs.interval(sums, sources=sources, resamples=4000)
     means = []
     for _ in range(4000):
         counts = np.bincount(rng.integers(7, size=7), minlength=7)
-        weights = [counts[int(a)] * counts[int(b)] for a, b in sources]
+        weights = [np.prod([counts[int(a)] for a in one]) for one in sources]
         if sum(weights):
             means.append(np.average(values, weights=weights))
     low, high = np.quantile(means, [0.025, 0.975])
     assert found.estimate == pytest.approx(values.mean())
     assert (found.low, found.high) == (pytest.approx(low, abs=0.08), pytest.approx(high, abs=0.08))
-    assert (found.n, found.clusters) == (21, 7)
+    assert (found.n, found.clusters) == (21 + alone, 7)
     plain = bs.interval(sums, resamples=4000)
     assert found.high - found.low > 1.4 * (plain.high - plain.low)  # pairs of one clip are not independent
 
