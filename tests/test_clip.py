@@ -46,6 +46,15 @@ def test_motion_windows_are_centered_and_shortened_at_the_ends():
     assert [len(found) for found in clip().motion_window(0)] == [0, 0]
 
 
+@pytest.mark.parametrize("sound_times", [None, np.array([0.5, 1.5, 2.5])])
+def test_a_part_has_fewer_frames_and_all_of_the_sound(sound_times):
+    whole = clip(core=slice(1, 2), sound_times=sound_times)
+    part = whole.part(slice(1, 3))
+    assert (len(part), part.wanted, part.times.tolist()) == (2, range(2), [1.0, 2.0])
+    np.testing.assert_array_equal(part.frames, whole.frames[1:])
+    np.testing.assert_array_equal(part.window(1, 1.0), whole.window(2, 1.0))
+
+
 def test_the_length_is_the_number_of_frames():
     assert len(clip()) == 3
     assert len(clip(frames=np.zeros((0, 4, 5, 3), np.uint8), times=np.zeros(0))) == 0

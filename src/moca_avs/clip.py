@@ -96,17 +96,11 @@ class Clip:
         """The rows whose results are wanted."""
         return range(len(self))[slice(None) if self.core is None else self.core]
 
-    def without_context(self) -> Clip:
-        """The clip of the wanted frames alone, with all of its sound and motion frames."""
-        if self.core is None:
-            return self
-        sound_times = None if self.sound_times is None else self.sound_times[self.core]
+    def part(self, rows: slice) -> Clip:
+        """Some of its frames, all of them wanted, with all of its sound and motion frames."""
+        sound_times = None if self.sound_times is None else self.sound_times[rows]
         return replace(
-            self,
-            frames=self.frames[self.core],
-            times=self.times[self.core],
-            sound_times=sound_times,
-            core=None,
+            self, frames=self.frames[rows], times=self.times[rows], sound_times=sound_times, core=None
         )
 
     def _check_motion(self) -> None:

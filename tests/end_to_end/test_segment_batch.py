@@ -306,7 +306,7 @@ def test_one_group_is_read_ahead_and_no_more(videos, tmp_path, monkeypatch):
 
     def noting_groups(pieces, most):
         for group in groups(pieces, most):
-            made.append(sum(len(clip) for _, clip in group if clip is not None))
+            made.append(sum(len(clip.wanted) for _, clip in group if clip is not None))
             waiting.append(len(made) - len(answered))
             yield group
 

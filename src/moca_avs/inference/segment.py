@@ -239,11 +239,10 @@ def _batches(chunks: Iterable[Chunk], frames: int) -> Iterator[list[Chunk]]:
 
 def _part(clip: Clip, rows: slice) -> Clip:
     """Some of its wanted frames, with all of its sound; where it has frames to compare with, all of those."""
-    if clip.core is not None:
-        wanted = clip.wanted[rows]
-        return replace(clip, core=slice(wanted.start, wanted.stop))
-    sound_times = None if clip.sound_times is None else clip.sound_times[rows]
-    return replace(clip, frames=clip.frames[rows], times=clip.times[rows], sound_times=sound_times)
+    if clip.core is None:
+        return clip.part(rows)
+    wanted = clip.wanted[rows]
+    return replace(clip, core=slice(wanted.start, wanted.stop))
 
 
 def _predict(method: Method, batch: list[Chunk], profiler: Profiler, progress: bool) -> None:
@@ -266,8 +265,8 @@ def _predict(method: Method, batch: list[Chunk], profiler: Profiler, progress: b
 
 def _results(method: Method, clips: Sequence[Clip]) -> Iterator[Segmentation | MocaError | OSError]:
     """A result or an error for each clip, together where the method can."""
-    if not getattr(method, "context", 0):
-        clips = [clip.without_context() for clip in clips]
+    if not getattr(method, "context", False):
+        clips = [clip if clip.core is None else clip.part(clip.core) for clip in clips]
     if len(clips) > 1 and isinstance(method, BatchedMethod):
         try:
             with record("decide"):

@@ -26,6 +26,9 @@ from moca_avs.utils.profiler import record
 class Method(Protocol):
     """A way to segment a clip.
 
+    A method whose attribute `context` is true gets, where a video is streamed, one looked-at frame more
+    before and after those whose masks are wanted (`moca_avs.clip.Clip.core`). Others get only the latter.
+
     Attributes:
         settings: JSON-able, everything needed to build it again, weights' hashes included.
     """

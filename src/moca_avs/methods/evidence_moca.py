@@ -91,9 +91,9 @@ class EvidenceMoca(Moca):
         return other
 
     @property
-    def context(self) -> int:
-        """How many frames before and after those it is asked for it looks at."""
-        return 1 if self.config.smoothing else 0
+    def context(self) -> bool:
+        """Whether it looks at the frames right before and after those it is asked for."""
+        return self.config.smoothing > 0
 
     def heat_size(self, clip: Clip) -> tuple[int, int]:
         """See `evidence_grid`."""
