@@ -37,6 +37,7 @@ MINUTES = {  # name: limit
     "neighbours": 60,
     "evaluation_memory": 30,
     "carry_masks": 10,
+    "cues": 20,
 }
 
 

@@ -1,19 +1,22 @@
 """Fits the numbers by which `lite` adds up its cues (`moca_avs.model.evidence.Fusion`).
 
-    python recipes/lite/fuse.py --real FOLDER --stamps ROOT --out OUT   # about 20 minutes on two cores
+    python recipes/lite/fuse.py --real FOLDER --stamps ROOT --out OUT   # about 10 minutes on two cores
 
 Three worlds, validation only: real clips with boxes around what sounds (`moca eval --dataset boxes`); *duets*
 of them (two clips in one image, the sound of one), where nothing but hearing helps; composites of stamps'
 validation side, whose masks are known. A logistic regression over positions gives weights and bias, another
-one over masks the confidence. Every score that is printed is of clips that its numbers were not fitted on
-(four folds, by clip or source file).
+one over masks the confidence. Duets of one kind and of a clip with itself are scored, not fitted on.
+
+Printed are the scores of all cues, of each alone and of all but one, fitted anew for each set. Every score is
+of clips that its numbers were not fitted on (four folds, by clip or source file); brackets are 95 % bootstrap
+intervals over clips or source files.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -29,8 +32,12 @@ from moca_avs.proposals.masks import downscale
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.data import open_evaluation_set
 from moca_avs_bench.data.duets import TIERS, DuetSet
+from moca_avs_bench.metrics.bootstrap import Interval, interval
+from moca_avs_bench.metrics.objects import object_accuracy
+from moca_avs_bench.metrics.pointing import SMALL, box_iou, heat_auc, mask_iou
 
-WORLDS = {"real": 1.0, "duet": 3.0, "stamps": 1.0}  # weight of each world's examples together
+# weight of each world's examples together
+WORLDS = {"real": 1.0, TIERS[0]: 3.0, "stamps": 1.0, **dict.fromkeys(TIERS[1:], 0.0)}
 DUETS, COMPOSITES, FOLDS, RIDGE, SEED = 150, 135, 4, 1e-3, 0
 OPTION = "center"  # off unless asked for: its weight beside the others, which stay as they are without it
 EXTENT, OFFSET = 2.0, 1.0  # chosen among few round numbers, see README.md
@@ -46,7 +53,8 @@ class Example:
     truth: np.ndarray  # bool [H, W], at the size masks are chosen at
     proposals: np.ndarray
     objectness: np.ndarray
-    half: np.ndarray | None = None  # duets: the half that sounds
+    things: np.ndarray  # bool [K, H, W]: boxes, halves or objects, some heard and some not
+    heard: np.ndarray  # bool [K]
 
 
 def main() -> None:
@@ -64,7 +72,12 @@ def main() -> None:
     groups = sorted({group for one in examples for group in one.groups})
     shuffled = np.random.default_rng(SEED).permutation(groups)
     fold = {str(group): index % FOLDS for index, group in enumerate(shuffled)}
-    outcomes, report = judge(examples, names, fold)
+    outcomes, scores = judge(examples, names, fold)
+    report = {"all cues": scores}
+    for chosen in [*([name] for name in names), *([n for n in names if n != name] for name in names)]:
+        title = f"{chosen[0]} alone" if len(chosen) == 1 else f"without {(set(names) - set(chosen)).pop()}"
+        report[title] = judge(examples, chosen, fold)[1]
+    report["with center"] = judge(examples, [*names, OPTION], fold)[1]
     fusion = fit(examples, names)
     option = fit(examples, [*names, OPTION]).weights[OPTION]
     fusion = replace(fusion, weights={**fusion.weights, OPTION: option}, confidence=calibrate(outcomes))
@@ -72,44 +85,62 @@ def main() -> None:
     for name, content in (("fusion.json", fusion.to_dict()), ("fuse.json", report)):
         with atomic_write(arguments.out / name) as file:
             file.write_text(json.dumps(content, indent=2) + "\n")
-    print(json.dumps(report, indent=2), f"\n{arguments.out / 'fusion.json'} goes to {SHIPPED}")
+    print(f"| | {' | '.join(scores)} |\n|---{'|---' * len(scores)}|")
+    for title, row in report.items():
+        cells = (f"{one['estimate']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for one in row.values())
+        print(f"| {title} | {' | '.join(cells)} |")
+    print(f"| n | {' | '.join(str(one['n']) for one in scores.values())} |")
+    print(f"{arguments.out / 'fusion.json'} goes to {SHIPPED}")
 
 
 def example(
-    method: EvidenceMoca, world: str, clip: Clip, index: int, truth: np.ndarray, groups: tuple[str, ...]
+    method: EvidenceMoca,
+    world: str,
+    clip: Clip,
+    index: int,
+    truth: np.ndarray,
+    groups: tuple[str, ...],
+    things: np.ndarray,
+    heard: np.ndarray,
 ) -> Example:
-    """What the cues and proposers say of a frame; `truth` is brought to the size masks are chosen at."""
+    """What the cues and proposers say of a frame; masks are brought to the size masks are chosen at."""
     image = downscale(clip.frames[index], method.config.working_side)
     size = image.shape[1::-1]
+
+    def small(mask: np.ndarray) -> np.ndarray:
+        return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+
     maps = next(method.cue_maps([ClipFrame(clip, index)]))
-    truth = cv2.resize(truth.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     fine = method.cues["objectness"](clip, index)
-    return Example(world, groups, maps, truth, method.proposer(image), fine)
+    seen = np.stack([small(mask) for mask in things])
+    return Example(world, groups, maps, small(truth), method.proposer(image), fine, seen, heard)
 
 
 def real(method: EvidenceMoca, folder: Path):
-    """Each clip at its time, then duets: pairs of different kinds, each with both sounds."""
+    """Each clip at its time, then duets, each with both sounds, one after the other."""
     truths = {}
     boxes = open_evaluation_set("boxes", folder)
     for name in boxes.ids:
         sample = boxes.load(name)
         truths[name] = sample.masks[0]
-        yield example(method, "real", sample.clip, 0, sample.masks[0], (name,))
+        things = np.stack([thing.mask[0] for thing in sample.objects])
+        heard = np.stack([thing.sounding[0] for thing in sample.objects])
+        yield example(method, "real", sample.clip, 0, sample.masks[0], (name,), things, heard)
     duets = DuetSet(folder, pairs=DUETS)
     for name in duets.ids:
         sample = duets.load(name)
-        if sample.tier != TIERS[0] or sample.swapped is None:
-            continue
-        groups = tuple(thing.source for thing in sample.objects)
-        heard = ((sample.clip, sample.masks[0]), (sample.swapped[0], sample.swapped[1][0]))
-        for (clip, half), group in zip(heard, groups, strict=True):
+        if sample.swapped is None:
+            raise SystemExit(f"duet {name} has but one sound; expected {folder} to hold clips with sound")
+        sources = tuple(thing.source for thing in sample.objects)
+        things = np.stack([thing.mask[0] for thing in sample.objects])
+        heard = np.stack([thing.sounding[0] for thing in sample.objects])
+        sounds = ((sample.clip, sample.masks[0]), (sample.swapped[0], sample.swapped[1][0]))
+        for (clip, half), source, now in zip(sounds, sources, (heard, ~heard), strict=True):
             rows, columns = np.flatnonzero(half.any(1)), np.flatnonzero(half.any(0))
-            size = (len(columns), len(rows))
             truth = np.zeros_like(half)
-            inner = cv2.resize(truths[group].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+            inner = cv2.resize(truths[source].astype(np.uint8), (len(columns), len(rows)), interpolation=0)
             truth[np.ix_(rows, columns)] = inner > 0
-            found = example(method, "duet", clip, 0, truth, groups)
-            yield replace(found, half=resize(half, found.truth.shape) > 0.5)
+            yield example(method, sample.tier, clip, 0, truth, tuple(dict.fromkeys(sources)), things, now)
 
 
 def composites(method: EvidenceMoca, root: str):
@@ -120,7 +151,10 @@ def composites(method: EvidenceMoca, root: str):
         sounding = np.flatnonzero(sample.masks.any((1, 2)))
         if len(sounding):
             index = int(sounding[len(sounding) // 2])
-            yield example(method, "stamps", sample.clip, index, sample.masks[index], (sample.cluster,))
+            things = np.stack([thing.mask[index] for thing in sample.objects])
+            heard = np.stack([thing.sounding[index] for thing in sample.objects])
+            group = (sample.cluster,)
+            yield example(method, "stamps", sample.clip, index, sample.masks[index], group, things, heard)
 
 
 def fit(examples: list[Example], names: list[str]) -> Fusion:
@@ -128,6 +162,8 @@ def fit(examples: list[Example], names: list[str]) -> Fusion:
     counts = {world: sum(one.world == world for one in examples) for world in WORLDS}
     inputs, targets, weights = [], [], []
     for one in examples:
+        if not WORLDS[one.world]:
+            continue
         found = np.stack([one.maps[name].ravel() for name in names] + [np.ones(one.maps[names[0]].size)], 1)
         inputs.append(found)
         targets.append(resize(one.truth, one.maps[names[0]].shape).ravel())
@@ -149,28 +185,50 @@ def logistic(x: np.ndarray, y: np.ndarray, weights: np.ndarray, penalty: np.ndar
 
 
 def judge(examples: list[Example], names: list[str], fold: dict[str, int]):
-    """Every example by numbers fitted without its clips: (expected IoU, IoU) per mask, and mean scores."""
+    """Every example by numbers fitted without its clips: (expected IoU, IoU) of masks, intervals of scores.
+
+    `which`: is what is heard hotter than what is not (boxes, halves, objects)? `both`: with either sound?
+    """
     fits: dict[frozenset[int], Fusion] = {}
-    outcomes, scores = [], {}
+    outcomes: list[tuple[float, float]] = []
+    scores: dict[str, list[tuple[float, tuple[str, ...]]]] = {}
     for one in examples:
         held = frozenset(fold[group] for group in one.groups)
         if held not in fits:
             rest = [other for other in examples if not held & {fold[group] for group in other.groups}]
             fits[held] = fit(rest, names)
         log_odds = fuse({name: one.maps[name] for name in names}, fits[held])
-        support = supported(log_odds, one.objectness, one.truth.shape, fits[held])
+        objectness = one.objectness if "objectness" in names else None
+        support = supported(log_odds, objectness, one.truth.shape, fits[held])
         parts, expected = choose_masks(support, one.proposals)
-        mask = parts.any(0)
-        iou = (mask & one.truth).sum() / (mask | one.truth).sum()
-        outcomes.append((expected, float(iou)))
-        scores.setdefault(f"{one.world}: mask IoU", []).append(iou)
-        if one.half is not None:
-            heat = resize(expit(log_odds), one.half.shape)
-            scores.setdefault("duet: sounding half hotter", []).append(
-                heat[one.half].mean() > heat[~one.half].mean()
-            )
-            scores.setdefault("duet: share of the mask", []).append((mask & one.half).sum() / mask.sum())
-    return outcomes, {name: [round(float(np.mean(all_)), 3), len(all_)] for name, all_ in scores.items()}
+        mask, heat = parts.any(0), expit(log_odds)
+        found = {"which": object_accuracy(heat[None], one.things[:, None], one.heard[:, None]).item()}
+        if one.world in TIERS:
+            found["share"] = (mask & one.things[one.heard].any(0)).sum() / mask.sum()
+        else:
+            found["mask IoU"] = mask_iou(mask, one.truth)
+        if one.world == "real":
+            found["box IoU"] = box_iou(mask, one.truth)
+            found["AUC"] = heat_auc(heat, one.truth) if one.truth.mean() < SMALL else float("nan")
+        if WORLDS[one.world]:
+            outcomes.append((expected, mask_iou(mask, one.truth)))
+        for name, value in found.items():
+            if not np.isnan(value):
+                scores.setdefault(f"{one.world}: {name}", []).append((float(value), one.groups))
+    for world in TIERS:
+        halves = scores[f"{world}: which"]
+        pairs = [
+            (float(a == b == 1), groups)
+            for (a, groups), (b, _) in zip(halves[::2], halves[1::2], strict=True)
+        ]
+        scores[f"{world}: both"] = pairs
+    return outcomes, {name: asdict(mean(all_)) for name, all_ in scores.items()}
+
+
+def mean(scores: list[tuple[float, tuple[str, ...]]]) -> Interval:
+    """Mean and bootstrap interval of (score, the clips or source files that it is of)."""
+    sums = np.array([[value, 1.0] for value, _ in scores])
+    return interval(sums, sources=[groups for _, groups in scores])
 
 
 def calibrate(outcomes: list[tuple[float, float]]) -> tuple[float, float]:

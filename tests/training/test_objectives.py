@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,6 +73,22 @@ def test_triplet_equals_one_made_by_hand(adapters, objective: str, margin: float
     assert stats["positive"] == pytest.approx(near, abs=1e-5)
     assert stats["negative"] == pytest.approx(far, abs=1e-5)
     assert 0 <= stats["active"] <= 1
+
+
+@torch.no_grad()
+def test_mismatched_gives_adapters_the_negatives_sound(adapters) -> None:
+    """The loss that the log compares with: images, costs and questions stay."""
+    settings, swaps = config(), dict(zip(ANCHORS.tolist(), NEGATIVES.tolist(), strict=True))
+    found, _ = training_loss(replace(make_batch(adapters, settings), mismatched=True))
+    losses = []
+    for a, p, n in zip(ANCHORS.tolist(), POSITIVES.tolist(), NEGATIVES.tolist(), strict=True):
+        anchor, positive, negative = (alone(adapters, image, swaps[a]) for image in (a, p, n))
+        near, far = matching_cost(anchor, positive), matching_cost(anchor, negative)
+        losses.append(max(0.0, float(near - far) + settings.margin))
+    assert float(found) == pytest.approx(sum(losses) / 3, abs=1e-5)
+    batch = make_batch(adapters, config(objective="audio_swap_triplet"))
+    (own, _), (other, _) = training_loss(batch), training_loss(replace(batch, mismatched=True))
+    assert float(own) != pytest.approx(float(other), abs=1e-4)
 
 
 def test_listening_equals_one_made_by_hand(adapters) -> None:

@@ -16,6 +16,7 @@ from helpers import tiny_training
 from helpers.tiny_training import TinyData, TinyEncoder, config
 from moca_avs.errors import DataError, MocaError, UsageError
 from moca_avs.model.adapter import load_adapters
+from moca_avs.training import trainer
 from moca_avs.training.config import TrainConfig
 from moca_avs.training.objectives import OBJECTIVES
 from moca_avs.training.trainer import train
@@ -97,6 +98,18 @@ def test_the_run_folder(tmp_path) -> None:
     assert set(line) == {
         "step", "loss", "positive", "negative", "active", "gate_mean", "gate_max", "gradient", "lr"
     }  # fmt: skip
+
+
+def test_the_log_has_the_loss_with_mismatched_sounds_and_the_run_is_the_same(tmp_path, monkeypatch) -> None:
+    plain = run(tmp_path / "plain", steps=9, log_every=2)
+    assert not any("mismatched_loss" in line for line in log(plain))
+    monkeypatch.setattr(trainer, "MISMATCHED_EVERY", 3)
+    measured = run(tmp_path / "measured", steps=9, log_every=2)
+    found = [line["step"] for line in log(measured) if "mismatched_loss" in line]
+    assert found == [4, 8]
+    assert weights(plain) == weights(measured)
+    without = [{k: v for k, v in line.items() if k != "mismatched_loss"} for line in log(measured)]
+    assert without == log(plain)
 
 
 def test_the_rate_follows_a_cosine(tmp_path) -> None:

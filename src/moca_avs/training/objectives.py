@@ -41,6 +41,8 @@ class Batch:
         negatives: int64 [B], a row far from each anchor.
         generator: for whatever else the objective draws; seeded by (seed, step).
         precision: the arithmetic of the blocks and adapters; costs and losses never sink below float32.
+        mismatched: adapters get the negative's sound instead of the anchor's, and the other way round; what
+            is asked stays. For the log: a loss that this does not raise was not lowered by listening.
     """
 
     encoder: AudioVisualEncoder
@@ -52,17 +54,22 @@ class Batch:
     negatives: Tensor
     generator: torch.Generator
     precision: Precision = field(default_factory=Precision)
+    mismatched: bool = False
 
     def enhanced_features(self, images: Tensor, sounds: Tensor) -> Tensor:
         """Features of images as sounds change them; one pass is cheaper than several.
 
         Args:
             images: int64 [R], whose images.
-            sounds: int64 [R], whose sounds (of any rows).
+            sounds: int64 [R], whose sounds (of any rows; of anchors and negatives if `mismatched`).
 
         Returns:
             float32 [R, C, h, w] in the run's feature space, with gradients to the adapters.
         """
+        if self.mismatched:
+            own = torch.cat([self.anchors, self.negatives])
+            other = torch.cat([self.negatives, self.anchors])
+            sounds = other[(sounds[:, None] == own).int().argmax(1)]
         image_rows, image_places = images.unique(return_inverse=True)
         sound_rows, sound_places = sounds.unique(return_inverse=True)
         prefixes = self.precomputed.images(image_rows)

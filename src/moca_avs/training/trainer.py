@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,10 @@ def check_processes(context: DistributedContext, config: TrainConfig, data: Trai
         )
 
 
+MISMATCHED_EVERY = 50
+"""Steps after which the log also has the loss with mismatched sounds in the adapters, where it has a line."""
+
+
 class _Trainer:
     """Adapters, their optimizer, and the steps between two checkpoints."""
 
@@ -225,6 +230,12 @@ class _Trainer:
         self.optimizer.param_groups[0]["lr"] = rate
         batch, share = self._batch(precomputed, table)
         loss, stats = training_loss(batch)
+        every = self.config.log_every * math.ceil(MISMATCHED_EVERY / self.config.log_every)
+        if (self.step + 1) % every == 0:
+            drawn = step_generator(self.config.seed, self.step)
+            with torch.no_grad():
+                other, _ = training_loss(replace(batch, generator=drawn, mismatched=True))
+            stats["mismatched_loss"] = float(other)
         self.optimizer.zero_grad()
         self.scaler.scale(loss if self.context.size == 1 else loss * share).backward()
         gradients = [p.grad for p in self.adapters.parameters() if p.grad is not None]
