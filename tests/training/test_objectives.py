@@ -31,7 +31,17 @@ def make_batch(adapters: AdapterSet, settings: TrainConfig) -> Batch:
     hook_points = tuple((layer, site) for layer in range(2) for site in encoder.hook_points)
     states = FeatureExtractor(encoder, TinyData(12), adapters.first_block, hook_points)
     generator = torch.Generator().manual_seed(0)
-    return Batch(encoder, adapters, states, settings, ANCHORS, POSITIVES, NEGATIVES, generator)
+    return Batch(
+        encoder, adapters, states, settings, ANCHORS, POSITIVES, NEGATIVES, generator, moving=moving()
+    )
+
+
+def moving() -> torch.Tensor:
+    """Two positions of the first anchor move, one of the second, none of the third."""
+    weights = torch.zeros(3, 4, 4)
+    weights[0, 1, 2] = weights[0, 3, 0] = 0.5
+    weights[1, 2, 2] = 1
+    return weights
 
 
 def alone(adapters: AdapterSet, image: int, sound: int, space: str = "joint") -> torch.Tensor:
@@ -113,6 +123,32 @@ def test_listening_equals_one_made_by_hand(adapters) -> None:
     )
     assert float(loss.detach()) == pytest.approx(expected / 6, abs=1e-4)
     assert stats["right"] == pytest.approx(sum(max(row) == row[i] for i, row in enumerate(scores)) / 3)
+
+
+def test_synchrony_equals_one_made_by_hand(adapters) -> None:
+    loss, stats = training_loss(make_batch(adapters, config(objective="synchrony")))
+    data, encoder = TinyData(12), TinyEncoder()
+
+    def answer(image: int, sound: int, positions: list[tuple[int, int]]) -> float:
+        heard = encoder.encode_audio(encoder.prepare_audio(*data.sound(sound))[None]).embedding[0]
+        features = alone(adapters, image, sound)[0].detach()
+        cosines = [float(torch.cosine_similarity(features[:, y, x], heard, dim=0)) for y, x in positions]
+        return sum(cosines) / len(cosines)
+
+    gaps = [
+        answer(a, a, where) - answer(a, n, where)
+        for a, n, where in zip(
+            ANCHORS.tolist(), NEGATIVES.tolist(), [[(1, 2), (3, 0)], [(2, 2)]], strict=False
+        )
+    ]
+    expected = [math.log1p(math.exp(-gap / 0.07)) for gap in gaps] + [math.log(2)]
+    assert float(loss.detach()) == pytest.approx(sum(expected) / 3, abs=1e-4)
+    assert stats["right"] == pytest.approx(sum(gap > 0 for gap in gaps) / 3)
+
+
+def test_synchrony_needs_to_know_what_moves(adapters) -> None:
+    with pytest.raises(UsageError, match="moving"):
+        training_loss(replace(make_batch(adapters, config(objective="synchrony")), moving=None))
 
 
 def test_active_share_counts_the_triplets_that_teach(adapters) -> None:

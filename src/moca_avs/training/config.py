@@ -18,7 +18,12 @@ from moca_avs.utils.settings import Count, NonNegative, Range, Seed, Settings
 CACHE_LIMIT = 8 * 10**9
 """Bytes; most that the cache of precomputed features takes if nothing else is said."""
 
-_IN_FILE = {"triplet": "paper", "audio_swap_triplet": "mismatched", "infonce": "listening"}
+_IN_FILE = {
+    "triplet": "paper",
+    "audio_swap_triplet": "mismatched",
+    "infonce": "listening",
+    "synchrony": "synchrony",
+}
 _FROM_FILE = {stored: name for name, stored in _IN_FILE.items()}
 
 
@@ -47,10 +52,11 @@ class TrainConfig(Settings):
 
     group: ClassVar[str] = "training settings"
 
-    objective: Literal["triplet", "audio_swap_triplet", "infonce", "paper", "mismatched", "listening"] = (
-        "triplet"
-    )
-    """The paper's triplet loss; the same image with another sound as the negative; InfoNCE over the batch.
+    objective: Literal[
+        "triplet", "audio_swap_triplet", "infonce", "synchrony", "paper", "mismatched", "listening"
+    ] = "triplet"
+    """The paper's triplet loss; the same image with another sound as the negative; InfoNCE over the batch;
+    what moves with the sound (a set of which that is known: `moca_avs.training.moving.MovingSet`).
     The last three are the names up to 0.1: still accepted, and what files hold."""
     lr: NonNegative = 1e-4
     """Adam's learning rate at step 0; it follows a cosine down to 0 at the last step."""
@@ -119,10 +125,10 @@ class TrainConfig(Settings):
             raise UsageError(f"window must be odd, so that it has a center; found {self.window}")
         if self.ssd == 0 and self.ncc == 0:
             raise UsageError("ssd and ncc are both 0: the matching cost would always be 0; give one a weight")
-        if self.objective == "infonce" and self.feature_space != "joint":
+        if self.objective in ("infonce", "synchrony") and self.feature_space != "joint":
             raise UsageError(
-                'objective="infonce" compares positions with the sound: it needs feature_space="joint", '
-                f"found {self.feature_space!r}"
+                f'objective="{self.objective}" compares positions with the sound: it needs '
+                f'feature_space="joint", found {self.feature_space!r}'
             )
         if self.weighting == "audio" and (self.feature_space, self.aggregation) != ("joint", "matching"):
             raise UsageError(

@@ -43,6 +43,8 @@ class Batch:
         precision: the arithmetic of the blocks and adapters; costs and losses never sink below float32.
         mismatched: adapters get the negative's sound instead of the anchor's, and the other way round; what
             is asked stays. For the log: a loss that this does not raise was not lowered by listening.
+        moving: float32 [B, h, w], where each anchor moves with its sound (`training.moving`); only
+            "synchrony" has it.
     """
 
     encoder: AudioVisualEncoder
@@ -55,6 +57,7 @@ class Batch:
     generator: torch.Generator
     precision: Precision = field(default_factory=Precision)
     mismatched: bool = False
+    moving: Tensor | None = None
 
     def enhanced_features(self, images: Tensor, sounds: Tensor) -> Tensor:
         """Features of images as sounds change them; one pass is cheaper than several.
@@ -181,8 +184,34 @@ def infonce(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     return infonce_loss(score), {"right": (score.argmax(1) == own).float().mean()}
 
 
+def synchrony(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Positions that move with the sound answer it; with a mismatched sound the same positions don't.
+
+    Beyond the paper: a logistic loss on the difference of two mean cosines over those positions, of
+    ``f(x, s)`` with s and of ``f(x, s')`` with s', the negative's sound. An anchor without
+    such positions adds log 2 and teaches nothing.
+    """
+    weights = batch.moving
+    if weights is None:
+        raise UsageError('objective="synchrony" needs Batch.moving: the positions that move with the sound')
+    images = batch.anchors.repeat(2)
+    sounds = torch.cat([batch.anchors, batch.negatives])
+    heard = batch.precomputed.sounds(sounds).embedding[:, :, None, None]
+    cosine = functional.cosine_similarity(batch.enhanced_features(images, sounds), heard, dim=1)
+    own, other = (cosine * weights.repeat(2, 1, 1).to(cosine)).sum((1, 2)).chunk(2)
+    loss = functional.softplus((other - own) / TEMPERATURE).mean()
+    return loss, {"right": (own > other).float().mean()}
+
+
 OBJECTIVES: Registry[Objective] = Registry("objective")
-OBJECTIVES.update({"triplet": triplet, "audio_swap_triplet": audio_swap_triplet, "infonce": infonce})
+OBJECTIVES.update(
+    {
+        "triplet": triplet,
+        "audio_swap_triplet": audio_swap_triplet,
+        "infonce": infonce,
+        "synchrony": synchrony,
+    }
+)
 COUPLED = frozenset({"infonce"})
 """Objectives that compare anchors with each other: processes that see a part of the batch can't."""
 

@@ -30,6 +30,7 @@ from moca_avs.training.checkpoint import AdapterRun, run_steps
 from moca_avs.training.config import CACHE_LIMIT, RuntimeConfig, TrainConfig
 from moca_avs.training.distributed import DistributedContext, distributed_context
 from moca_avs.training.features import FeatureExtractor, PrecomputedFeatures, open_features
+from moca_avs.training.moving import moving_positions
 from moca_avs.training.objectives import COUPLED, Batch, training_loss
 from moca_avs.training.pairs import ENCODER, pairing_features, run_table, with_pairing
 from moca_avs.training.precision import Precision
@@ -135,6 +136,8 @@ def train(
                 folder = run.path / "cache" if cache is None else Path(cache)
                 precomputed = open_features(extractor, folder, cache_limit)
                 table = run_table(run, data, config, precomputed, image_features, progress, context)
+                if config.objective == "synchrony":
+                    trainer.moving = moving_positions(data, encoder.grid)
                 trainer.fit(precomputed, table, progress)
         context.on_main(lambda: run.finish(trainer.adapters))
     return run.path
@@ -181,6 +184,7 @@ class _Trainer:
         self.precision = precision
         self.context = context
         self.step = 0
+        self.moving: Tensor | None = None
         found = context.on_main(lambda: run.restore(encoder, precision.wide))
         if found is None:
             adapters = AdapterSet(
@@ -284,6 +288,7 @@ class _Trainer:
             anchors=anchors,
             positives=positives,
             negatives=negatives,
+            moving=None if self.moving is None else self.moving[anchors],
             generator=generator,
             precision=self.precision,
         )
