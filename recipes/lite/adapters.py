@@ -209,7 +209,7 @@ def main() -> None:
     training = commands.add_parser("train")
     training.add_argument("--out", type=Path, required=True)
     training.add_argument("--media", default="world")
-    training.add_argument("--scenes", type=int, default=1500)
+    training.add_argument("--scenes", type=int, default=1000)
     training.add_argument("--steps", type=int, default=500)
     training.add_argument("--lr", type=float, default=1e-3)
     scoring = commands.add_parser("score")
