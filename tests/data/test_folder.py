@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from moca_avs.cues.motion import synchrony
 from moca_avs.data.folder import VideoFolder
 from moca_avs.errors import DataError, MediaError
 from moca_avs.io.video import stream_clips
 from moca_avs.io.write_video import write_video
+from moca_avs.model.evidence import resize
 
 RATE = 16000
 
@@ -119,3 +121,33 @@ def test_other_settings_or_content_give_another_fingerprint(videos):
     video(videos / "three.mp4", 2)
     prints.add(VideoFolder(videos, side=16).fingerprint())
     assert len(prints) == 4
+
+
+def test_what_moves_with_the_sound_is_kept_when_asked_for(tmp_path, cache):
+    """On the left a square jumps with each of six clicks, on the right one jumps at other times."""
+    frames, hertz, rng = [], 25, np.random.default_rng(0)
+    picture = rng.integers(90, 160, (48, 64, 3)).astype(np.uint8)
+    clicks, others = {10, 27, 50, 71, 88, 110}, {3, 19, 40, 60, 95, 120}
+    places = [0, 0]
+    for index in range(5 * hertz):
+        frame = picture.copy()
+        for side, moments in enumerate((clicks, others)):
+            places[side] = (places[side] + 12) % 36 if index in moments else places[side]
+            frame[places[side] : places[side] + 12, 8 + 36 * side : 20 + 36 * side] = 255
+        frames.append(frame)
+    sound = np.zeros(5 * RATE, np.float32)
+    for click in clicks:
+        start = click * RATE // hertz
+        sound[start : start + 800] = rng.uniform(-0.5, 0.5, 800)
+    write_video(tmp_path / "videos" / "one.mp4", frames, np.arange(len(frames)) / hertz, sound, RATE)
+    data = VideoFolder(tmp_path / "videos", side=16, synchrony=True)
+    found = data.synchrony(2)
+    assert found.shape == (16, 16)
+    assert found[:, :8].max() > 0.3
+    assert found[:, :8].max() > 2 * found[:, 8:].max()
+    (clip,) = stream_clips(tmp_path / "videos" / "one.mp4", margin=3.0)
+    np.testing.assert_allclose(found, resize(synchrony(clip, 2), (16, 16)), atol=1e-3)
+    plain = VideoFolder(tmp_path / "videos", side=16)
+    assert plain.fingerprint() != data.fingerprint()
+    with pytest.raises(DataError, match="synchrony=True"):
+        plain.synchrony(2)

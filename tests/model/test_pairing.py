@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from moca_avs.errors import DataError, UsageError
-from moca_avs.model.pairing import NeighbourTable, nearest_rows, neighbour_table, sample_pairs, table_of_rows
+from moca_avs.model.pairing import (
+    NeighbourTable,
+    nearest_rows,
+    neighbour_table,
+    sample_pairs,
+    sample_shifted,
+    table_of_rows,
+)
 from moca_avs.training.distributed import DistributedContext
 
 
@@ -166,3 +173,13 @@ def test_features_that_are_no_numbers_are_refused():
     features[3, 1] = torch.nan
     with pytest.raises(DataError, match="1 of 30 images have features that are no finite numbers"):
         neighbour_table(features, [str(index // 10) for index in range(30)], neighbours=5)
+
+
+def test_shifted_frames_are_others_of_the_clip_and_all_come_up() -> None:
+    clips = torch.tensor([0, 0, 0, 1, 2, 2])
+    anchors, otherwise = torch.tensor([1, 3, 5]), torch.tensor([4, 0, 0])
+    drawn = {
+        tuple(sample_shifted(clips, anchors, otherwise, torch.Generator().manual_seed(s)).tolist())
+        for s in range(40)
+    }
+    assert drawn == {(0, 0, 4), (2, 0, 4)}  # the second anchor is alone in its clip

@@ -59,7 +59,8 @@ class Train:
 
         if not 0 <= self.cache_limit < math.inf:
             raise UsageError(f"--cache-limit must be a number of GB of at least 0, found {self.cache_limit}")
-        data = open_training_set(self.data, self.root)
+        moving = self.config.objective == "synchrony"
+        data = open_training_set(self.data, self.root, synchrony=moving)
         tells = os.environ.get("RANK", "0") == "0"  # under torchrun one process speaks for all
         for path, why in getattr(data, "skipped", ()) if tells else ():
             print(f"moca: note: {path} is left out: {why}", file=sys.stderr)

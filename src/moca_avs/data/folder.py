@@ -14,13 +14,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from moca_avs.clip import Clip
+from moca_avs.clip import MOTION_SECONDS, Clip
+from moca_avs.cues.motion import synchrony
 from moca_avs.errors import DataError, MocaError
 from moca_avs.hub.cache import cache_dir, lock
+from moca_avs.model.evidence import resize
 from moca_avs.utils.files import atomic_write
 
-Pairs = Iterator[tuple[np.ndarray, np.ndarray, int]]
-"""(uint8 [side, side, 3], int16 [N], Hz) of each frame."""
+Pairs = Iterator[tuple[np.ndarray, np.ndarray, int, np.ndarray]]
+"""(uint8 [side, side, 3], int16 [N], Hz, float16 [`GRID`, `GRID`] or empty) of each frame, see `framed`."""
+
+GRID = 16
+"""Positions per side of the kept maps of synchrony."""
 
 
 class DecodedVideos:
@@ -67,6 +72,9 @@ class DecodedVideos:
         shape = (len(self._rows), side, side, 3)
         self._frames = np.memmap(store / "frames.u8", np.uint8, "r", shape=shape)
         self._sounds = np.memmap(store / "sounds.i16", np.int16, "r")
+        self._moving = None
+        if (moving := store / "synchrony.f16").is_file() and moving.stat().st_size:
+            self._moving = np.memmap(moving, np.float16, "r", shape=(len(self._rows), GRID, GRID))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -81,6 +89,19 @@ class DecodedVideos:
         samples = self._sounds[row["start"] : row["start"] + row["samples"]]
         return samples.astype(np.float32) / 32768, row["rate"]
 
+    def synchrony(self, index: int) -> np.ndarray:
+        """Which positions move with the sound (`cues.motion.synchrony`): float32 [`GRID`, `GRID`] in [-2, 2].
+
+        Raises:
+            DataError: where it was not asked for when the videos were decoded.
+        """
+        if self._moving is None:
+            raise DataError(
+                f"what moves was not kept when the videos in {self.root} were decoded; expected a folder of "
+                "videos that is opened with synchrony=True, as `moca train --data FOLDER` does"
+            )
+        return np.array(self._moving[index], np.float32)
+
     def clip_id(self, index: int) -> str:
         """Path of the frame's video inside the folder."""
         return str(self._rows[index]["clip"])
@@ -93,36 +114,46 @@ class DecodedVideos:
 def _decode_all(
     root: Path, paths: Iterable[Path], store: Path, read: Callable[[Path], Pairs], progress: bool
 ) -> None:
-    """Fill `store`: ``frames.u8`` [N, side, side, 3], ``sounds.i16`` (windows end to end), ``index.json``."""
+    """Fill `store`: ``frames.u8`` [N, side, side, 3], ``sounds.i16`` (windows end to end), ``index.json``.
+
+    And ``synchrony.f16`` [N, GRID, GRID], empty where `read` says nothing of it.
+    """
     from tqdm import tqdm
 
     rows: list[dict[str, Any]] = []
     skipped: list[tuple[str, str]] = []
     filled = 0
     with atomic_write(store, folder=True) as partial:
-        with (partial / "frames.u8").open("wb") as frames, (partial / "sounds.i16").open("wb") as sounds:
+        with (
+            (partial / "frames.u8").open("wb") as frames,
+            (partial / "sounds.i16").open("wb") as sounds,
+            (partial / "synchrony.f16").open("wb") as moving,
+        ):
             for path in tqdm(list(paths), desc="decoding", unit="file", disable=not progress):
                 name = path.relative_to(root).as_posix()
-                mark = frames.tell(), sounds.tell(), len(rows), filled
+                mark, kept, heard = [file.tell() for file in (frames, sounds, moving)], len(rows), filled
                 try:
-                    for image, samples, rate in read(path):
+                    for image, samples, rate, moved in read(path):
                         frames.write(image.tobytes())
                         sounds.write(samples.tobytes())
+                        moving.write(moved.tobytes())
                         rows.append({"clip": name, "start": filled, "samples": samples.size, "rate": rate})
                         filled += samples.size
                 except MocaError as error:  # what was written of the broken file is taken back
                     skipped.append((name, str(error)))
-                    frames.truncate(frames.seek(mark[0]))
-                    sounds.truncate(sounds.seek(mark[1]))
-                    del rows[mark[2] :]
-                    filled = mark[3]
+                    for file, place in zip((frames, sounds, moving), mark, strict=True):
+                        file.truncate(file.seek(place))
+                    del rows[kept:]
+                    filled = heard
         (partial / "index.json").write_text(
             json.dumps({"frames": rows, "skipped": skipped}), encoding="utf-8"
         )
 
 
-def framed(clips: Iterable[Clip], side: int, window: float) -> Pairs:
+def framed(clips: Iterable[Clip], side: int, window: float, moving: bool = False) -> Pairs:
     """The frames of clips, squashed, with the sound of `window` seconds around each.
+
+    With `moving` also which positions move with the sound, 0 everywhere where nothing can be told.
 
     Raises:
         DataError: where there is no sound track, or no frame has sound around it.
@@ -139,7 +170,10 @@ def framed(clips: Iterable[Clip], side: int, window: float) -> Pairs:
                     (side, side), Image.Resampling.BILINEAR, reducing_gap=2.0
                 )
                 scaled = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
-                yield np.asarray(image), scaled, clip.sample_rate
+                moved = np.zeros((GRID, GRID) if moving else 0, np.float16)
+                if moving and (found_map := synchrony(clip, index)) is not None:
+                    moved[:] = resize(found_map, moved.shape)
+                yield np.asarray(image), scaled, clip.sample_rate, moved
     if not found:
         raise DataError("none of its frames has sound")
 
@@ -160,18 +194,26 @@ class VideoFolder(DecodedVideos):
         side: of the kept frames, in pixels.
         window: seconds of sound kept around each frame.
         progress: whether to show a bar while decoding.
+        synchrony: whether to keep what moves with the sound, which the objective of that name learns from.
 
     Raises:
         DataError: where the folder is missing or nothing in it can be used.
     """
 
     def __init__(
-        self, root: str | Path, fps: float = 1.0, side: int = 384, window: float = 2.0, progress: bool = False
+        self,
+        root: str | Path,
+        fps: float = 1.0,
+        side: int = 384,
+        window: float = 2.0,
+        progress: bool = False,
+        synchrony: bool = False,
     ) -> None:
         folder = Path(root)
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder; expected a folder of videos")
-        settings = {"fps": fps, "side": side, "window": window}
+        settings = {"fps": fps, "side": side, "window": window} | ({"synchrony": GRID} if synchrony else {})
+        margin = MOTION_SECONDS if synchrony else window / 2
         digest = hashlib.sha256(json.dumps([_FORMAT, settings], sort_keys=True).encode())
         paths = []
         for path in sorted(folder.rglob("*")):
@@ -192,6 +234,7 @@ class VideoFolder(DecodedVideos):
         def read(path: Path) -> Pairs:
             from moca_avs.io.video import stream_clips
 
-            return framed(stream_clips(path, fps=fps, margin=window / 2), side, window)
+            clips = stream_clips(path, fps=fps, margin=max(margin, window / 2))
+            return framed(clips, side, window, synchrony)
 
         super().__init__(folder, paths, digest.hexdigest(), side, read, progress)

@@ -321,6 +321,23 @@ def _clip_numbers(clip_ids: Sequence[str]) -> Tensor:
     return torch.tensor([number[name] for name in clip_ids])
 
 
+def sample_shifted(clips: Tensor, anchors: Tensor, otherwise: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw another frame of each anchor's clip, uniformly, so that its sound is of another time: int64 [B].
+
+    Args:
+        clips: int64 [N], equal where two images come from one clip (`NeighbourTable`).
+        anchors: int64 [B] image indices.
+        otherwise: int64 [B], what is taken for an anchor whose clip has no other frame.
+        generator: CPU generator; equal states give equal frames.
+    """
+    allowed = clips[anchors, None] == clips
+    allowed[torch.arange(len(anchors)), anchors] = False
+    draw = torch.rand(len(anchors), generator=generator, dtype=torch.float64)
+    rank = (draw * allowed.sum(1)).long()
+    drawn = (allowed.cumsum(1) <= rank[:, None]).sum(1)
+    return torch.where(allowed.any(1), drawn, otherwise)
+
+
 def sample_pairs(table: NeighbourTable, anchors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw one positive and one negative per anchor, uniformly among those allowed.
 

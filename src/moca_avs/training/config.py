@@ -56,7 +56,7 @@ class TrainConfig(Settings):
         "triplet", "audio_swap_triplet", "infonce", "synchrony", "paper", "mismatched", "listening"
     ] = "triplet"
     """The paper's triplet loss; the same image with another sound as the negative; InfoNCE over the batch;
-    what moves with the sound (a set of which that is known: `moca_avs.training.moving.MovingSet`).
+    what moves with the sound against the sound of another time (a folder of videos, or a `MovingSet`).
     The last three are the names up to 0.1: still accepted, and what files hold."""
     lr: NonNegative = 1e-4
     """Adam's learning rate at step 0; it follows a cosine down to 0 at the last step."""

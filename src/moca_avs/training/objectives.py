@@ -185,11 +185,11 @@ def infonce(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def synchrony(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Positions that move with the sound answer it; with a mismatched sound the same positions don't.
+    """Positions that move with the sound answer it; with a sound of another time the same positions don't.
 
     Beyond the paper: a logistic loss on the difference of two mean cosines over those positions, of
-    ``f(x, s)`` with s and of ``f(x, s')`` with s', the negative's sound. An anchor without
-    such positions adds log 2 and teaches nothing.
+    ``f(x, s)`` with s and of ``f(x, s')`` with s', the negative's sound: that of another frame of the clip,
+    or of another clip where it has none. An anchor without such positions adds log 2 and teaches nothing.
     """
     weights = batch.moving
     if weights is None:

@@ -25,7 +25,7 @@ from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import DataError, MocaError, UsageError
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.model.adapter import AdapterSet
-from moca_avs.model.pairing import NeighbourTable, sample_pairs
+from moca_avs.model.pairing import NeighbourTable, sample_pairs, sample_shifted
 from moca_avs.training.checkpoint import AdapterRun, run_steps
 from moca_avs.training.config import CACHE_LIMIT, RuntimeConfig, TrainConfig
 from moca_avs.training.distributed import DistributedContext, distributed_context
@@ -90,7 +90,7 @@ def train(
     """
     config, device = config or TrainConfig(), own_device(choose_device(device)[0])
     if isinstance(data, str | Path):
-        data = VideoFolder(data, progress=progress)
+        data = VideoFolder(data, progress=progress, synchrony=config.objective == "synchrony")
     if isinstance(encoder, str):
         options = {} if config.image_size is None else {"image_size": config.image_size}
         encoder = build_encoder(encoder, device, sources, **options)
@@ -119,6 +119,8 @@ def train(
             # The weights for pairing may be missing: find out first.
             image_features = pairing_features(config, sources or ModelSources(), device)
             trainer = _Trainer(encoder, config, run, precision, context)
+            if config.objective == "synchrony":
+                trainer.moving = moving_positions(data, encoder.grid)
             layers = sorted({layer for _, layer in trainer.adapters.pairs})
             extractor = FeatureExtractor(
                 encoder=encoder,
@@ -136,8 +138,6 @@ def train(
                 folder = run.path / "cache" if cache is None else Path(cache)
                 precomputed = open_features(extractor, folder, cache_limit)
                 table = run_table(run, data, config, precomputed, image_features, progress, context)
-                if config.objective == "synchrony":
-                    trainer.moving = moving_positions(data, encoder.grid)
                 trainer.fit(precomputed, table, progress)
         context.on_main(lambda: run.finish(trainer.adapters))
     return run.path
@@ -276,6 +276,8 @@ class _Trainer:
         generator = step_generator(self.config.seed, self.step)
         anchors = torch.randperm(len(table), generator=generator)[: self.config.batch]
         positives, negatives = sample_pairs(table, anchors, generator)
+        if self.moving is not None:
+            negatives = sample_shifted(table.clips, anchors, negatives, generator)
         own, total = self.context.shard(len(anchors)), len(anchors)
         anchors, positives, negatives = (
             rows[own.start : own.stop] for rows in (anchors, positives, negatives)

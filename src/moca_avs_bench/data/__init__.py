@@ -35,13 +35,16 @@ def open_evaluation_set(
     return known[name](_resolved(root), split, tier)
 
 
-def open_training_set(source: str | Path, root: str | Path | None = None, window: float = 2.0) -> TrainingSet:
+def open_training_set(
+    source: str | Path, root: str | Path | None = None, window: float = 2.0, synchrony: bool = False
+) -> TrainingSet:
     """Unlabeled frames with their own sound.
 
     Args:
         source: a data set's name ("s4", "ms3", "vggsound": its training split), or any folder of videos.
         root: where the named data set lies; "stamps": the offline benchmark; not given for a folder.
         window: seconds of sound around each frame.
+        synchrony: keep what moves with the sound; a folder of videos only.
 
     Raises:
         UsageError: for an unknown name, or a data set without training data.
@@ -50,7 +53,7 @@ def open_training_set(source: str | Path, root: str | Path | None = None, window
     if root is None:
         from moca_avs.data.folder import VideoFolder
 
-        return VideoFolder(source, window=window, progress=True)
+        return VideoFolder(source, window=window, progress=True, synchrony=synchrony)
     known = {one: entry.training for one, entry in DATASETS.items() if entry.training is not None}
     if str(source) not in known:
         raise UsageError(f"with a root, data is one of {', '.join(known)}, found {str(source)!r}")
