@@ -91,14 +91,15 @@ def read_manifest(root: str | Path, boxes: bool = True) -> list[ManifestEntry]:
         raise DataError(f"{path} is not there; expected a manifest of videos (docs/commands.md, eval)")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), list(reader.fieldnames or ())
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} must be a CSV file in UTF-8: {error}") from error
     needed = ("file", "time_s", *(["sounding_boxes"] if boxes else []))
-    lacking = [column for column in needed if not rows or column not in rows[0]]
-    if lacking:
+    if not rows or not set(needed) <= set(columns):
         raise DataError(
-            f"{path} must have lines and the columns {', '.join(needed)}; lacks {', '.join(lacking)}"
+            f"{path} must have the columns {', '.join(needed)} and a line for each video; found the columns "
+            f"{', '.join(columns) or 'none'} and {len(rows)} lines"
         )
     entries: dict[str, ManifestEntry] = {}
     for number, row in enumerate(rows, 2):

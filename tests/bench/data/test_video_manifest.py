@@ -88,7 +88,10 @@ def row(**changes):
         ([row(sounding_boxes="0,0,1")], "sounding_boxes must be x0,y0,x1,y1"),
         ([row(sounding_boxes="0.5,0,0.5,1")], "x0 < x1"),
         ([row(silent_boxes="0,0,1,1;0,0,2,1")], "silent_boxes must be .* found '0,0,2,1'"),
-        ([{"file": "a.mp4", "time_s": 1}], "lacks sounding_boxes"),
+        (
+            [{"file": "a.mp4", "time_s": 1}],
+            "sounding_boxes and a line for each video; found the columns file, time_s and 1 lines",
+        ),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_told_by_line(tmp_path, rows, message):
