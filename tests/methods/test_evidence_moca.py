@@ -65,6 +65,18 @@ def test_unsure_masks_are_left_out():
     assert (found.scores > 0).all()
 
 
+def test_a_picture_of_one_color_is_left_empty():
+    """A fade to black: every position is supported alike, which is no reason to take them all."""
+    frames = clip().frames.copy()
+    frames[1] = np.random.default_rng(1).integers(15, 18, frames[1].shape)  # compression noise on black
+    faded = replace(clip(), frames=frames)
+    found = method()(faded)
+    assert found.reasons == ("", "unsure")
+    assert found.masks[0].any()
+    assert not found.masks[1].any()
+    assert found.scores[1] == 0
+
+
 def test_wide_frames_are_seen_in_tiles():
     """Each tile's map is that of the tile as a picture of its own."""
     wide = clip(32, 96)

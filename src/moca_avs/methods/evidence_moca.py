@@ -39,6 +39,9 @@ from moca_avs.proposals.masks import downscale
 from moca_avs.utils.frame_cache import FrameCache, frame_key
 from moca_avs.utils.profiler import record
 
+PLAIN = 2.0
+"""Gray levels: a picture whose channels all vary less (standard deviation) shows but compression noise."""
+
 Evidence = tuple[np.ndarray, "np.ndarray | None"]
 """Log-odds that a position sounds, float32 [h, w], and objectness at its own resolution."""
 
@@ -47,7 +50,8 @@ class EvidenceMoca(Moca):
     """Masks from several cues; with adapters the semantic cue sees the features that they enhanced.
 
     Heat is the probability that a position sounds. `scores` are probabilities that the mask overlaps what
-    sounds by more than half. `reasons` are "", "silent", "no sound", or "unsure" (`MocaConfig.unsure`).
+    sounds by more than half. `reasons` are "", "silent", "no sound", or "unsure": below `MocaConfig.unsure`,
+    or a picture of one color (a fade to black), whose score is 0.
 
     Args:
         args: of `Moca`.
@@ -114,8 +118,10 @@ class EvidenceMoca(Moca):
                     support = supported(log_odds, objectness, image.shape[:2], self.fusion)
                     none = np.zeros((0, *support.shape), bool)
                     parts, expected = choose_masks(support, none if masks is None else masks)
-                score = confidence(expected, self.fusion)
-                if score < self.config.unsure:
+                # All proposals of a picture of one color are noise, and all of it is supported alike.
+                plain = image.std((0, 1)).max() < PLAIN
+                score = 0.0 if plain else confidence(expected, self.fusion)
+                if plain or score < self.config.unsure:
                     yield FramePrediction(np.zeros(support.shape, bool), heat, score, "unsure")
                 else:
                     yield FramePrediction(np.any(parts, axis=0), heat, score, "", parts)
