@@ -1,9 +1,9 @@
-"""Milliseconds per looked-at frame of each cue, of proposals, and of all, against the inference up to 0.2.
+"""Milliseconds per looked-at frame of each cue, of proposals, and of all, against the inference up to 0.1.
 
     python benchmarks/cues.py --out cues.json
     python benchmarks/cues.py --quick
 
-The video is 360p at 25 frames a second, looked at once a second. Old: `lite-soundnet`, the preset up to 0.2,
+The video is 360p at 25 frames a second, looked at once a second. Old: `lite-soundnet`, the preset up to 0.1,
 whose one cue is the cosine of image and sound. New: `lite`, all cues. Both without adapters, in turn.
 """
 

@@ -77,6 +77,21 @@ def test_a_picture_of_one_color_is_left_empty():
     assert found.scores[1] == 0
 
 
+def test_a_weak_cue_alone_takes_as_much_as_a_strong_one_and_a_flat_one_nothing():
+    config = MocaConfig(cues="left", refine="none")
+
+    def masks(weight: float):
+        fusion = Fusion({"left": weight}, -2.0, 0.0, 1.0, (1.0, 0.0))
+        return EvidenceMoca(TinyConvolution(), None, None, config, cues={"left": left}, fusion=fusion)(clip())
+
+    strong, weak, flat = masks(2.0), masks(0.2), masks(0.0)
+    assert np.array_equal(strong.masks, weak.masks)
+    assert 0 < weak.masks.mean() < 0.5
+    assert flat.reasons == ("unsure", "unsure")
+    assert not flat.masks.any()
+    assert (flat.scores == 0).all()
+
+
 def test_wide_frames_are_seen_in_tiles():
     """Each tile's map is that of the tile as a picture of its own."""
     wide = clip(32, 96)
@@ -156,6 +171,7 @@ def test_evidence_is_averaged_within_shots_where_something_is_heard(monkeypatch,
     for i in range(5):
         near = [k for k in (i - 1, i + 1) if 0 <= k < 5 and heard[k] and (k + 0.5 < cut) == (i + 0.5 < cut)]
         mean = (alone[i] + sum(0.5 * alone[k] for k in near)) / (1 + 0.5 * len(near))
+        mean = mean.mean() + (mean - mean.mean()) * max(1, 1.3 / mean.std())  # no cue of objectness
         expected.append(1 / (1 + np.exp(-mean)) if heard[i] else np.zeros_like(mean))
     found = method(clip).heatmaps
     np.testing.assert_allclose(found, np.stack(expected), atol=1e-3)

@@ -17,11 +17,24 @@ from moca_avs.model.evidence import (
     expected_iou,
     fuse,
     shipped_fusion,
+    spread_out,
     standardize,
     supported,
 )
 
 FUSION = Fusion({"tags": 2.0, "motion": 0.5}, bias=-1.0, extent=1.0, offset=1.0, confidence=(2.0, 0.5))
+
+
+def test_evidence_of_few_cues_is_spread_out_in_order_around_its_mean() -> None:
+    for scale in (0.02, 0.5, 1.29):
+        values = np.random.default_rng(0).normal(-2, scale, (5, 7)).astype(np.float32)
+        found = spread_out(values)
+        assert found.std() == pytest.approx(1.3, rel=1e-4) or values.std() >= 1.3
+        assert found.mean() == pytest.approx(values.mean(), abs=1e-4)
+        assert np.array_equal(found.argsort(axis=None), values.argsort(axis=None))
+    for scale in (0.001, 3.0):
+        values = np.random.default_rng(0).normal(-2, scale, (5, 7)).astype(np.float32)
+        assert np.array_equal(spread_out(values), values)
 
 
 def test_fusion_is_the_weighted_sum() -> None:

@@ -24,12 +24,14 @@ from moca_avs.errors import UsageError
 from moca_avs.methods.base import ClipFrame, FramePrediction, silence_reasons
 from moca_avs.methods.moca import Moca
 from moca_avs.model.evidence import (
+    FLAT,
     Fusion,
     choose_masks,
     confidence,
     evidence_grid,
     fuse,
     shipped_fusion,
+    spread_out,
     standardize,
     supported,
 )
@@ -51,7 +53,7 @@ class EvidenceMoca(Moca):
 
     Heat is the probability that a position sounds. `scores` are probabilities that the mask overlaps what
     sounds by more than half. `reasons` are "", "silent", "no sound", or "unsure": below `MocaConfig.unsure`,
-    or a picture of one color (a fade to black), whose score is 0.
+    or score 0: a picture of one color (a fade to black), or cues that tell no position from another.
 
     Args:
         args: of `Moca`.
@@ -111,6 +113,8 @@ class EvidenceMoca(Moca):
         with self._proposals(images) as proposals:
             evidence = self._smoothed(frames, adapter_clip)
             for image, (log_odds, objectness) in zip(images, evidence, strict=True):
+                if objectness is None:  # which alone gives masks their extent
+                    log_odds = spread_out(log_odds)
                 heat = expit(log_odds).astype(np.float16)
                 with record("waiting for proposals"):
                     masks = next(proposals)
@@ -118,10 +122,10 @@ class EvidenceMoca(Moca):
                     support = supported(log_odds, objectness, image.shape[:2], self.fusion)
                     none = np.zeros((0, *support.shape), bool)
                     parts, expected = choose_masks(support, none if masks is None else masks)
-                # All proposals of a picture of one color are noise, and all of it is supported alike.
-                plain = image.std((0, 1)).max() < PLAIN
-                score = 0.0 if plain else confidence(expected, self.fusion)
-                if plain or score < self.config.unsure:
+                # Where no position differs from another, all of the picture is supported, which says nothing.
+                blank = log_odds.std() < FLAT or image.std((0, 1)).max() < PLAIN
+                score = 0.0 if blank else confidence(expected, self.fusion)
+                if blank or score < self.config.unsure:
                     yield FramePrediction(np.zeros(support.shape, bool), heat, score, "unsure")
                 else:
                     yield FramePrediction(np.any(parts, axis=0), heat, score, "", parts)

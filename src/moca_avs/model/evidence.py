@@ -28,6 +28,10 @@ SMOOTHING = {"semantic": 0.12, "tags": 0.16, "synchrony": 0.2}
 sounds, coarsely; where the thing ends is said by the other cues and by the proposals."""
 STANDARDIZED = ("semantic", "tags", "motion")
 """Cues on a scale of their own, which are brought to mean 0 and standard deviation 1 over each frame."""
+SPREAD = 1.3
+"""Standard deviation over a frame of the log-odds of all cues: median of real clips, duets and composites."""
+FLAT = 0.01
+"""A standard deviation below which the evidence tells no position from another."""
 PARTS = 5
 """Proposals that a mask is merged from at most."""
 
@@ -94,6 +98,19 @@ def fuse(maps: Mapping[str, np.ndarray], fusion: Fusion) -> np.ndarray:
     """
     total = sum(fusion.weights.get(name, 0.0) * values for name, values in maps.items())
     return np.asarray(total + fusion.bias, np.float32)
+
+
+def spread_out(log_odds: np.ndarray) -> np.ndarray:
+    """Evidence float32 [h, w] that varies as much as that of all cues (`SPREAD`), around the same mean.
+
+    A few cues alone vary less than all together, which the numbers were fitted for: then every position would
+    be near the highest, and the mask the whole frame. Evidence that varies more, or nowhere, stays.
+    """
+    spread = float(log_odds.std())
+    if not FLAT <= spread < SPREAD:
+        return log_odds
+    mean = log_odds.mean()
+    return np.asarray(mean + SPREAD / spread * (log_odds - mean), np.float32)
 
 
 def supported(
