@@ -136,3 +136,12 @@ def test_a_missing_front_end_is_told(tmp_path):
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(WeightsError, match="GroundingDINO base"):
         GroundingDino(ModelSources(tmp_path))
+
+
+@pytest.mark.parametrize("height", [1, 3])
+def test_frames_as_high_as_there_are_channels_are_read_row_by_row(grounder, height):
+    frame = np.random.default_rng(1).integers(0, 256, (height, 8, 3), dtype=np.uint8)
+    boxes, scores = grounder(frame, ["dog"])
+    assert len(boxes) == len(scores) > 0
+    assert (boxes >= 0).all()
+    assert (boxes <= [8, height, 8, height]).all()

@@ -165,3 +165,19 @@ def test_any_shape_of_frame(sources, shape):
 def test_missing_weights_are_one_clear_error(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="SAM ViT-H"):
         SamSegmenter(ModelSources(models={"sam": str(tmp_path)}))
+
+
+@pytest.mark.parametrize("height", [1, 3])
+def test_frames_as_high_as_there_are_channels_are_read_row_by_row(sources, height):
+    frame = np.random.default_rng(1).integers(0, 256, (height, 8, 3), dtype=np.uint8)
+    segment = SamSegmenter(sources)
+    encoded = segment._sam.encode(frame)
+    assert encoded.size == (height, 8)
+    assert encoded.inner[1] == pytest.approx(encoded.inner[0] * 8 / height, rel=0.1)
+    processor = transformers.SamImageProcessorPil.from_pretrained(sources.source("sam"))
+    inputs = processor(frame.transpose(2, 0, 1), return_tensors="pt", input_data_format="channels_first")
+    model = transformers.SamModel.from_pretrained(sources.source("sam"))
+    with torch.no_grad():
+        expected = model.get_image_embeddings(inputs["pixel_values"].float())
+    torch.testing.assert_close(encoded.embedding, expected, atol=1e-5, rtol=1e-5)
+    assert segment(frame, np.array([[0, 0, 8, height]], np.float32)).shape == (1, height, 8)

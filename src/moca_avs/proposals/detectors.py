@@ -121,7 +121,9 @@ class GroundingDino:
 
     @torch.no_grad()
     def _boxes(self, frame: np.ndarray, text: str) -> tuple[np.ndarray, np.ndarray]:
-        inputs = self._processor(images=frame, text=text, return_tensors="pt").to(self.device)
+        inputs = self._processor(
+            images=frame, text=text, return_tensors="pt", input_data_format="channels_last"
+        ).to(self.device)
         (found,) = self._processor.post_process_grounded_object_detection(
             self._model(**inputs),
             inputs["input_ids"],
@@ -213,7 +215,8 @@ class OwlObjectness:
     @torch.no_grad()
     def __call__(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [H, W, 3] -> boxes float32 [P, 4] (x0, y0, x1, y1), scores float32 [P], best first."""
-        pixels = self._processor(frame, return_tensors="pt")["pixel_values"].float().to(self.device)
+        inputs = self._processor(frame, return_tensors="pt", input_data_format="channels_last")
+        pixels = inputs["pixel_values"].float().to(self.device)
         grid, _ = self._model.image_embedder(pixels)
         tokens = grid.flatten(1, 2)
         scores = self._model.objectness_predictor(tokens)[0].sigmoid().numpy(force=True)

@@ -81,7 +81,7 @@ class Sam:
 
     @torch.no_grad()
     def _encode(self, frame: np.ndarray) -> EncodedFrame:
-        inputs = self._processor(frame, return_tensors="pt")
+        inputs = self._processor(frame, return_tensors="pt", input_data_format="channels_last")
         embedding = self._model.get_image_embeddings(inputs["pixel_values"].to(self.device))
         height, width = inputs["reshaped_input_sizes"][0].tolist()
         return EncodedFrame(embedding, (frame.shape[0], frame.shape[1]), (height, width))

@@ -151,7 +151,8 @@ class DinoFeatures:
     @torch.no_grad()
     def __call__(self, frames: Sequence[np.ndarray]) -> Tensor:
         """Images uint8 [H, W, 3], each of its own size -> float32 [B, F] on the CPU, not normalized."""
-        pixels = self._processor(list(frames), return_tensors="pt")["pixel_values"].float().to(self.device)
+        inputs = self._processor(list(frames), return_tensors="pt", input_data_format="channels_last")
+        pixels = inputs["pixel_values"].float().to(self.device)
         tokens = self._model(pixel_values=pixels).last_hidden_state
         features: Tensor = tokens[:, self._special :].mean(1).float().cpu()
         return features

@@ -126,8 +126,8 @@ def frame_scores(
     """
     _check(prediction, truth, classes)
     both = prediction.astype(np.int64) * classes + truth
-    pairs = np.stack([np.bincount(frame.ravel(), minlength=classes**2) for frame in both])
-    pairs = pairs.reshape(len(both), classes, classes)
+    counts = [np.bincount(frame.ravel(), minlength=classes**2) for frame in both]
+    pairs = np.array(counts, np.int64).reshape(len(both), classes, classes)  # also of no frame at all
     hits = np.diagonal(pairs, axis1=1, axis2=2).astype(float)
     predicted, true = pairs.sum(2), pairs.sum(1)
     seen = (predicted + true > 0).astype(float)

@@ -130,3 +130,11 @@ def test_a_perfect_map_scores_1_on_the_classes_it_holds():
 def test_maps_that_do_not_fit_are_named(prediction, message):
     with pytest.raises(UsageError, match=message):
         semantic.update(semantic.begin(6), prediction, np.zeros((2, 4, 4), int))
+
+
+def test_no_frame_adds_only_its_padding():
+    none = np.zeros((0, 2, 2), int)
+    assert semantic.update(semantic.begin(3), none, none).frames == 0
+    scores = semantic.compute(semantic.update(semantic.begin(3), none, none, padding=2))
+    assert scores.frames == 2
+    assert scores.class_iou.tolist() == [1, 0, 0]
