@@ -9,7 +9,7 @@ from moca_avs_bench.metrics.region import nonempty
 
 
 def upsample(maps: np.ndarray, height: int, width: int, align_corners: bool = False) -> np.ndarray:
-    """Bilinear, as torch's ``interpolate``.
+    """Bilinear, as torch's ``interpolate``, but rounded once: what is flat stays flat, and ties are ties.
 
     Args:
         maps: float [T, h, w].
@@ -22,7 +22,7 @@ def upsample(maps: np.ndarray, height: int, width: int, align_corners: bool = Fa
     """
     rows = _weights(maps.shape[1], height, align_corners)
     columns = _weights(maps.shape[2], width, align_corners)
-    return rows @ maps.astype(np.float32) @ columns.T
+    return (rows @ maps.astype(np.float64) @ columns.T).astype(np.float32)
 
 
 def object_accuracy(heat: np.ndarray, masks: np.ndarray, sounding: np.ndarray) -> np.ndarray:
@@ -147,7 +147,7 @@ def _means(maps: np.ndarray, mask: np.ndarray) -> list[float]:
 
 
 def _weights(size: int, target: int, align_corners: bool) -> np.ndarray:
-    """Interpolation matrix float32 [target, size]: each row holds two weights that add up to 1."""
+    """Interpolation matrix float64 [target, size]: each row holds two weights that add up to 1."""
     if align_corners:
         center = np.arange(target) * ((size - 1) / max(target - 1, 1))
     else:
@@ -157,4 +157,4 @@ def _weights(size: int, target: int, align_corners: bool) -> np.ndarray:
     weights = np.zeros((target, size))
     np.add.at(weights, (np.arange(target), low), 1 - (center - low))
     np.add.at(weights, (np.arange(target), high), center - low)
-    return weights.astype(np.float32)
+    return weights

@@ -130,3 +130,9 @@ def test_shapes_that_do_not_fit_are_named():
         loc.ciou(np.ones((1, 2, 2), bool), np.ones((1, 3, 2)))
     with pytest.raises(UsageError, match=r"224 x 224, found \[5, 5\]"):
         loc.ez_vsl_predicted(np.ones((1, 5, 5)))
+
+
+def test_a_constant_map_counts_as_a_whole():
+    heat = np.full((2, 12, 12), np.float16(0.4))
+    for protocol in ("lvs", "ez-vsl"):
+        assert loc.predicted(protocol, heat, np.zeros((2, 8, 8), bool)).all()

@@ -117,3 +117,30 @@ def test_shapes_that_do_not_fit_are_named():
         objects.heat_inside(heat[:2], masks)
     with pytest.raises(UsageError, match="objects, frames"):
         objects.object_accuracy(heat, masks, sounding[:1])
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("grid", [(12, 12), (7, 9), (24, 13)])
+def test_what_is_flat_stays_flat(grid, align_corners):
+    """Rounding noise would decide medians and ties."""
+    values = [np.float16(0.4), *np.random.default_rng(0).uniform(-1, 1, 50).astype(np.float32)]
+    for value in values:
+        for size in ((224, 224), (100, 333)):
+            found = objects.upsample(np.full((1, *grid), value), *size, align_corners)
+            assert (found == np.float32(value)).all()
+    halves = np.full((1, *grid), np.float16(0.3))
+    halves[:, :, grid[1] // 2 :] = np.float16(0.7)
+    found = objects.upsample(halves, 224, 224, align_corners)[0]
+    assert (found[:, :60] == np.float32(np.float16(0.3))).all()
+    assert (found[:, -60:] == np.float32(np.float16(0.7))).all()
+
+
+def test_a_constant_map_ties_every_pair():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        masks = np.zeros((2, 1, 90, 120), bool)
+        for mask in masks:
+            top, left = rng.integers(0, 60, 2)
+            mask[0, top : top + rng.integers(5, 30), left : left + rng.integers(5, 60)] = True
+        heat = np.full((1, 12, 12), rng.uniform(0, 1)).astype(np.float16)
+        assert objects.object_accuracy(heat, masks, np.array([[True], [False]])) == 0.5
