@@ -38,6 +38,7 @@ MINUTES = {  # name: limit
     "evaluation_memory": 30,
     "carry_masks": 10,
     "cues": 20,
+    "many_clips": 20,
 }
 
 

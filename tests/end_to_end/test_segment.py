@@ -62,8 +62,17 @@ def batch(videos, tmp_path_factory):
 def test_in_a_batch_the_good_are_done_and_the_bad_listed_at_the_end(batch, videos):
     code, said, complained, out = batch
     assert code == 1
-    assert sorted(path.name for path in out.iterdir()) == ["band", "eight", "huge", "mute", "tiny"]
-    assert all(is_complete(folder) for folder in out.iterdir())
+    names = ["band", "eight", "huge", "mute", "tiny"]
+    assert sorted(path.name for path in out.iterdir()) == [*names[:3], "index.jsonl", *names[3:]]
+    assert all(is_complete(out / name) for name in names)
+    lines = [json.loads(line) for line in (out / "index.jsonl").read_text().splitlines()]
+    assert sorted(line["input"] for line in lines) == sorted(
+        str(videos / name)
+        for name in ("band.mp4", "eight.mkv", "fake.mp4", "gone.mp4", "huge.mkv", "mute.mp4", "tiny.mov")
+    )
+    assert {line["state"] for line in lines if "fake" in line["input"] or "gone" in line["input"]} == {
+        "failed"
+    }
     *_, summary, first, second = complained.splitlines()
     assert summary == "moca: 2 of 7 inputs failed:"
     assert first == f"  {videos / 'gone.mp4'}: there is no such file or folder"
@@ -164,17 +173,21 @@ def test_another_sound_for_a_video(moca, videos, tmp_path):
     assert Segmentation.load(tmp_path / "out" / "mute").masks.any()
 
 
-def test_ctrl_c_keeps_the_finished_frames(start_moca, moca, tmp_path):
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_keep_the_finished_frames_and_the_same_command_goes_on(
+    start_moca, moca, tmp_path, stop, code
+):
     video = make_video(tmp_path / "long.mp4", images(200, 64, 96), bark(40), fps=5)
-    process = start_moca("segment", video, "-o", tmp_path / "out", "--fps", "native", *FROZEN, *QUICK)
+    command = ("segment", video, "-o", tmp_path / "out", "--fps", "native", *FROZEN, *QUICK)
+    process = start_moca(*command)
     masks, deadline = tmp_path / "out" / "long" / "masks", time.monotonic() + 300
     while not (masks / "000004.png").exists():
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, complained = process.communicate(timeout=300)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Traceback" not in complained
     kept = Segmentation.load(tmp_path / "out" / "long")
     assert 4 <= len(kept) < 200
@@ -182,11 +195,15 @@ def test_ctrl_c_keeps_the_finished_frames(start_moca, moca, tmp_path):
     assert complained.rstrip().endswith("moca: stopped")
     assert len(list(masks.iterdir())) == len(kept)
     assert 1 <= look(tmp_path / "out" / "long" / "overlay.mp4")[2] <= len(kept) + 1
-    ended = moca(
-        "segment", video, "-o", tmp_path / "out", "--limit", "1", *FROZEN, *QUICK
-    )  # unfinished: not skipped
+    (line,) = (tmp_path / "out" / "index.jsonl").read_text().splitlines()
+    assert (json.loads(line)["state"], json.loads(line)["frames"]) == ("stopped", len(kept))
+    ended = moca(*command)  # unfinished: not skipped
     assert ended.code == 0
+    assert "goes on behind" in ended.err
     assert is_complete(tmp_path / "out" / "long")
+    whole = Segmentation.load(tmp_path / "out" / "long")
+    assert len(whole) == 200
+    assert np.array_equal(whole.masks[: len(kept) - 4], kept.masks[:-4])
 
 
 def test_a_place_that_can_not_be_written(moca, videos, tmp_path):
@@ -222,3 +239,30 @@ def test_a_full_disk(small_disk, start_moca, tmp_path):
     assert ("the disk is full" in complained) or options
     assert not is_complete(folder / "noise")
     assert Segmentation.load(folder / "noise").masks.shape[1:] == (240, 320)
+
+
+def test_shards_share_out_the_inputs_and_names_follow_the_path(moca, videos, tmp_path):
+    inputs = [videos / "band.mp4", videos / "mute.mp4", videos / "tiny.mov"]
+    done = []
+    for shard in ("1/2", "2/2"):
+        ended = moca(
+            "segment", *inputs, "-o", tmp_path / "out", "--shard", shard, "--name-by", "path",
+            "--outputs", "json", "--limit", "1", *FROZEN, *QUICK,
+        )  # fmt: skip
+        assert ended.code == 0, ended.err
+        done.append([line.split(": ")[0] for line in ended.out.splitlines() if " -> " in line])
+    assert done == [[str(inputs[0]), str(inputs[2])], [str(inputs[1])]]
+    for path in inputs:
+        folder = tmp_path / "out" / str(path)[1:]
+        assert [entry.name for entry in folder.iterdir()] == ["result.json"]
+    for wrong in ("0/2", "3/2", "2", "a/b"):
+        ended = moca("segment", *inputs, "-o", tmp_path / "out", "--shard", wrong)
+        assert (ended.code, "--shard must be I/N" in ended.err) == (2, True)
+
+
+def test_equal_stems_are_refused_before_anything_is_done(moca, videos, tmp_path):
+    (tmp_path / "band.mov").symlink_to(videos / "band.mp4")
+    ended = moca("segment", videos / "band.mp4", tmp_path / "band.mov", "-o", tmp_path / "out")
+    assert ended.code == 2
+    assert "name them with --name-by path or hash" in ended.err
+    assert not (tmp_path / "out").exists()

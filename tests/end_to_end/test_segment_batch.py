@@ -263,10 +263,6 @@ def test_finished_ones_are_skipped(videos, alone, tmp_path):
         "skipped", "done", "failed", "done", "skipped", "done", "done",
     ]  # fmt: skip
     assert found.calls == [[3, 12, 1], [5, 1]]
-    outcomes = segment_all(
-        plan(videos[:2], tmp_path), lambda: pytest.fail("loaded"), SegmentOptions(batch=16)
-    )
-    assert [outcome.state for outcome in outcomes] == ["skipped"] * 2
     check(run(videos, tmp_path, 16, overwrite=True), alone)
 
 

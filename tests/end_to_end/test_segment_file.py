@@ -11,11 +11,12 @@ from helpers.media_files import bark, images, make_video
 from helpers.tiny_encoders import TinyConvolution
 from moca_avs.clip import Segmentation
 from moca_avs.errors import MediaError
+from moca_avs.inference.finished import identity
 from moca_avs.inference.inputs import JobSpec
 from moca_avs.inference.job import SOUND_MARGIN, JobResult, SegmentOptions
 from moca_avs.inference.segment import CHUNK_FRAMES, segment_all, segment_file
 from moca_avs.io.overlay import OverlayWriter
-from moca_avs.io.results import SegmentationWriter, is_complete
+from moca_avs.io.results import OUTPUTS, SegmentationWriter, is_complete
 from moca_avs.io.video import stream_clips
 from moca_avs.methods.config import MocaConfig
 from moca_avs.methods.moca import Moca
@@ -64,9 +65,10 @@ def run(job, load=method, options=NATIVE):
 def one_after_the_other(video, folder):
     """What segment_file does, without any thread of ours."""
     chosen = {"fps": "native", "start": 0.0, "end": None, "limit": None}
-    chosen |= {"phase": 0.0, "propagate": "none"}
+    chosen |= {"phase": 0.0, "propagate": "none", "outputs": sorted(OUTPUTS)}
     found = method()
-    settings = {**found.settings, "input": {"source": str(video), "sound": None, **chosen}}
+    described = {"source": str(video), "sound": None, **chosen, "file": identity(video)}
+    settings = {**found.settings, "input": described}
     counted = Counter()
     with (
         SegmentationWriter(folder, settings) as writer,

@@ -61,23 +61,46 @@ def test_an_input_that_means_no_file_is_named_with_the_reason(tree, given, compl
     assert complaint in failed[0][1]
 
 
-def folders(files, out="out"):
-    return [str(job.folder) for job in plan([Path(file) for file in files], Path(out))]
+def folders(files, out="out", **naming):
+    return [str(job.folder) for job in plan([Path(file) for file in files], Path(out), **naming)]
 
 
 def test_a_folder_is_called_by_the_stem():
     assert folders(["videos/band.mp4", "other/dog.bark.mov"]) == ["out/band", "out/dog.bark"]
 
 
-def test_equal_stems_keep_their_path_below_the_common_folder():
-    assert folders(["v/a/x.mp4", "v/b/c/x.mp4", "v/y.mp4"]) == ["out/a/x", "out/b/c/x", "out/y"]
+@pytest.mark.parametrize(
+    "files", [["v/a/x.mp4", "v/b/x.mp4"], ["x.mp4", "x.mov"], ["a/x.mp4", "y.mp4", "x.mp4"]]
+)
+def test_inputs_that_would_share_a_folder_are_refused_by_name_and_told_apart_by_path_or_hash(files):
+    with pytest.raises(
+        UsageError, match=r"x\.m.* and .*x\.m.* \(out/x\); name them with --name-by path or hash"
+    ):
+        folders(files)
+    for naming in ("path", "hash"):
+        assert len(set(folders(files, name_by=naming))) == len(files)
 
 
-def test_equal_paths_keep_their_suffix():
-    assert folders(["a/x.mp4", "a/x.mov", "b/x.mp4"]) == ["out/a/x.mp4", "out/a/x.mov", "out/b/x"]
-    assert folders(["x.mp4", "x.mov"]) == ["out/x.mp4", "out/x.mov"]
+@pytest.mark.parametrize("naming", ["stem", "path", "hash"])
+def test_a_folder_is_a_function_of_the_input_alone(tree, naming):
+    files = ["a/x.mp4", "a/deep/y.MOV", "memory://h/q%20r.mp4"]
+    alone = [plan(find_inputs([file])[0], Path("out"), naming)[0].folder for file in files]
+    together = plan(find_inputs(files[::-1])[0], Path("out"), naming)[::-1]
+    assert [job.folder for job in together] == alone
+    elsewhere = tree / "a" / ".." / "b" / ".." / "a" / "x.mp4"
+    assert plan([elsewhere], Path("out"), naming)[0].folder == alone[0]
+    expected = {"stem": "x", "path": str(tree / "a" / "x.mp4")[1:], "hash": alone[0].name}
+    assert alone[0] == Path("out") / expected[naming]
 
 
-def test_a_last_clash_is_refused():
-    with pytest.raises(UsageError, match=r"would both be written to out/x\.mp4"):
-        folders(["x.mp4", "x.mov", "x.mp4.avi"])
+def test_an_unknown_naming_is_refused():
+    with pytest.raises(UsageError, match="one of stem, path, hash, found 'date'"):
+        folders(["x.mp4"], name_by="date")
+
+
+def test_two_links_to_one_file_are_two_inputs(tree):
+    for name in ("one.mp4", "two.mp4"):
+        (tree / name).symlink_to(tree / "a" / "x.mp4")
+    files, _ = find_inputs(["one.mp4", "two.mp4", str(tree / "one.mp4")])
+    assert names(files) == ["one.mp4", "two.mp4"]
+    assert folders(files) == ["out/one", "out/two"]

@@ -78,16 +78,18 @@ def test_a_protocol_nobody_knows_and_one_whose_package_is_missing(monkeypatch):
 
 
 def test_folders_of_urls_follow_the_rules_of_files():
-    urls = ["memory://v/a/x.mp4", "memory://v/b/x.mp4", "https://h/q%20r.mp4?key=1/2.mov"]
+    urls = ["memory://v/a/x.mp4", "memory://v/b/y.mp4", "https://h/q%20r.mp4?key=1/2.mov"]
     jobs = plan(urls, Path("out"))
-    assert [str(job.folder) for job in jobs] == ["out/a/x", "out/b/x", "out/q r"]
+    assert [str(job.folder) for job in jobs] == ["out/x", "out/y", "out/q r"]
     assert [job.name for job in jobs] == urls
     uploads = [job.upload for job in plan(urls[:2], "s3://bucket/out/")]
-    assert uploads == ["s3://bucket/out/a/x", "s3://bucket/out/b/x"]
+    assert uploads == ["s3://bucket/out/x", "s3://bucket/out/y"]
+    paths = [str(job.folder) for job in plan(urls, Path("out"), "path")]
+    assert paths == ["out/memory/v/a/x.mp4", "out/memory/v/b/y.mp4", "out/https/h/q r.mp4"]
 
 
 def test_a_name_can_not_climb_out_of_the_folder_of_results():
-    jobs = plan(["memory://v/../../x.mp4", "memory://../../w/x.mp4"], Path("out"))
+    jobs = plan(["memory://v/../../x.mp4", "memory://../../w/x.mp4"], Path("out"), "path")
     assert all(".." not in job.folder.parts for job in jobs)
 
 

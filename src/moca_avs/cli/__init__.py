@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 STOPPED = 130  # 128 + SIGINT, what a shell expects of a program stopped by Ctrl-C
+TERMINATED = 143  # 128 + SIGTERM, what schedulers and containers send
 DESCRIPTION = """Find the pixels that make the sound.
 
 Example: moca segment band.mp4 -o out
 
 moca COMMAND --help tells more of each command, moca --version which version this is."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends what runs in the same way as Ctrl-C, keeping what is finished."""
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """The first SIGTERM raises `Terminated`; a second one kills, as it does outside the block."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows ``moca``; None means this process's own.
 
     Returns:
-        The exit code: 0 done, 1 some failed, 2 usage, 130 stopped.
+        The exit code: 0 done, 1 some failed, 2 usage, 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
     from typing import Annotated
 
@@ -61,15 +88,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
         )
         import_plugins()  # a broken one is told whether or not it is needed
-        return int(chosen.run())
+        with _sigterm_like_ctrl_c():
+            return int(chosen.run())
     except SystemExit as stop:  # tyro has printed its help (0) or what is wrong (2)
         return stop.code if isinstance(stop.code, int) else 1
     except MocaError as error:
         print(f"moca: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("moca: stopped", file=sys.stderr)
-        return STOPPED
+        return TERMINATED if isinstance(stop, Terminated) else STOPPED
     except BrokenPipeError:  # `moca models list | head`: nobody reads on, which is no error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -35,7 +35,7 @@ class Segment:
     """Find the sounding pixels of videos. OUT/NAME/ gets overlay.mp4, masks/, heatmaps/ and result.json.
 
     Exit code 0: all done; 1: some inputs failed, each is named and the others are done; 130: stopped by
-    Ctrl-C, what was finished is kept.
+    Ctrl-C, 143: by SIGTERM; what was finished is kept, and the same command goes on behind it.
 
     Example: moca segment band.mp4 videos/ -o out
     """
@@ -69,7 +69,32 @@ class Segment:
     seed: Annotated[int | None, arg(metavar="N", help="Of the clustering; the preset's own if left out.")] = (
         None
     )
-    overwrite: Annotated[bool, arg(help="Do finished results again instead of skipping them.")] = False
+    overwrite: Annotated[
+        bool,
+        arg(
+            help="Begin every input anew. Else a finished result of the same file and settings is skipped, "
+            "one of others refused, and an interrupted one goes on."
+        ),
+    ] = False
+    outputs: Annotated[
+        str,
+        arg(
+            metavar="LIST",
+            help="What to write, joined by commas: overlay (overlay.mp4), masks, heatmaps, json "
+            "(result.json, masks included; always written).",
+        ),
+    ] = "overlay,masks,heatmaps,json"
+    name_by: Annotated[
+        Literal["stem", "path", "hash"],
+        arg(
+            help="Name of a result folder: stem: clip, of /data/a/clip.mp4; path: data/a/clip.mp4; hash: "
+            "clip-3f7a0c21, by the whole path."
+        ),
+    ] = "stem"
+    shard: Annotated[
+        str | None,
+        arg(metavar="I/N", help="Only every N-th input, from the I-th on (1/4, 2/4, ...), of the same list."),
+    ] = None
     propagate: Annotated[
         Literal["none", "flow"],
         arg(help="flow: a mask for every frame, carried by optical flow from the one looked at."),
@@ -101,7 +126,8 @@ class Segment:
 
     def run(self) -> int:
         """Segment everything, naming what was done, skipped and failed."""
-        from moca_avs.inference.inputs import find_inputs
+        from moca_avs.inference.index import RunIndex
+        from moca_avs.inference.inputs import find_inputs, is_url
 
         options = self._options()
         files, missing = find_inputs(self.inputs)
@@ -109,10 +135,14 @@ class Segment:
         failed = [f"{name}: {why}" for name, why in missing]
         for complaint in failed:
             print(f"moca: {complaint}", file=sys.stderr)
-        for outcome in self._outcomes(jobs, options):
-            tell(outcome, self.profile)
-            if outcome.state == "failed":
-                failed.append(_complaint(outcome))
+        with RunIndex(self.out if is_url(self.out) else Path(self.out)) as index:
+            for name, why in missing:
+                index.add_line({"input": name, "state": "failed", "message": why})
+            for outcome in self._outcomes(jobs, options):
+                index.add(outcome)
+                tell(outcome, self.profile)
+                if outcome.state == "failed":
+                    failed.append(_complaint(outcome))
         total = len(jobs) + len(missing)
         if failed and total > 1:
             print(f"moca: {len(failed)} of {total} inputs failed:", *failed, sep="\n  ", file=sys.stderr)
@@ -139,7 +169,15 @@ class Segment:
             except ValueError as error:
                 raise UsageError(f"--fps must be a number or native, found {self.fps!r}") from error
         return SegmentOptions(
-            fps, self.start, self.end, self.limit, self.overwrite, self.profile, self.batch, self.propagate
+            fps,
+            self.start,
+            self.end,
+            self.limit,
+            self.overwrite,
+            self.profile,
+            self.batch,
+            self.propagate,
+            tuple(name.strip() for name in self.outputs.split(",") if name.strip()),
         )
 
     def _jobs(self, files: list[InputSource]) -> list[JobSpec]:
@@ -151,14 +189,23 @@ class Segment:
                 raise UsageError(
                     "--image takes one --sound and no other input: moca segment --image F --sound S -o OUT"
                 )
-            return [replace(plan([Path(self.image)], out)[0], sound=Path(self.sound), still=True)]
+            return [
+                replace(plan([Path(self.image)], out, self.name_by)[0], sound=Path(self.sound), still=True)
+            ]
         if not self.inputs:
             raise UsageError("give at least one video, folder or glob, or --image and --sound")
         if self.sound is None:
-            return plan(files, out)
+            return plan(files, out, self.name_by)[self._shard()]
         if len(files) != 1:
             raise UsageError(f"--sound goes with one input, found {len(files)}")
-        return [replace(plan(files, out)[0], sound=Path(self.sound))]
+        return [replace(plan(files, out, self.name_by)[0], sound=Path(self.sound))]
+
+    def _shard(self) -> slice:
+        """Which of the inputs are this process's."""
+        number, slash, count = (self.shard or "1/1").partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise UsageError(f"--shard must be I/N with 1 <= I <= N, like 1/4, found {self.shard!r}")
+        return slice(int(number) - 1, None, int(count))
 
     def _load(self) -> Method:
         settings = {} if self.batch is None else {"batch": self.batch}
@@ -174,7 +221,8 @@ def tell(outcome: JobResult, profile: bool = False) -> None:
     for note in outcome.notes:
         print(f"moca: note: {note}", file=sys.stderr)
     if outcome.state == "skipped":
-        print(f"{job.name}: skipped, {job.result} is finished (--overwrite does it again)")
+        why = outcome.message or f"{job.result} is finished (--overwrite does it again)"
+        print(f"{job.name}: skipped, {why}")
     elif outcome.state == "failed":
         print(f"moca: {_complaint(outcome)}", file=sys.stderr)
     elif outcome.state == "stopped":

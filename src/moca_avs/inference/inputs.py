@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import posixpath
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from moca_avs.errors import MediaError, UsageError
+from moca_avs.errors import MediaError, UsageError, first_few
 from moca_avs.io.open import VIDEO_SUFFIXES, is_visible_video
 from moca_avs.io.results import RESULT, is_complete
 
@@ -86,8 +87,8 @@ def find_inputs(inputs: Sequence[str]) -> tuple[list[InputSource], list[tuple[st
             failed.append((given, "the list names no input"))
         for name in names:
             files, complaint = _files(name)
-            for file in files:
-                unique.setdefault(file.resolve() if isinstance(file, Path) else file, file)
+            for file in files:  # two links to one file are two inputs
+                unique.setdefault(_place(file), file)
             if not files:
                 failed.append((name, complaint))
     return list(unique.values()), failed
@@ -120,30 +121,40 @@ def _files(given: str) -> tuple[Sequence[InputSource], str]:
     return [match for match in matches if match.is_file()], complaint
 
 
-def plan(files: Sequence[InputSource], out: InputSource) -> list[JobSpec]:
+def plan(files: Sequence[InputSource], out: InputSource, name_by: str = "stem") -> list[JobSpec]:
     """Give each file its own folder below `out`, which may be a URL too.
 
-    A file's folder is called by its stem. Files with equal stems keep their path below their common folder;
-    where even that is equal (``a.mp4`` beside ``a.mov``) they keep their suffix too.
+    Its name is a function of the file's own absolute path (or URL) and of nothing else.
+
+    Args:
+        files: inputs.
+        out: folder or URL.
+        name_by: "stem": ``clip`` for ``/data/a/clip.mp4``; "path": ``data/a/clip.mp4``; "hash":
+            ``clip-3f7a0c21``, with the first 8 digits of the SHA-256 of the path.
 
     Raises:
-        UsageError: where two files would share a folder all the same.
+        UsageError: where files would share a folder, or `name_by` is unknown.
     """
+    if name_by not in NAMINGS:
+        raise UsageError(f"name_by must be one of {', '.join(NAMINGS)}, found {name_by!r}")
     sources = [_place(file) for file in files]
-    folders = [PurePath(place.stem) for place in sources]
-    for group in _sharing(folders):
-        root = os.path.commonpath([sources[index].parent for index in group])
-        for index in group:
-            folders[index] = sources[index].relative_to(root).with_suffix("")
-    for group in _sharing(folders):
-        for index in group:
-            folders[index] = folders[index].with_name(sources[index].name)
-    for first, second, *_ in _sharing(folders):
-        shared = _job(files[first], sources[first], folders[first], out).result
+    jobs: dict[PurePath, JobSpec] = {}
+    clashes = []
+    for file, place in zip(files, sources, strict=True):
+        folder = PurePath(place.stem)
+        if name_by == "path":
+            folder = place.relative_to(place.anchor)
+        elif name_by == "hash":
+            folder = PurePath(f"{place.stem}-{hashlib.sha256(os.fsencode(place.as_posix())).hexdigest()[:8]}")
+        job = _job(file, place, folder, out)
+        first = jobs.setdefault(folder, job)
+        if first is not job:
+            clashes.append(f"{first.name} and {job.name} ({job.result})")
+    if clashes:
         raise UsageError(
-            f"{files[first]} and {files[second]} would both be written to {shared}; do them one by one"
+            f"inputs would share a result folder: {first_few(clashes)}; name them with --name-by path or hash"
         )
-    return [_job(*each, out) for each in zip(files, sources, folders, strict=True)]
+    return list(jobs.values())
 
 
 def _job(file: InputSource, place: PurePath, folder: PurePath, out: InputSource) -> JobSpec:
@@ -163,20 +174,13 @@ def _place(file: InputSource) -> PurePath:
     return PurePosixPath(posixpath.normpath(f"/{protocol}/{rest}"))
 
 
-def _sharing(folders: Sequence[PurePath]) -> list[list[int]]:
-    """Groups of two or more indices with one folder."""
-    groups: dict[PurePath, list[int]] = {}
-    for index, folder in enumerate(folders):
-        groups.setdefault(folder, []).append(index)
-    return [group for group in groups.values() if len(group) > 1]
-
-
 def _videos_below(folder: Path) -> list[Path]:
     return sorted(
         path for path in folder.rglob("*") if is_visible_video(path.relative_to(folder)) and path.is_file()
     )
 
 
+NAMINGS = ("stem", "path", "hash")
 ENDING = b'"complete": true}'  # of a whole result.json
 PREFIX = "moca-avs-fetched-"
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs"}
@@ -198,7 +202,7 @@ _ERRORS = (
 _CERTAIN = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
-def _store(url: str) -> tuple[AbstractFileSystem, str]:
+def open_store(url: str) -> tuple[AbstractFileSystem, str]:
     """(file system, path on it) of a URL.
 
     Raises:
@@ -218,7 +222,7 @@ def _store(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 @contextmanager
-def _trouble(url: str, what: str) -> Iterator[None]:
+def store_errors(url: str, what: str) -> Iterator[None]:
     """One kind of error for each store's own.
 
     Raises:
@@ -250,10 +254,10 @@ def expand(url: str) -> tuple[Sequence[str], str]:
     Raises:
         UsageError: where the protocol is unknown or its package is missing.
     """
-    store, path = _store(url)
+    store, path = open_store(url)
     web = url.startswith(("http://", "https://"))
     try:
-        with _trouble(url, "listed"):
+        with store_errors(url, "listed"):
             if any(sign in path for sign in ("*[" if web else "*[?")):
                 found, why = store.glob(path), "no file matches"
             elif _shown(path, path.rpartition("/")[0]):
@@ -273,15 +277,15 @@ def _shown(file: str, folder: str) -> bool:
 
 
 def is_finished(job: JobSpec) -> bool:
-    """Whether the job's result was written to its end, here or where it is uploaded to.
+    """Whether the job's folder holds a result that was written to its end, here or where it is uploaded to.
 
     Raises:
         OSError: where the store doesn't answer.
     """
     if job.upload is None:
         return is_complete(job.folder)
-    store, path = _store(job.upload)
-    with _trouble(job.upload, "looked at"):
+    store, path = open_store(job.upload)
+    with store_errors(job.upload, "looked at"):
         try:
             return bool(store.tail(f"{path}/{RESULT}", 64).rstrip().endswith(ENDING))
         except FileNotFoundError:
@@ -317,8 +321,8 @@ def fetched(job: JobSpec) -> Iterator[JobSpec]:
 def _fetch(url: str, file: Path) -> Path:
     """Copy a URL to a file, in blocks."""
     file.parent.mkdir()
-    store, path = _store(url)
-    with _trouble(url, "fetched"), store.open(path, "rb") as source, file.open("wb") as target:
+    store, path = open_store(url)
+    with store_errors(url, "fetched"), store.open(path, "rb") as source, file.open("wb") as target:
         while block := source.read(BLOCK):
             if shutil.disk_usage(file.parent).free < SPARE + len(block):
                 raise MediaError(
@@ -331,10 +335,10 @@ def _fetch(url: str, file: Path) -> Path:
 
 def _upload(folder: Path, url: str) -> None:
     """Copy a finished result to a store; its ``result.json``, which says that it is whole, last."""
-    store, path = _store(url)
+    store, path = open_store(url)
     files = [file for file in folder.rglob("*") if file.is_file()]
     files.sort(key=lambda file: file.name == RESULT)
-    with _trouble(url, "written"):
+    with store_errors(url, "written"):
         if store.exists(f"{path}/{RESULT}"):  # an earlier result, which may have had more frames
             store.rm_file(f"{path}/{RESULT}")
             for part in IMAGES:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,16 +18,17 @@ from tqdm import tqdm
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.errors import MocaError, UsageError
 from moca_avs.inference.carrying import MaskCarrier
-from moca_avs.inference.inputs import JobSpec, fetched, is_finished
-from moca_avs.io.frames import probe
+from moca_avs.inference.finished import claim, describe_input, differences, kept_result, refusal
+from moca_avs.inference.inputs import JobSpec, fetched
+from moca_avs.io.frames import TOLERANCE, probe
+from moca_avs.io.kept_results import KeptResult
 from moca_avs.io.open import collect_warnings
 from moca_avs.io.overlay import OverlayWriter
-from moca_avs.io.results import SegmentationWriter
+from moca_avs.io.results import OUTPUTS, OVERLAY, SegmentationWriter
 from moca_avs.io.video import stream_clips, stream_pair
 from moca_avs.utils.prefetch import BackgroundWriter, prefetch
 from moca_avs.utils.profiler import Profiler, record, record_each
 
-OVERLAY = "overlay.mp4"
 SOUND_MARGIN = 5.0  # seconds of sound kept around a chunk, so that windows of up to 10 s are whole
 
 
@@ -39,15 +41,18 @@ class SegmentOptions:
         start: seconds.
         end: seconds; None means the video's end.
         limit: at most this many frames of each input; None means all.
-        overwrite: do finished results again.
+        overwrite: do again what is finished, and what was interrupted from its beginning; else a finished
+            result of the same input and settings is skipped, one of others is refused, and an interrupted one
+            goes on behind its kept frames.
         profile: wait for a GPU at the end of every stage, so that `JobResult.seconds` tells them apart.
         propagate: "flow": every frame of a video gets a mask, those between the looked-at ones by optical
             flow (`moca_avs.inference.carrying.MaskCarrier`); "none": only those that are looked at.
         batch: frames a method is given at once, of as many inputs as that takes; None: 16 where it computes
             on a CUDA GPU and can look at several inputs together, else 4 of one input.
+        outputs: what is written, of `moca_avs.io.results.OUTPUTS`; result.json always is.
 
     Raises:
-        UsageError: on a limit or batch below 1.
+        UsageError: on a limit or batch below 1, unknown outputs.
     """
 
     fps: float | Literal["native"] = 1.0
@@ -58,6 +63,7 @@ class SegmentOptions:
     profile: bool = False
     batch: int | None = None
     propagate: Literal["none", "flow"] = "none"
+    outputs: tuple[str, ...] = OUTPUTS
 
     def __post_init__(self) -> None:
         for name, value in (("limit", self.limit), ("batch", self.batch)):
@@ -65,6 +71,11 @@ class SegmentOptions:
                 raise UsageError(f"{name} must be at least 1 frame, found {value}")
         if self.propagate not in ("none", "flow"):
             raise UsageError(f'propagate must be "none" or "flow", found {self.propagate!r}')
+        unknown = sorted(set(self.outputs) - set(OUTPUTS))
+        if unknown or not self.outputs:
+            raise UsageError(
+                f"outputs must be some of {', '.join(OUTPUTS)}, found {', '.join(unknown) or 'none'}"
+            )
 
 
 @dataclass(repr=False)
@@ -73,10 +84,10 @@ class JobResult:
 
     Attributes:
         job: the input.
-        state: "skipped" where its result was there already; "failed" with the reason in `message`; "stopped"
-            by Ctrl-C.
-        message: why it failed.
-        frames: finished and kept, also where it failed or was stopped.
+        state: "skipped" where its result was there already, or another process works on it (`message`);
+            "failed" with the reason in `message`; "stopped" by Ctrl-C or SIGTERM.
+        message: why it failed, or was skipped.
+        frames: finished and kept, also where it failed or was stopped, and by an interrupted run before.
         empty: how many of those have an empty mask, by reason.
         notes: what should be known of a result all the same (a video that was cut off, ...).
         seconds: by stage (`moca_avs.utils.profiler`); reading and writing overlap with the method. What
@@ -107,8 +118,8 @@ class InputJob:
     Args:
         job: the input and its folder.
         result: of this job.
-        options: which frames.
-        skip: leave it as it is where its result is finished.
+        options: which frames, and what happens to a result that is there.
+        settings: gives the method's; asked early where there is a result to compare them with.
 
     Attributes:
         result: filled in as frames are finished.
@@ -116,8 +127,14 @@ class InputJob:
         begun: whether a result is being written.
     """
 
-    def __init__(self, job: JobSpec, result: JobResult, options: SegmentOptions, skip: bool = False) -> None:
-        self.result, self._options, self._skip = result, options, skip
+    def __init__(
+        self,
+        job: JobSpec,
+        result: JobResult,
+        options: SegmentOptions,
+        settings: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.result, self._options, self._settings = result, options, settings
         self.error: MocaError | OSError | None = None
         self.begun = False
         self._job, self._end = job, options.end
@@ -125,6 +142,9 @@ class InputJob:
         self._phase = 0.0 if job.still or options.fps == "native" else 0.5
         self._carrier: MaskCarrier | None = None
         self._start: float | None = None
+        self._input: dict[str, Any] = {}
+        # Frames of an interrupted result that stay, and how many looked-at frames they are the results of.
+        self._keep = self._skip = 0
         self._profiler, self._stack = Profiler(), ExitStack()
         result.seconds = self._profiler.seconds
 
@@ -148,10 +168,9 @@ class InputJob:
         with ExitStack() as reading:
             clips: Iterator[Clip] = iter(())
             with self._own():
-                if self._skip and is_finished(self._job):
-                    self.result.state = "skipped"
-                    return
                 self._start = time.perf_counter()
+                if self._is_settled(frames):
+                    return
                 self._job = self._stack.enter_context(fetched(self._job))
                 clips = reading.enter_context(prefetch(record_each("read", self._clips(frames))))
             while self.error is None:
@@ -161,6 +180,55 @@ class InputJob:
                 if clip is None:
                     return
                 yield clip
+
+    def _is_settled(self, frames: int) -> bool:
+        """Whether there is nothing to do: finished, in the way, or another's; else what is kept is known."""
+        job, options, result = self._job, self._options, self.result
+        if job.upload is None and not self._stack.enter_context(claim(job.folder)):
+            result.state, result.message = "skipped", "another process is at work on it"
+            return True
+        self._input = describe_input(
+            job,
+            {
+                "fps": options.fps,
+                "start": options.start,
+                "end": options.end,
+                "limit": options.limit,
+                "phase": self._phase,
+                "propagate": options.propagate,
+                "outputs": sorted(options.outputs),
+            },
+        )
+        kept = None if options.overwrite else kept_result(job)
+        if kept is None:
+            return False
+        other, settings = differences(kept.settings, {**self._settings(), "input": self._input})
+        if not other and not settings:
+            if kept.complete:
+                result.state = "skipped"
+                return True
+            self._keep_of(kept, frames)
+            return False
+        there = kept.settings.get("input", {})
+        named = all(there.get(name) == self._input[name] for name in ("source", "sound"))
+        if kept.complete and (settings or not named):
+            raise refusal(job, kept.settings, other, settings)
+        what = "the input has changed since" if named and not settings else "it was begun with other settings"
+        result.notes.append(f"{job.result}: {what}, so it is done from the beginning")
+        return False
+
+    def _keep_of(self, kept: KeptResult, frames: int) -> None:
+        """Choose which frames of an interrupted result stay: whole chunks, and at least one is left to do."""
+        self._keep = self._skip = max(len(kept.times) - 1, 0) // frames * frames
+        if kept.times and self._phase and self._options.propagate == "flow":  # whole intervals only
+            fps, start = float(self._options.fps), self._options.start
+            self._skip = math.floor((kept.times[-1] - start + TOLERANCE) * fps) // frames * frames
+            self._keep = bisect.bisect_left(kept.times, start + self._skip / fps - TOLERANCE)
+        if self._keep:
+            self.result.empty.update(reason for reason in kept.reasons[: self._keep] if reason)
+            self.result.notes.append(
+                f"{self._job.result}: goes on behind {self._keep} frames that an interrupted run finished"
+            )
 
     def _clips(self, frames: int) -> Iterator[Clip]:
         job, options = self._job, self._options
@@ -172,7 +240,7 @@ class InputJob:
                 raise UsageError(
                     "an image is shown for as long as its sound lasts: leave start, end, limit out"
                 )
-            return stream_pair(job.source, job.sound, options.fps, frames, SOUND_MARGIN)
+            return stream_pair(job.source, job.sound, options.fps, frames, SOUND_MARGIN, self._skip)
         if options.limit is not None:  # where to stop, so that there are no more frames than that
             if options.fps != "native":
                 stop = options.start + options.limit / float(options.fps)
@@ -193,6 +261,7 @@ class InputJob:
             job.sound,
             self._phase,
             context=1,
+            skip=self._skip,
         )
 
     def begin(self, settings: dict[str, Any], progress: bool) -> bool:
@@ -206,18 +275,9 @@ class InputJob:
             return self.error is None
         self.begun = True
         job, options, enter = self._job, self._options, self._stack.enter_context
-        chosen = {
-            "fps": options.fps,
-            "start": options.start,
-            "end": options.end,
-            "limit": options.limit,
-            "phase": self._phase,
-            "propagate": options.propagate,
-        }
-        sound = None if job.sound is None else str(job.sound)
-        described = {**settings, "input": {"source": job.name, "sound": sound, **chosen}}
+        described = {**settings, "input": self._input}
         with self._own():
-            self._writer = enter(SegmentationWriter(job.folder, described))
+            self._writer = enter(SegmentationWriter(job.folder, described, options.outputs, self._keep))
             self._stack.callback(lambda: setattr(self.result, "frames", self._writer.frames))
             still_fps, interval = (float(options.fps) if job.still else None), None
             if self._phase and options.propagate == "flow":
@@ -225,16 +285,20 @@ class InputJob:
                 self._stack.callback(self._carrier.close)
             elif self._phase:
                 interval = 1 / float(options.fps)
-            self._overlay = enter(
-                OverlayWriter(
+            self._overlay: OverlayWriter | None = None
+            if "overlay" in options.outputs:
+                shown = OverlayWriter(
                     job.folder / OVERLAY, job.source, job.sound, options.start, self._end, still_fps, interval
                 )
-            )
+                self._overlay = enter(shown)
+                for moment, mask in self._writer.kept() if self._keep else ():
+                    self._overlay.add(moment, mask)
             self._bar = enter(
                 tqdm(
                     desc=job.source.name,
                     total=self._expected() if progress else None,
                     unit="frame",
+                    initial=self._skip,
                     mininterval=0.1 if sys.stderr.isatty() else 5.0,
                     disable=not progress,
                 )
@@ -259,7 +323,8 @@ class InputJob:
                 parts = record_each("carry masks", self._carrier.expand(segmentation))
             for part in parts:
                 self._writer.append(part)
-                self._overlay.append(part)
+                if self._overlay is not None:
+                    self._overlay.append(part)
                 self.result.empty.update(reason for reason in part.reasons if reason)
             self._bar.update(len(segmentation))
 

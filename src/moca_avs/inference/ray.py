@@ -2,7 +2,7 @@
 
 Many inputs at once on Ray Data: each is a row of a dataset, actors hold the method.
 
-An input whose worker dies is given to the next; what was finished lies in its folder and is skipped then.
+An input whose worker dies is given to the next, which goes on behind the frames that were finished.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import io
 import json
 import logging
 import os
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +25,9 @@ from tqdm import tqdm
 
 from moca_avs import errors
 from moca_avs.errors import MocaError, UsageError, WeightsError
-from moca_avs.inference.inputs import JobSpec, is_finished
+from moca_avs.inference.inputs import JobSpec
 from moca_avs.inference.job import JobResult, SegmentOptions
 from moca_avs.inference.segment import segment_file
-from moca_avs.io.results import is_complete
 from moca_avs.methods.base import Method
 
 if TYPE_CHECKING:
@@ -104,10 +105,7 @@ class Worker:
     def _attempt(self, job: JobSpec) -> tuple[JobResult, MocaError | OSError | None]:
         outcome = JobResult(job)
         try:
-            if not self._options.overwrite and is_finished(job):  # by a worker that died right after
-                outcome.state = "skipped"
-            else:
-                segment_file(job, self._held, self._options, outcome, progress=False)
+            segment_file(job, self._held, self._options, outcome, progress=False)
         except (MocaError, OSError) as error:
             outcome.state, outcome.message = "failed", str(error)
             return outcome, error
@@ -224,7 +222,7 @@ def segment_on_ray(
         say: told how the inputs are spread, and once what `load` prints.
 
     Yields:
-        An outcome per job: first those that were finished before, then each as soon as it is known.
+        An outcome per job, as soon as it is known.
 
     Raises:
         UsageError: without Ray, where more is asked for than there is, or on options that make no sense.
@@ -232,28 +230,22 @@ def segment_on_ray(
         MocaError: where Ray itself fails; finished results are kept.
         KeyboardInterrupt: on Ctrl-C; finished results are kept.
     """
-    left = {}
-    for index, job in enumerate(jobs):
-        if not options.overwrite and job.upload is None and is_complete(job.folder):
-            yield JobResult(job, "skipped")
-        else:
-            left[index] = job
-    if not left:
+    if not jobs:
         return
     with _cluster(config):
-        share = _share(config, len(left))
+        share = _share(config, len(jobs))
         gpus = f" and {share.gpus:g} GPUs" if share.gpus else ""
         say(f"engine: ray, {share.workers} workers with {share.threads} threads{gpus} each")
-        bar = tqdm(desc="inputs", total=len(left), unit="input", disable=not progress)
+        bar = tqdm(desc="inputs", total=len(jobs), unit="input", disable=not progress)
         with bar:
-            for outcome in _outcomes(_dataset(left, load, options, config, share), left, say):
+            for outcome in _outcomes(_dataset(jobs, load, options, config, share), jobs, say):
                 bar.clear()  # the line below it is not ours
                 yield outcome
                 bar.update()
 
 
 def _dataset(
-    jobs: dict[int, JobSpec],
+    jobs: Sequence[JobSpec],
     load: Callable[[], Method],
     options: SegmentOptions,
     config: RayConfig,
@@ -262,7 +254,7 @@ def _dataset(
     """A row per input, mapped to its outcome; nothing runs yet."""
     import ray
 
-    rows = [as_row(index, job) for index, job in jobs.items()]
+    rows = [as_row(index, job) for index, job in enumerate(jobs)]
     # A block per row: each outcome comes at once, and a worker's death concerns one input.
     tally = ray.remote(num_cpus=0)(Tally).remote()
     actor: Any = Worker  # Ray's annotation knows functions only
@@ -278,11 +270,11 @@ def _dataset(
     return dataset
 
 
-def _outcomes(dataset: Dataset, jobs: dict[int, JobSpec], say: Callable[[str], None]) -> Iterator[JobResult]:
+def _outcomes(dataset: Dataset, jobs: Sequence[JobSpec], say: Callable[[str], None]) -> Iterator[JobResult]:
     """Run it: outcomes as they come, and failures for inputs of which none came."""
     from ray.exceptions import RayError
 
-    waiting, said = dict(jobs), {""}
+    waiting, said = dict(enumerate(jobs)), {""}
     try:
         for row in dataset.iter_rows():
             outcome, loaded = from_row(row, waiting.pop(row["index"]))
@@ -336,6 +328,7 @@ def _start(config: RayConfig) -> None:
     import ray
 
     address = config.address or os.environ.get("RAY_ADDRESS")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address in (None, "local"):
         cores = max(len(os.sched_getaffinity(0)), (config.workers or 1) * (config.cpus_per_worker or 1))
@@ -353,14 +346,22 @@ def _start(config: RayConfig) -> None:
                 f"Ray could not start its processes here ({_last_line(error)}); on a busy machine try again, "
                 "or leave --engine ray out"
             ) from error
+        _keep_handler(on_sigterm)
         return
     try:
         ray.init(address, **quiet)
+        _keep_handler(on_sigterm)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"no Ray cluster answers at {address!r} ({_last_line(error)}); start one (ray start --head) or "
             "leave --ray-address and RAY_ADDRESS out"
         ) from error
+
+
+def _keep_handler(handler: Any) -> None:
+    """What SIGTERM does stays; Ray's own handler would end the process before results are closed."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _share(config: RayConfig, jobs: int) -> Share:

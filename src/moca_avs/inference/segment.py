@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def segment(
     device: str = "auto",
     options: SegmentOptions | None = None,
     progress: bool = True,
+    name_by: str = "stem",
     **settings: Any,
 ) -> list[JobResult]:
     """Segment videos into folders, as the command ``moca segment`` does.
@@ -53,6 +55,7 @@ def segment(
         device: as in `moca_avs.load`.
         options: which frames; None is one frame per second, finished results skipped.
         progress: show a bar on stderr.
+        name_by: how result folders are named, see `plan`.
         settings: as in `moca_avs.load` (`weights`, `models` and `config` too).
 
     Returns:
@@ -74,7 +77,7 @@ def segment(
     files, missing = find_inputs([str(one) for one in given])
     if missing:
         raise UsageError("; ".join(f"{name}: {why}" for name, why in missing))
-    jobs = plan(files, out if is_url(str(out)) else Path(out))
+    jobs = plan(files, str(out) if is_url(str(out)) else Path(out), name_by)
     chosen = options or SegmentOptions()
     return list(segment_all(jobs, lambda: load(preset, method, device, **settings), chosen, progress))
 
@@ -86,7 +89,8 @@ def segment_all(
 
     Args:
         jobs: inputs and their folders.
-        load: builds the method; called once, and only when an input that can be read is there to be done.
+        load: builds the method; called once, and only when an input that can be read is there to be done, or
+            a result to compare its settings with.
         options: which frames, whether to overwrite, how many frames at once.
         progress: show a bar with the time left on stderr: over an input's frames, or over inputs where
             several are open at once.
@@ -99,8 +103,9 @@ def segment_all(
         UsageError: options that make no sense.
         WeightsError: where the method can't be loaded.
     """
-    inputs = (InputJob(job, JobResult(job), options, skip=not options.overwrite) for job in jobs)
-    for job in _segment(inputs, load, options, len(jobs), progress):
+    held = cache(load)
+    inputs = (InputJob(job, JobResult(job), options, lambda: held().settings) for job in jobs)
+    for job in _segment(inputs, held, options, len(jobs), progress):
         yield job.result
 
 
@@ -124,7 +129,9 @@ def segment_file(
         MediaError: an input that can't be read, or a place that can't be written.
         UsageError: options that make no sense for this input.
     """
-    for one in _segment([InputJob(job, result, options)], load, options, 1, progress):
+    held = cache(load)
+    one_job = InputJob(job, result, options, lambda: held().settings)
+    for one in _segment([one_job], held, options, 1, progress):
         if one.error is not None:
             raise one.error
 

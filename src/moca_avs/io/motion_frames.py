@@ -82,6 +82,11 @@ class MotionFrames:
                 pass
             yield waiting.popleft()
 
+    def forget(self, time: float) -> None:
+        """Let go of what is near no frame looked at from `time` (seconds) on."""
+        while self._around and self._around[0][0] < time - MOTION_SECONDS:
+            self._around.popleft()
+
     def around(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is within `MOTION_SECONDS` of looked-at frames; what lies before it is forgotten.
 
@@ -91,8 +96,7 @@ class MotionFrames:
         Returns:
             Gray uint8 [M, h, w] and their times, float64 [M] in seconds.
         """
-        while self._around and self._around[0][0] < times[0] - MOTION_SECONDS:
-            self._around.popleft()
+        self.forget(times[0])
         kept = [*self._around, *self._recent]
         found = np.array([time for time, _ in kept])
         low, high = times - MOTION_SECONDS - TOLERANCE, times + MOTION_SECONDS + TOLERANCE

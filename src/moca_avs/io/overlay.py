@@ -104,7 +104,10 @@ class OverlayWriter:
             yield step / fps, min(1 / fps, max(seconds - step / fps, 1e-3)), image
 
     def add(self, time: float, mask: np.ndarray) -> None:
-        """The mask bool [H, W] that holds from `time` (seconds of the source) on; times must rise."""
+        """The mask bool [H, W] that holds from `time` (seconds of the source), or its interval, on."""
+        if self._interval is not None:
+            number = math.floor((time - self._start + TOLERANCE) / self._interval)
+            time = self._start + number * self._interval
         if mask.shape != self._size:
             raise MediaError(
                 f"a mask must have its video's size {list(self._size)}, found {list(mask.shape)}"
@@ -118,9 +121,6 @@ class OverlayWriter:
         """Every mask of a result, in order."""
         with record("overlay"):
             for time, mask in zip(result.times, result.masks, strict=True):
-                if self._interval is not None:
-                    number = math.floor((time - self._start + TOLERANCE) / self._interval)
-                    time = self._start + number * self._interval
                 self.add(float(time), mask)
 
     def _write_until(self, time: float) -> None:

@@ -5,16 +5,21 @@ A folder holds
 - ``result.json``: ``settings``; ``frames``: for each its time (s), score, reason and mask (COCO RLE, ASCII
   counts), where classes were named ``classes``: class index -> its pixels (RLE), and where it was not looked
   at itself ``carried_from``: the time (s) of the frame whose mask was carried to it; ``size`` [H, W];
-  ``complete``: false where writing was interrupted;
+  ``complete``: false where writing was interrupted. The settings are the first line, each frame is a line;
 - ``heatmaps.safetensors``: ``heatmaps`` float16 [T, h, w];
 - ``masks/000000.png`` (0 or 255) and ``heatmaps/000000.png`` (0..255 for heat 0..1), at source size; where
   classes were named also ``labels/000000.png`` (class indices).
+
+Only ``result.json`` is always there; the others may have been left out.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +35,14 @@ if TYPE_CHECKING:
     from moca_avs.clip import Segmentation
 
 RESULT, HEATMAPS, OVERLAY = "result.json", "heatmaps.safetensors", "overlay.mp4"
-_PARTIAL = ".partial"
+OUTPUTS = ("overlay", "masks", "heatmaps", "json")
+"""What a result folder can hold: overlay.mp4; masks/ (and labels/); heatmaps/ and heatmaps.safetensors;
+result.json, which is always written, since it says which run the folder is of and whether it is finished."""
+PARTIAL = ".partial"
 _LABELS = "labels"
 _IMAGES = ("masks", "heatmaps", _LABELS)
 # The header's room at the front of heatmaps.safetensors: its length (8 bytes) and JSON padded with spaces.
-_HEADER = 256
+HEADER = 256
 _QUICK = 1  # zlib level: ten times as fast as the usual 6, a fifth larger
 
 
@@ -49,49 +57,98 @@ class SegmentationWriter:
     Args:
         folder: made if missing.
         settings: everything needed to run it again; JSON-serializable (tuples come back as lists).
+        outputs: which of `OUTPUTS` are written; "overlay" is no concern of this writer.
+        keep: frames of an interrupted result in the folder (`read_kept`) that stay; `append` goes on behind
+            them. The settings stay those of that result.
 
     Raises:
         MediaError: a folder that can't be written or holds masks of another origin, a full disk (it says how
             many frames were kept), frames of another size than the first, scores or settings JSON can't hold.
     """
 
-    def __init__(self, folder: str | Path, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        settings: dict[str, Any],
+        outputs: Collection[str] = OUTPUTS,
+        keep: int = 0,
+    ) -> None:
         self.folder = Path(folder)
-        self.frames = 0
+        self.frames = keep
         self._settings = settings
+        self._images = [part for part in ("masks", "heatmaps") if part in outputs]
         self._size: tuple[int, int] | None = None
         self._heat_size = (0, 0)
         self._end = 0  # of the JSON up to the last finished frame, in bytes
 
     def __enter__(self) -> SegmentationWriter:
         head = f'{{"settings": {_json(self._settings, "settings")},\n"frames": ['
+        heat, text = (self.folder / (name + PARTIAL) for name in (HEATMAPS, RESULT))
+        self._heat: Any = None
         try:
-            self._clear()
-            self._json = (self.folder / (RESULT + _PARTIAL)).open("wb", buffering=0)
-            self._heat = (self.folder / (HEATMAPS + _PARTIAL)).open("wb", buffering=0)
-            self._end = _write_at(self._json, 0, head.encode())
+            if self.frames:
+                self._go_on(heat, text)
+            else:
+                self._clear(text)
+                self._json = text.open("wb", buffering=0)
+                if "heatmaps" in self._images:
+                    self._heat = heat.open("wb", buffering=0)
+                self._end = _write_at(self._json, 0, head.encode())
             self._settle(complete=False)
         except OSError as error:
             raise unwritable_error(self.folder, error) from error
         return self
 
-    def _clear(self) -> None:
+    def _clear(self, text: Path) -> None:
         """Make the folders; remove an earlier result, but never images that are not ours."""
-        ours = any((self.folder / name).exists() for name in (RESULT, RESULT + _PARTIAL))
-        for part in _IMAGES:
-            if part != _LABELS:
-                (self.folder / part).mkdir(parents=True, exist_ok=True)
-            for image in (self.folder / part).glob("*"):
-                if not ours:
-                    raise MediaError(f"{image.parent} holds files of another origin; choose another folder")
-                if image.suffix == ".png" and image.stem.isdecimal():
-                    image.unlink()
-        for name in (RESULT, HEATMAPS, *([OVERLAY] if ours else [])):
+        found = [image for part in _IMAGES for image in (self.folder / part).glob("*")]
+        ours = any((self.folder / name).exists() for name in (RESULT, RESULT + PARTIAL))
+        if found and not ours:
+            raise MediaError(f"{found[0].parent} holds files of another origin; choose another folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text.write_bytes(b"")  # first: killed from here on, what is left says neither "whole" nor "not ours"
+        for name in (RESULT, HEATMAPS, HEATMAPS + PARTIAL, *([OVERLAY] if ours else [])):
             (self.folder / name).unlink(missing_ok=True)
+        for image in found:
+            if image.suffix == ".png" and image.stem.isdecimal():
+                image.unlink()
+        for part in _IMAGES:
+            if part in self._images:
+                (self.folder / part).mkdir(exist_ok=True)
+            else:
+                with suppress(OSError):  # there is none, or it holds what is not ours
+                    (self.folder / part).rmdir()
+
+    def _go_on(self, heat: Path, text: Path) -> None:
+        """Open both files behind the frames that are kept."""
+        for path in (heat, text):
+            final = path.with_name(path.name.removesuffix(PARTIAL))
+            if not path.exists() and final.exists():
+                os.replace(final, path)  # noqa: PTH105
+        (self.folder / OVERLAY).unlink(missing_ok=True)
+        self._json = text.open("r+b", buffering=0)
+        with text.open("rb") as file:
+            lines = list(itertools.islice(file, 2 + self.frames))
+        self._end = sum(map(len, lines)) - len(lines[-1]) + len(lines[-1].rstrip(b",\n"))
+        height, width = json.loads(lines[2].rstrip(b",\n"))["rle"]["size"]
+        self._size = height, width
+        if "heatmaps" in self._images:
+            self._heat = heat.open("r+b", buffering=0)
+            _, *(height, width) = heat_shape(heat)
+            self._heat_size = height, width
+
+    def kept(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Time and mask bool [H, W] of each frame that was kept; to be walked before the first `append`."""
+        with (self.folder / (RESULT + PARTIAL)).open("rb") as file:
+            for line in itertools.islice(file, 2, 2 + self.frames):
+                frame = json.loads(line.rstrip(b",\n"))
+                yield float(frame["time"]), decode_rle(frame["rle"])
 
     def append(self, result: Segmentation) -> None:
         """Write the frames of a chunk (its settings are not looked at)."""
         masks, heat = result.masks.shape[1:], result.heatmaps.shape[1:]
+        if self._heat is None:
+            heat = (0, 0)
         if self._size is None:
             self._size, self._heat_size = masks, heat
         if (masks, heat) != (self._size, self._heat_size):
@@ -121,27 +178,31 @@ class SegmentationWriter:
             entry["carried_from"] = float(result.carried_from[index])
         line = (",\n" if self.frames else "\n") + _json(entry, f"frame {self.frames}")
         name = f"{self.frames:06d}.png"
-        if result.labels is not None:
-            (self.folder / _LABELS).mkdir(exist_ok=True)
-            Image.fromarray(result.labels[index]).save(self.folder / _LABELS / name, compress_level=_QUICK)
-        mask = Image.fromarray(result.masks[index].view(np.uint8) * np.uint8(255))
-        mask.save(self.folder / "masks" / name, compress_level=_QUICK)
-        heat = heat_image(result.heatmaps[index], *result.masks.shape[1:])
-        Image.fromarray(heat).save(self.folder / "heatmaps" / name, compress_level=_QUICK)
-        values = result.heatmaps[index].astype("<f2").tobytes()
-        _write_at(self._heat, _HEADER + self.frames * len(values), values)
+        pictures: dict[str, np.ndarray] = {}
+        if "masks" in self._images:
+            pictures["masks"] = result.masks[index].view(np.uint8) * np.uint8(255)
+            if result.labels is not None:
+                (self.folder / _LABELS).mkdir(exist_ok=True)
+                pictures[_LABELS] = result.labels[index]
+        if self._heat is not None:
+            pictures["heatmaps"] = heat_image(result.heatmaps[index], *result.masks.shape[1:])
+            values = result.heatmaps[index].astype("<f2").tobytes()
+            _write_at(self._heat, HEADER + self.frames * len(values), values)
+        for part, picture in pictures.items():
+            Image.fromarray(picture).save(self.folder / part / name, compress_level=_QUICK)
         # With its tail, so that a frame which is counted can always be closed behind.
         _write_at(self._json, self._end, line.encode() + self._tail(complete=False))
         self.frames, self._end = self.frames + 1, self._end + len(line.encode())
 
     def _settle(self, complete: bool) -> None:
         """Make both files valid as they are, without needing room beyond what their frames took."""
-        shape = (self.frames, *self._heat_size)
-        nbytes = 2 * shape[0] * shape[1] * shape[2]
-        header = {"heatmaps": {"dtype": "F16", "shape": shape, "data_offsets": [0, nbytes]}}
-        text = json.dumps(header).encode().ljust(_HEADER - 8)
-        _write_at(self._heat, 0, (_HEADER - 8).to_bytes(8, "little") + text)
-        self._heat.truncate(_HEADER + nbytes)
+        if self._heat is not None:
+            shape = (self.frames, *self._heat_size)
+            nbytes = 2 * shape[0] * shape[1] * shape[2]
+            header = {"heatmaps": {"dtype": "F16", "shape": shape, "data_offsets": [0, nbytes]}}
+            text = json.dumps(header).encode().ljust(HEADER - 8)
+            _write_at(self._heat, 0, (HEADER - 8).to_bytes(8, "little") + text)
+            self._heat.truncate(HEADER + nbytes)
         self._json.truncate(_write_at(self._json, self._end, self._tail(complete)))
 
     def _tail(self, complete: bool) -> bytes:
@@ -158,12 +219,12 @@ class SegmentationWriter:
         except OSError as error:
             raise self._stopped(error) from error
         finally:
-            self._json.close()
-            self._heat.close()
+            for file in filter(None, (self._heat, self._json)):
+                file.close()
         for part in _IMAGES:  # of a frame that was not finished
             (self.folder / part / f"{self.frames:06d}.png").unlink(missing_ok=True)
-        for name in (HEATMAPS, RESULT):
-            os.replace(self.folder / (name + _PARTIAL), self.folder / name)  # noqa: PTH105
+        for name in (HEATMAPS, RESULT) if self._heat is not None else (RESULT,):
+            os.replace(self.folder / (name + PARTIAL), self.folder / name)  # noqa: PTH105
 
 
 def _write_at(file: Any, place: int, data: bytes) -> int:
@@ -251,10 +312,13 @@ def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
 
     try:
         result = json.loads((folder / RESULT).read_text("utf-8"))
-        heatmaps = load_file(folder / HEATMAPS)["heatmaps"]
+        outputs = result["settings"].get("input", {}).get("outputs", OUTPUTS)
+        heatmaps = np.zeros((len(result["frames"]), 0, 0), np.float16)
+        if "heatmaps" in outputs:
+            heatmaps = load_file(folder / HEATMAPS)["heatmaps"]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MediaError(f"{folder} holds no result: {error.filename} is missing") from error
-    except (ValueError, KeyError, OSError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         raise MediaError(f"the result in {folder} is damaged ({error}); make it again") from error
     return result, heatmaps
 
@@ -284,6 +348,13 @@ def load_segmentation(folder: str | Path, kind: type[Segmentation]) -> Segmentat
         )
     except (KeyError, TypeError, ValueError) as error:
         raise MediaError(f"{folder / RESULT} is damaged ({error!r}); make it again") from error
+
+
+def heat_shape(path: Path) -> tuple[int, int, int]:
+    """Frames, height and width by the header of our own heatmaps.safetensors."""
+    with path.open("rb") as file:
+        frames, height, width = json.loads(file.read(HEADER)[8:])["heatmaps"]["shape"]
+    return int(frames), int(height), int(width)
 
 
 def is_complete(folder: str | Path) -> bool:

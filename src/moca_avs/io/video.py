@@ -87,6 +87,7 @@ def stream_clips(
     sound: str | Path | None = None,
     phase: float = 0.0,
     context: int = 0,
+    skip: int = 0,
 ) -> Iterator[Clip]:
     """The frames of `read_clip` as clips of at most `chunk_frames` frames, in bounded memory.
 
@@ -95,7 +96,8 @@ def stream_clips(
     the `motion_frames` around its frames. Fewer frames share a clip where they are very large (256 MiB a
     clip; as many are held back while the seconds after them are read, so `motion_frames` may reach less far).
     Each clip holds up to `context` frames more before and after those, where there are any; `Clip.core` says
-    which are its own.
+    which are its own. The first `skip` frames are nobody's own: the rest of a video whose reading was
+    interrupted.
 
     Raises:
         MediaError, UsageError: as `read_clip`, once the first clip is asked for.
@@ -103,8 +105,9 @@ def stream_clips(
     _check(fps, start, end, margin, chunk_frames, phase)
     last = math.inf if end is None else end
     with _source(path, sound) as source:
-        moving, chosen = _frames(path, fps, start, last, source.end, phase)
-        yield from source.clips(chosen, chunk_frames, margin, moving, context)
+        before = min(skip, context)
+        moving, chosen = _frames(path, fps, start, last, source.end, phase, skip - before)
+        yield from source.clips(chosen, chunk_frames, margin, moving, context, before)
 
 
 def clip_from_pair(image_path: str | Path, sound_path: str | Path, fps: float = 1.0) -> Clip:
@@ -125,11 +128,13 @@ def stream_pair(
     fps: float = 1.0,
     chunk_frames: int = 16,
     margin: float = 2.0,
+    skip: int = 0,
 ) -> Iterator[Clip]:
-    """`clip_from_pair` as clips of at most `chunk_frames` frames, in bounded memory."""
+    """`clip_from_pair` without its first `skip` frames, as clips of at most `chunk_frames` frames each."""
     _check(fps, 0.0, None, margin, chunk_frames)
     with _source(image_path, sound_path) as source:
-        yield from source.clips(_still(image_path, fps, source.end), chunk_frames, margin)
+        images = itertools.islice(_still(image_path, fps, source.end), skip, None)
+        yield from source.clips(images, chunk_frames, margin)
 
 
 def _check(
@@ -193,12 +198,13 @@ class _Source:
         margin: float,
         moving: MotionFrames | None = None,
         context: int = 0,
+        known: int = 0,
     ) -> Iterator[Clip]:
+        before = list(itertools.islice(images, known))
         coming = list(itertools.islice(images, 1))
         if not coming:
             raise MediaError(f"{self.name} has no frame in this stretch; choose an earlier one")
         size = max(1, min(chunk_frames, _CHUNK_BYTES // coming[0][1].nbytes))
-        before: list[tuple[float, np.ndarray]] = []
         while coming := coming + list(itertools.islice(images, size + context - len(coming))):
             times, frames = zip(*before, *coming, strict=True)
             clip = self.clip(times, frames, times[0] - margin, times[-1] + margin, moving)
@@ -226,7 +232,13 @@ def _source(path: str | Path, sound: str | Path | None) -> Iterator[_Source]:
 
 
 def _frames(
-    path: str | Path, fps: float | str, start: float, end: float, sound_end: float, phase: float
+    path: str | Path,
+    fps: float | str,
+    start: float,
+    end: float,
+    sound_end: float,
+    phase: float,
+    skip: int = 0,
 ) -> tuple[MotionFrames, Frames]:
     """The looked-at frames, and what moves around them."""
     moving = MotionFrames(shown_frames(path, max(start - MOTION_SECONDS, 0.0)))
@@ -234,7 +246,15 @@ def _frames(
     every = isinstance(fps, str)
     chosen = native(frames, start, end) if every else sampled(frames, float(fps), start, end, phase)
     convert = ToRGB()
-    return moving, ((shown.time, convert(shown.raw)) for shown in moving.held_back(chosen))
+
+    def images() -> Frames:
+        for number, shown in enumerate(moving.held_back(chosen)):
+            if number < skip:
+                moving.forget(shown.time)
+            else:
+                yield shown.time, convert(shown.raw)
+
+    return moving, images()
 
 
 def _noting_end(path: str | Path, frames: Iterator[Shown], sound_end: float) -> Iterator[Shown]:
