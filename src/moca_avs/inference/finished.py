@@ -50,7 +50,7 @@ def _remote_identity(url: str) -> dict[str, Any]:
         MediaError: where it is not there; OSError where the store doesn't answer.
     """
     store, path = open_store(url)
-    with store_errors(url, "looked at"):
+    with store_errors(url, "fetched"):
         info = store.info(path)
     versions = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "mtime", "created")
     version = next((str(info[name]) for name in versions if info.get(name) is not None), None)
