@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.errors import MocaError, UsageError, WeightsError
+from moca_avs.inference.index import RunIndex
 from moca_avs.inference.inputs import JobSpec, find_inputs, is_url, plan
 from moca_avs.inference.job import InputJob, JobResult, SegmentOptions
 from moca_avs.methods.base import BatchedMethod, Method
@@ -59,7 +60,8 @@ def segment(
         settings: as in `moca_avs.load` (`weights`, `models` and `config` too).
 
     Returns:
-        What became of each input, in order; one that failed says why and doesn't stop the others.
+        What became of each input, in order; one that failed says why and doesn't stop the others. It is
+        written to ``index.jsonl`` in `out` too.
 
     Raises:
         UsageError: for inputs that name no file, or options that make no sense.
@@ -77,9 +79,15 @@ def segment(
     files, missing = find_inputs([str(one) for one in given])
     if missing:
         raise UsageError("; ".join(f"{name}: {why}" for name, why in missing))
-    jobs = plan(files, str(out) if is_url(str(out)) else Path(out), name_by)
-    chosen = options or SegmentOptions()
-    return list(segment_all(jobs, lambda: load(preset, method, device, **settings), chosen, progress))
+    place = str(out) if is_url(str(out)) else Path(out)
+    jobs, outcomes = plan(files, place, name_by), []
+    with RunIndex(place) as index:
+        for outcome in segment_all(
+            jobs, lambda: load(preset, method, device, **settings), options or SegmentOptions(), progress
+        ):
+            index.add(outcome)
+            outcomes.append(outcome)
+    return outcomes
 
 
 def segment_all(

@@ -58,8 +58,8 @@ def read_kept(folder: str | Path) -> KeptResult | None:
 def parse_settings_line(line: bytes) -> dict[str, Any]:
     """The settings by the first line of a ``result.json``; ValueError or KeyError where it is none."""
     settings = json.loads(line.rstrip().rstrip(b",") + b"}")["settings"]
-    if not isinstance(settings, dict):
-        raise ValueError("settings must be an object")
+    if not (isinstance(settings, dict) and isinstance(settings.get("input", {}), dict)):
+        raise ValueError("settings and their input must be objects")
     return settings
 
 
