@@ -205,7 +205,7 @@ def judge(examples: list[Example], names: list[str], fold: dict[str, int]):
         mask, heat = parts.any(0), expit(log_odds)
         found = {"which": object_accuracy(heat[None], one.things[:, None], one.heard[:, None]).item()}
         if one.world in TIERS:
-            found["share"] = (mask & one.things[one.heard].any(0)).sum() / mask.sum()
+            found["share"] = (mask & one.things[one.heard].any(0)).sum() / mask.sum() if mask.any() else 0.5
         else:
             found["mask IoU"] = mask_iou(mask, one.truth)
         if one.world == "real":
