@@ -242,8 +242,8 @@ class LocalizationScorer(Scorer):
         """See `Scorer.score`; `f_from` has no meaning here. DataError too without a ground-truth map."""
         if sample.consensus is None:
             raise DataError(f"sample {sample.id} has no ground-truth map; localization sets have one")
-        heat, truth = prediction.heat.astype(np.float32), sample.consensus[None]
-        predicted = {name: localization.predicted(name, heat, prediction.masks) for name in self.protocols}
+        heat, masks, truth = prediction.heat, prediction.masks, sample.consensus[None]
+        predicted = {name: localization.predicted(name, heat, masks) for name in self.protocols}
         return {"ciou": {name: localization.ciou(mask, truth).item() for name, mask in predicted.items()}}
 
     def columns(self, record: Record, row: str, protocol: str) -> dict[str, np.ndarray]:
