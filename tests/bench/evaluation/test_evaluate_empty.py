@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from helpers.color_world import ClassWorld, ColorWorld, PlaceWorld, foreground, said
+from helpers.real_videos import write_world
 from moca_avs.data.base import Sample, SceneObject
 from moca_avs.errors import DataError
+from moca_avs_bench.data import open_evaluation_set
 from moca_avs_bench.evaluation.compare import compare
 from moca_avs_bench.evaluation.controls import Prediction
 from moca_avs_bench.evaluation.evaluate import evaluate, evaluate_predictions
@@ -128,6 +130,18 @@ def test_boxes_around_nothing_and_around_everything(boxes, value):
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert row == {"iou": 0, "box_iou": 0, "pointing": None, "heat_auc": None, "which": None}
     assert set(scorer.columns({"rows": {"method": row}}, "method", "boxes")) == {"iou", "box_iou"}
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_black_and_full_masks_of_real_videos(value, tmp_path):
+    (tmp_path / "videos").mkdir()
+    world = open_evaluation_set("boxes", write_world(tmp_path / "videos", ("red", "green"), silent=(1,)))
+    folder = write_masks(tmp_path / "masks", world, value)
+    report = evaluate_predictions(
+        folder, world, foreground=lambda frame: np.zeros((0, *frame.shape[:2]), bool)
+    )
+    found = checked(report)["tiers"]["all"]["rows"]["method"]
+    assert (found["heat_auc"]["estimate"], found["which"]["estimate"], found["which"]["n"]) == (0.5, None, 0)
 
 
 def test_records_of_former_metrics_are_not_gone_on_with(tmp_path):
