@@ -40,6 +40,13 @@ def test_importing_it_imports_nothing_heavy():
     assert found.stdout.strip() == "set()"
 
 
+def test_data_sets_need_neither_torch_nor_scipy():
+    modules = "sys, moca_avs.data.folder, moca_avs_bench.data.vggsound"
+    code = f"import {modules}; print({{'torch', 'scipy'}} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
+
+
 def test_nothing_is_written_into_the_home_folder(tmp_path):
     code = "import moca_avs, onnxruntime, torch, skimage, av, safetensors, pycocotools.mask, huggingface_hub"
     kept = {

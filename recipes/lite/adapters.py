@@ -31,6 +31,7 @@ from moca_avs.training.trainer import train
 from moca_avs_bench.data import open_evaluation_set
 from moca_avs_bench.metrics.bootstrap import bootstrap_difference, bootstrap_mean
 from moca_avs_bench.metrics.objects import object_accuracy, upsample
+from moca_avs_bench.metrics.pointing import mask_iou
 from moca_avs_bench.stamps.media import RATE as SOUND_RATE
 from moca_avs_bench.stamps.media import Catalog
 from moca_avs_bench.stamps.scenes import Pool, draw_scene
@@ -179,8 +180,8 @@ def score(root: Path, files: list[Path], size: int) -> list[dict[str, object]]:
             features = from_prefix(encoder, adapter, state, heard, until)
             heat = cosine_heatmap(features, own.embedding).numpy()
             mask = top_share(upsample(heat, *truth.shape)[0], 0.1)
-            iou = float((mask & truth).sum() / (mask | truth).sum())
-            found.setdefault(label, []).append((object_accuracy(heat, masks, sounding).item(), iou))
+            told = object_accuracy(heat, masks, sounding).item(), mask_iou(mask, truth)
+            found.setdefault(label, []).append(told)
     clusters = [sample.cluster for sample, *_ in kept]
     table, frozen = [], np.array(found["frozen"])
     for label, values in found.items():

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from scipy.special import expit
 
 import moca_avs
 from moca_avs.clip import Clip
+from moca_avs.data.base import SceneObject
 from moca_avs.methods.base import ClipFrame
 from moca_avs.methods.evidence_moca import EvidenceMoca
 from moca_avs.model.evidence import SHIPPED, Fusion, choose_masks, fuse, resize, supported
@@ -100,10 +102,13 @@ def example(
     index: int,
     truth: np.ndarray,
     groups: tuple[str, ...],
-    things: np.ndarray,
-    heard: np.ndarray,
+    objects: Sequence[SceneObject],
+    swapped: bool = False,
 ) -> Example:
-    """What the cues and proposers say of a frame; masks are brought to the size masks are chosen at."""
+    """What the cues and proposers say of a frame; masks are brought to the size masks are chosen at.
+
+    `swapped`: heard are the objects that the sample's own sound does not hold.
+    """
     image = downscale(clip.frames[index], method.config.working_side)
     size = image.shape[1::-1]
 
@@ -112,8 +117,9 @@ def example(
 
     maps = next(method.cue_maps([ClipFrame(clip, index)]))
     fine = method.cues["objectness"](clip, index)
-    seen = np.stack([small(mask) for mask in things])
-    return Example(world, groups, maps, small(truth), method.proposer(image), fine, seen, heard)
+    things = np.stack([small(thing.mask[index]) for thing in objects])
+    heard = np.stack([thing.sounding[index] for thing in objects]) ^ swapped
+    return Example(world, groups, maps, small(truth), method.proposer(image), fine, things, heard)
 
 
 def real(method: EvidenceMoca, folder: Path):
@@ -123,24 +129,21 @@ def real(method: EvidenceMoca, folder: Path):
     for name in boxes.ids:
         sample = boxes.load(name)
         truths[name] = sample.masks[0]
-        things = np.stack([thing.mask[0] for thing in sample.objects])
-        heard = np.stack([thing.sounding[0] for thing in sample.objects])
-        yield example(method, "real", sample.clip, 0, sample.masks[0], (name,), things, heard)
+        yield example(method, "real", sample.clip, 0, sample.masks[0], (name,), sample.objects)
     duets = DuetSet(folder, pairs=DUETS)
     for name in duets.ids:
         sample = duets.load(name)
         if sample.swapped is None:
             raise SystemExit(f"duet {name} has but one sound; expected {folder} to hold clips with sound")
         sources = tuple(thing.source for thing in sample.objects)
-        things = np.stack([thing.mask[0] for thing in sample.objects])
-        heard = np.stack([thing.sounding[0] for thing in sample.objects])
-        sounds = ((sample.clip, sample.masks[0]), (sample.swapped[0], sample.swapped[1][0]))
-        for (clip, half), source, now in zip(sounds, sources, (heard, ~heard), strict=True):
+        sounds = ((sample.clip, sample.masks[0], False), (sample.swapped[0], sample.swapped[1][0], True))
+        for (clip, half, other), source in zip(sounds, sources, strict=True):
             rows, columns = np.flatnonzero(half.any(1)), np.flatnonzero(half.any(0))
             truth = np.zeros_like(half)
             inner = cv2.resize(truths[source].astype(np.uint8), (len(columns), len(rows)), interpolation=0)
             truth[np.ix_(rows, columns)] = inner > 0
-            yield example(method, sample.tier, clip, 0, truth, tuple(dict.fromkeys(sources)), things, now)
+            groups = tuple(dict.fromkeys(sources))
+            yield example(method, sample.tier, clip, 0, truth, groups, sample.objects, other)
 
 
 def composites(method: EvidenceMoca, root: str):
@@ -151,10 +154,8 @@ def composites(method: EvidenceMoca, root: str):
         sounding = np.flatnonzero(sample.masks.any((1, 2)))
         if len(sounding):
             index = int(sounding[len(sounding) // 2])
-            things = np.stack([thing.mask[index] for thing in sample.objects])
-            heard = np.stack([thing.sounding[index] for thing in sample.objects])
             group = (sample.cluster,)
-            yield example(method, "stamps", sample.clip, index, sample.masks[index], group, things, heard)
+            yield example(method, "stamps", sample.clip, index, sample.masks[index], group, sample.objects)
 
 
 def fit(examples: list[Example], names: list[str]) -> Fusion:
@@ -204,7 +205,7 @@ def judge(examples: list[Example], names: list[str], fold: dict[str, int]):
         mask, heat = parts.any(0), expit(log_odds)
         found = {"which": object_accuracy(heat[None], one.things[:, None], one.heard[:, None]).item()}
         if one.world in TIERS:
-            found["share"] = (mask & one.things[one.heard].any(0)).sum() / mask.sum()
+            found["share"] = (mask & one.things[one.heard].any(0)).sum() / mask.sum() if mask.any() else 0.5
         else:
             found["mask IoU"] = mask_iou(mask, one.truth)
         if one.world == "real":

@@ -1,7 +1,6 @@
 """`make bench` over small scripts of every fate, and that every benchmark takes what it passes on."""
 
 import ast
-import importlib.util
 import json
 import os
 import sys
@@ -9,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from helpers.scripts import script_module
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = {
@@ -31,18 +32,14 @@ SCRIPTS = {
 
 @pytest.fixture
 def bench(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    spec = importlib.util.spec_from_file_location("bench", BENCHMARKS / "bench.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "bench", module)
-    spec.loader.exec_module(module)
     for name, body in SCRIPTS.items():
         lines = "\n".join(line.strip() for line in body.strip().splitlines())
         head = "import json, subprocess, sys, time\nfrom pathlib import Path\n"
         (tmp_path / f"{name}.py").write_text(head + lines)
-    monkeypatch.setattr(module, "HERE", tmp_path)
-    monkeypatch.setattr(module, "MINUTES", dict.fromkeys(SCRIPTS, 1))
-    return module
+    with script_module("benchmarks/bench.py", "bench_script") as module:
+        monkeypatch.setattr(module, "HERE", tmp_path)
+        monkeypatch.setattr(module, "MINUTES", dict.fromkeys(SCRIPTS, 1))
+        yield module
 
 
 def start(bench, monkeypatch, capsys, *arguments):

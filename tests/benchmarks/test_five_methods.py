@@ -1,28 +1,21 @@
 """The five methods' table: its cells are the evaluations' own numbers."""
 
-import importlib.util
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
 
 from helpers.color_world import ColorWorld, foreground, listener, painter
+from helpers.scripts import script_module
 from moca_avs.errors import UsageError
 from moca_avs_bench.evaluation.report import read_report
-
-FILE = Path(__file__).parents[2] / "benchmarks" / "five_methods.py"
 
 
 @pytest.fixture(scope="module")
 def five():
-    spec = importlib.util.spec_from_file_location("five_methods_benchmark", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    for name in (spec.name, "hearing_report"):
-        del sys.modules[name]
+    with script_module("benchmarks/five_methods.py", "five_methods_benchmark") as module:
+        yield module
+    del sys.modules["hearing_report"]
 
 
 class Named:

@@ -1,26 +1,17 @@
 """The full-size benchmark, at tiny size: every stage runs and is reported."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "imagebind_full_size.py"
+from helpers.scripts import script_module
 
 
 @pytest.fixture(scope="module")
 def script():
-    sys.path.insert(0, str(FILE.parent))  # as when it is run as a script
-    spec = importlib.util.spec_from_file_location("imagebind_full_size", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-    sys.path.remove(str(FILE.parent))
+    with script_module("benchmarks/imagebind_full_size.py", "imagebind_full_size") as module:
+        yield module
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])

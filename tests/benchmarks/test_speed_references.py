@@ -1,30 +1,19 @@
 """What speed is measured against computes the same thing; features are what they are said to be."""
 
-import importlib.util
-import sys
-from pathlib import Path
+from contextlib import ExitStack
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from helpers.scripts import script_module
 from moca_avs.model.matching import matching_cost
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-
-    def loaded(name):
-        spec = importlib.util.spec_from_file_location(f"speed_{name}", BENCHMARKS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
-        return module
-
-    return loaded
+def script():
+    with ExitStack() as stack:
+        yield lambda name: stack.enter_context(script_module(f"benchmarks/{name}.py", f"speed_{name}"))
 
 
 @pytest.mark.parametrize("reference", ["definition", "disparities"])

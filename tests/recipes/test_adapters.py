@@ -1,26 +1,17 @@
 """The moving scenes that adapters learned from: what moves, when, and what the cue makes of it."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from helpers.scripts import script_module
 from moca_avs import Clip
 from moca_avs.cues.motion import synchrony
-
-FILE = Path(__file__).parents[2] / "recipes" / "lite" / "adapters.py"
 
 
 @pytest.fixture(scope="module")
 def recipe():
-    spec = importlib.util.spec_from_file_location("adapters_recipe", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with script_module("recipes/lite/adapters.py", "adapters_recipe") as module:
+        yield module
 
 
 def two_objects() -> tuple[np.ndarray, list[np.ndarray]]:

@@ -1,18 +1,13 @@
 """The images in docs/: what is said under them, and whose media they are."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from helpers.scripts import script_module
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.data.base import SceneObject
 from moca_avs.errors import DataError
 from moca_avs.io.image import read_image
-
-FILE = Path(__file__).parents[2] / "recipes" / "lite" / "figures.py"
 
 NOTICE = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: gcompris-qt
@@ -39,12 +34,8 @@ License: GPL-3+
 
 @pytest.fixture(scope="module")
 def figures():
-    spec = importlib.util.spec_from_file_location("figures_recipe", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with script_module("recipes/lite/figures.py", "figures_recipe") as module:
+        yield module
 
 
 @pytest.mark.parametrize(

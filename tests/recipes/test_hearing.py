@@ -1,29 +1,21 @@
 """The hearing report: its numbers, its marks in the README, proposals that are searched once."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
 from helpers.color_world import AdaptedListener, ColorWorld, foreground, listener
+from helpers.scripts import script_module
 from moca_avs.errors import UsageError
 from moca_avs_bench.evaluation.compare import compare
 from moca_avs_bench.evaluation.report import read_report
 from moca_avs_bench.metrics.bootstrap import Interval
 
-FILE = Path(__file__).parents[2] / "recipes" / "lite" / "hearing.py"
-
 
 @pytest.fixture(scope="module")
 def hearing():
-    spec = importlib.util.spec_from_file_location("hearing_recipe", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with script_module("recipes/lite/hearing.py", "hearing_recipe") as module:
+        yield module
 
 
 class Frozen:

@@ -15,10 +15,8 @@ import numpy as np
 from PIL import Image
 
 from moca_avs.clip import MOTION_SECONDS, Clip
-from moca_avs.cues.motion import synchrony
 from moca_avs.errors import DataError, MocaError
 from moca_avs.hub.cache import cache_dir, lock
-from moca_avs.model.evidence import resize
 from moca_avs.utils.files import atomic_write
 
 Pairs = Iterator[tuple[np.ndarray, np.ndarray, int, np.ndarray]]
@@ -170,12 +168,21 @@ def framed(clips: Iterable[Clip], side: int, window: float, moving: bool = False
                     (side, side), Image.Resampling.BILINEAR, reducing_gap=2.0
                 )
                 scaled = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
-                moved = np.zeros((GRID, GRID) if moving else 0, np.float16)
-                if moving and (found_map := synchrony(clip, index)) is not None:
-                    moved[:] = resize(found_map, moved.shape)
+                moved = _moving_with_sound(clip, index) if moving else np.zeros(0, np.float16)
                 yield np.asarray(image), scaled, clip.sample_rate, moved
     if not found:
         raise DataError("none of its frames has sound")
+
+
+def _moving_with_sound(clip: Clip, index: int) -> np.ndarray:
+    """`cues.motion.synchrony` as float16 [GRID, GRID]; 0 everywhere where nothing can be told."""
+    from moca_avs.cues.motion import synchrony  # here: most data sets need neither torch nor scipy
+    from moca_avs.model.evidence import resize
+
+    found = synchrony(clip, index)
+    if found is None:
+        return np.zeros((GRID, GRID), np.float16)
+    return resize(found, (GRID, GRID)).astype(np.float16)
 
 
 _CHUNK = 1 << 16  # bytes of a file's beginning and end that its identity is read from
@@ -213,7 +220,7 @@ class VideoFolder(DecodedVideos):
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder; expected a folder of videos")
         settings = {"fps": fps, "side": side, "window": window} | ({"synchrony": GRID} if synchrony else {})
-        margin = MOTION_SECONDS if synchrony else window / 2
+        margin = max(MOTION_SECONDS if synchrony else 0.0, window / 2)
         digest = hashlib.sha256(json.dumps([_FORMAT, settings], sort_keys=True).encode())
         paths = []
         for path in sorted(folder.rglob("*")):
@@ -234,7 +241,7 @@ class VideoFolder(DecodedVideos):
         def read(path: Path) -> Pairs:
             from moca_avs.io.video import stream_clips
 
-            clips = stream_clips(path, fps=fps, margin=max(margin, window / 2))
+            clips = stream_clips(path, fps=fps, margin=margin)
             return framed(clips, side, window, synchrony)
 
         super().__init__(folder, paths, digest.hexdigest(), side, read, progress)

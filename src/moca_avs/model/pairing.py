@@ -333,9 +333,13 @@ def sample_shifted(clips: Tensor, anchors: Tensor, otherwise: Tensor, generator:
     allowed = clips[anchors, None] == clips
     allowed[torch.arange(len(anchors)), anchors] = False
     draw = torch.rand(len(anchors), generator=generator, dtype=torch.float64)
+    return torch.where(allowed.any(1), _drawn(allowed, draw), otherwise)
+
+
+def _drawn(allowed: Tensor, draw: Tensor) -> Tensor:
+    """An allowed column of each row of bool [B, N], by float64 [B] in [0, 1): int64 [B]; N where none is."""
     rank = (draw * allowed.sum(1)).long()
-    drawn = (allowed.cumsum(1) <= rank[:, None]).sum(1)
-    return torch.where(allowed.any(1), drawn, otherwise)
+    return (allowed.cumsum(1) <= rank[:, None]).sum(1)
 
 
 def sample_pairs(table: NeighbourTable, anchors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -358,6 +362,4 @@ def sample_pairs(table: NeighbourTable, anchors: Tensor, generator: torch.Genera
     own = torch.arange(len(table)) if table.same_clip else table.clips
     forbidden = own[anchors, None] == own
     forbidden.scatter_(1, torch.where(there, rows, anchors[:, None]), True)
-    rank = (draw[1] * (~forbidden).sum(1)).long()
-    negatives = ((~forbidden).cumsum(1) <= rank[:, None]).sum(1)
-    return positives, negatives
+    return positives, _drawn(~forbidden, draw[1])

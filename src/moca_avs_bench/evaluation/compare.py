@@ -10,12 +10,12 @@ from pathlib import Path
 
 from moca_avs.errors import DataError
 from moca_avs_bench.evaluation.records import Record, check_same, read_together
-from moca_avs_bench.evaluation.report import TITLES, Sums, aligned, cell, without_nan
+from moca_avs_bench.evaluation.report import TITLES, UNDEFINED, Sums, aligned, cell, undefined, without_nan
 from moca_avs_bench.evaluation.scorers import SCORERS
 from moca_avs_bench.metrics.bootstrap import Interval, difference_interval
 
 Files = str | Path | Sequence[str | Path]
-SHARED = ("dataset", "split", "size", "ids_sha256", "kind", "protocol", "f_from")
+SHARED = ("dataset", "split", "size", "ids_sha256", "kind", "protocol", "f_from", "metrics")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Comparison:
         """One table: a row per tier, a column per metric."""
         shown = [metric for metric in TITLES if any(metric in found for found in self.tiers.values())]
         body = [
-            [tier, *(cell(found[m]) if m in found else "–" for m in shown)]
+            [tier, *(cell(found[m]) if m in found else UNDEFINED for m in shown)]
             for tier, found in self.tiers.items()
         ]
         head = (
@@ -59,7 +59,8 @@ class Comparison:
             f"{self.samples} samples ({self.left_out} left out). "
             "Brackets: 95 % bootstrap intervals over source files."
         )
-        return "\n".join([head, "", *aligned([["tier", *(TITLES[m] for m in shown)], *body])]) + "\n"
+        lines = aligned([["tier", *(TITLES[m] for m in shown)], *body])
+        return "\n".join([head, "", *lines, *undefined(lines)]) + "\n"
 
 
 def compare(a: Files, b: Files, row_a: str = "method", row_b: str = "method") -> Comparison:
@@ -77,7 +78,7 @@ def compare(a: Files, b: Files, row_a: str = "method", row_b: str = "method") ->
     """
     header_a, records_a = read_together([Path(file) for file in ([a] if isinstance(a, str | Path) else a)])
     header_b, records_b = read_together([Path(file) for file in ([b] if isinstance(b, str | Path) else b)])
-    same_a, same_b = ({key: header[key] for key in SHARED} for header in (header_a, header_b))
+    same_a, same_b = ({key: header.get(key) for key in SHARED} for header in (header_a, header_b))
     check_same(same_a, same_b, "the two evaluations can't be paired")
     sums: dict[tuple[str, str], tuple[Sums, Sums]] = defaultdict(lambda: (Sums(), Sums()))
     scorer, samples = SCORERS[header_a["kind"]], 0

@@ -28,6 +28,7 @@ from moca_avs_bench.evaluation.controls import (
 )
 from moca_avs_bench.evaluation.records import (
     FORMAT,
+    METRICS,
     FSource,
     Header,
     Record,
@@ -233,6 +234,7 @@ def _header(
     ids = dataset.ids
     header = {
         "format": FORMAT,
+        "metrics": METRICS,
         "dataset": dataset.name,
         "split": dataset.split,
         "size": len(ids),

@@ -11,6 +11,9 @@ from typing import Any, Literal
 from moca_avs.errors import DataError, UsageError
 
 FORMAT = 1
+METRICS = 2
+"""Raised when equal predictions come to other numbers: records of two revisions are never mixed. 1 (headers
+that do not say): heat was enlarged in float32, so ties fell on rounding noise."""
 Record = dict[str, Any]
 Header = dict[str, Any]
 FSource = Literal["mask", "heatmap"]

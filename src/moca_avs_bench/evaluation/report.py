@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -56,6 +57,7 @@ ROWS = {
 }
 MINUS = "minus_"
 """Before a row's name: the method minus that row, paired."""
+UNDEFINED = "–"
 
 NOTES = {
     "semantic": "Scores over classes are of class maps, the others of what is heard against background "
@@ -160,6 +162,7 @@ class Report:
             if self.kind in ("boxes", "duets"):
                 body.append(["n of the method", *(str(tier.rows["method"][m].n) for m in shown)])
             lines += ["", counted, "", *aligned([["row", *(TITLES[m] for m in shown)], *body])]
+        lines += undefined(lines)
         for title, rows in (("failed", self.failed), ("no wrong-sound partner", self.no_partner)):
             lines += [f"\n{title}:"] * bool(rows) + [f"- {row['id']}: {row['error']}" for row in rows]
         return "\n".join(lines) + "\n"
@@ -336,7 +339,7 @@ def row_title(row: str) -> str:
 def cell(found: Interval) -> str:
     """An interval as people read it: ``0.532 [0.451, 0.618]``, "–" where undefined."""
     if found.estimate != found.estimate:
-        return "–"
+        return UNDEFINED
     ends = f" [{found.low:.3f}, {found.high:.3f}]" if found.low == found.low else ""
     return f"{found.estimate:.3f}{ends}"
 
@@ -352,10 +355,17 @@ def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
+def undefined(lines: Sequence[str]) -> list[str]:
+    """What the dash in a table's lines means; [] where there is none."""
+    return ["", f"{UNDEFINED}: not defined, nothing of the kind to score."] * any(
+        f" {UNDEFINED} " in line for line in lines
+    )
+
+
 def without_nan(value: Any) -> Any:
-    """JSON knows no NaN: null stands for it."""
+    """JSON knows neither NaN nor infinity: null stands for them."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

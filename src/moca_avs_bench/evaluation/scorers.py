@@ -242,8 +242,8 @@ class LocalizationScorer(Scorer):
         """See `Scorer.score`; `f_from` has no meaning here. DataError too without a ground-truth map."""
         if sample.consensus is None:
             raise DataError(f"sample {sample.id} has no ground-truth map; localization sets have one")
-        heat, truth = prediction.heat.astype(np.float32), sample.consensus[None]
-        predicted = {name: localization.predicted(name, heat, prediction.masks) for name in self.protocols}
+        heat, masks, truth = prediction.heat, prediction.masks, sample.consensus[None]
+        predicted = {name: localization.predicted(name, heat, masks) for name in self.protocols}
         return {"ciou": {name: localization.ciou(mask, truth).item() for name, mask in predicted.items()}}
 
     def columns(self, record: Record, row: str, protocol: str) -> dict[str, np.ndarray]:
@@ -260,8 +260,8 @@ class BoxScorer(Scorer):
     """Heat and mask of one frame against the boxes of what sounds.
 
     A row holds ``iou``, ``box_iou``, ``pointing``, ``heat_auc`` and ``which`` (`metrics.pointing`,
-    `objects.object_accuracy`); null where undefined: pointing and AUC where the boxes cover half of the frame
-    or more, which where there is no silent box.
+    `objects.object_accuracy`); null where undefined: pointing and AUC where there is no box, or the boxes
+    cover half of the frame or more; which where there is no silent box.
     """
 
     kind = "boxes"
@@ -277,7 +277,7 @@ class BoxScorer(Scorer):
         if len(sample.masks) != 1:
             raise DataError(f"sample {sample.id} must have one frame, found {len(sample.masks)}")
         heat, inside = prediction.heat[0], sample.masks[0]
-        small = inside.mean() < pointing.SMALL
+        small = 0 < inside.mean() < pointing.SMALL
         masks = np.stack([thing.mask for thing in sample.objects])
         sounding = np.stack([thing.sounding for thing in sample.objects])
         which = objects.object_accuracy(prediction.heat, masks, sounding).item()

@@ -35,7 +35,7 @@ class Interval:
 
     Attributes:
         estimate: the score; NaN where there is nothing to average.
-        low: lower end of the percentile interval; NaN with fewer than two clusters.
+        low: lower end of the percentile interval; NaN with fewer than two clusters, or where no draw counts.
         high: upper end.
         n: what the score is a mean over (videos or frames).
         clusters: number of independent source files behind it.
@@ -194,7 +194,10 @@ def _interval(
             counts = np.pad(counts, ((0, 0), (0, 1)), constant_values=1)[:, members].prod(2)
         totals = counts @ sums
         scores.append(statistic(totals[totals[:, -1] > 0], whole))  # perhaps no two sources met
-    low, high = np.quantile(np.concatenate(scores), [(1 - level) / 2, (1 + level) / 2])
+    defined = np.concatenate(scores)
+    if not len(defined):
+        return Interval(estimate, nan, nan, n, drawn)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), n, drawn)
 
 

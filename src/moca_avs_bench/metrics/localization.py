@@ -129,17 +129,20 @@ def lvs_predicted(heat: np.ndarray) -> np.ndarray:
     Returns:
         bool [N, 224, 224].
     """
-    found = []
-    for one in heat:
+    found = np.zeros(heat.shape, bool)
+    for one, kept in zip(heat, found, strict=True):
         low, high = one.min(), one.max()
         scaled = 1 - (high - one) / (high - low) if high > low else 1 + one
-        found.append((scaled > _median(scaled)) | (scaled >= 1))
-    return np.stack(found)
+        kept[:] = (scaled > _median(scaled)) | (scaled >= 1)
+    return found
 
 
 def ez_vsl_predicted(heat: np.ndarray) -> np.ndarray:
     """What EZ-VSL takes for predicted: at the median or above it. Arguments as `lvs_predicted`."""
-    return np.stack([one >= _median(one) for one in heat])
+    found = np.zeros(heat.shape, bool)
+    for one, kept in zip(heat, found, strict=True):
+        kept[:] = one >= _median(one)
+    return found
 
 
 def predicted(protocol: str, heat: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -159,7 +162,7 @@ def predicted(protocol: str, heat: np.ndarray, masks: np.ndarray) -> np.ndarray:
     rules: dict[str, Callable[[], np.ndarray]] = {
         "lvs": lambda: lvs_predicted(upsample(heat, SIDE, SIDE)),
         "ez-vsl": lambda: ez_vsl_predicted(upsample(heat, SIDE, SIDE, align_corners=True)),
-        "mask": lambda: np.stack([nearest(mask, SIDE, SIDE) for mask in masks]),
+        "mask": lambda: np.array([nearest(mask, SIDE, SIDE) for mask in masks], bool).reshape(-1, SIDE, SIDE),
     }
     if protocol not in rules:
         raise UsageError(f"no protocol named {protocol!r}; choose from {', '.join(PROTOCOLS)}")

@@ -122,11 +122,14 @@ def mean_iou(
         sounding_only: leave out frames with an empty truth (and calls that hold no other).
 
     Raises:
-        UsageError: on shapes or counts that don't fit together.
+        UsageError: on shapes or counts that don't fit together, or where no frame has a truth and only such
+            frames count.
     """
     iou = frame_iou(prediction, truth)
     kept = nonempty(truth) if sounding_only else np.ones(len(truth), bool)
     calls = [iou[call][kept[call]] for call in _calls(len(truth), videos, protocol)]
+    if not kept.any():
+        raise UsageError(f"the mean IoU is not defined: none of {len(truth)} frames has a truth")
     return float(np.mean([call.mean() for call in calls if len(call)]))
 
 

@@ -62,7 +62,16 @@ class SemanticScores:
 
 
 def begin(classes: int) -> Totals:
-    """No frame yet."""
+    """No frame yet.
+
+    Args:
+        classes: C, background included.
+
+    Raises:
+        UsageError: where there is no class.
+    """
+    if classes < 1:
+        raise UsageError(f"scores over classes need at least the background, found {classes} classes")
     return Totals(np.zeros(classes), np.zeros(classes), np.zeros(classes), 0)
 
 

@@ -1,7 +1,8 @@
 """Systems the paper compares with, trained by us on the same data: EZ-VSL, LVS, Mix-and-Localize.
 
-None of them starts from ImageNet as its authors' does: those weights can't be had offline, so both networks
-start at random unless ``ComparatorConfig.backbone`` names a torchvision ResNet-18 file.
+Both networks start at random, unless ``ComparatorConfig.backbone`` names a torchvision ResNet-18 file for the
+image: ImageNet's weights can't be had offline. All that differs from the authors' code stands in
+docs/paper_to_code.md, "Comparators".
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ ObjectMap = Callable[[np.ndarray], Tensor]
 """uint8 [H, W, 3] -> float32 [h, w], not negative."""
 WIDTHS = (64, 128, 256, 512)
 FEATURES = WIDTHS[-1]
+NORM_SPREAD = 0.02
 _CLASSIFIER = {"fc.weight": (1000, FEATURES), "fc.bias": (1000,)}
 _COUNTER = "num_batches_tracked"  # batch norm's; of no use with a fixed momentum
 
@@ -147,6 +148,14 @@ def start(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)
 
 
+def spread_norms(module: nn.Module) -> None:
+    """Batch norms' weights from N(1, .02), where the public code of LVS and EZ-VSL starts them; biases 0."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.weight, 1.0, NORM_SPREAD)
+            nn.init.zeros_(part.bias)
+
+
 def plain_state(module: nn.Module) -> dict[str, Tensor]:
     """A module's tensors by name, batch norm's counters left out."""
     return {key: value for key, value in module.state_dict().items() if not key.endswith(_COUNTER)}
@@ -209,6 +218,23 @@ def lite_objects(side: int, device: str = "cpu") -> ObjectMap:
         return network.head(state).abs().mean(1)[0]
 
     return find
+
+
+def enlarged(heat: Tensor, height: int, width: int) -> Tensor:
+    """A map at another size: bicubic, half-pixel centers, as EZ-VSL's training script enlarges its maps.
+
+    Computed in float64 and rounded once, so that what is flat stays flat. It may overshoot the map's range.
+
+    Args:
+        heat: float [h, w] on any device.
+        height: rows of the result.
+        width: columns of the result.
+
+    Returns:
+        float32 [height, width] on the CPU.
+    """
+    whole = heat.cpu().double()[None, None]
+    return F.interpolate(whole, (height, width), mode="bicubic", align_corners=False)[0, 0].float()
 
 
 def min_max_normalize(heat: Tensor) -> Tensor:

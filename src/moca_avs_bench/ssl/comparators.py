@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moca_avs_bench.ssl.backbone import FEATURES, ResNet18, log_spectrogram, start
+from moca_avs_bench.ssl.backbone import FEATURES, ResNet18, log_spectrogram, spread_norms, start
 
 POSITIVE, NEGATIVE, SOFTNESS = 0.65, 0.4, 0.03  # cosines: what sounds, what does not, and how sharply
 LVS_TEMPERATURE = 0.07
@@ -24,6 +24,8 @@ EZ_VSL_WIDTH = 512
 WALK_TEMPERATURE = 0.07
 MIX_AND_LOCALIZE_WIDTH = 128
 SOURCES = 2
+REVISION = 2
+"""Raised when equal configs and data come to train to other weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +115,10 @@ class Lvs(Comparator):
     lr = 1e-4
     last_stride = 1
 
+    def __init__(self) -> None:
+        super().__init__()
+        spread_norms(self)
+
     def image_map(self, images: Tensor) -> Tensor:
         """See `Comparator`."""
         return unit(self.image_net(images))
@@ -167,6 +173,7 @@ class EzVsl(Comparator):
         self.sound_head = nn.Linear(FEATURES, EZ_VSL_WIDTH)
         start(self.image_head)
         start(self.sound_head)
+        spread_norms(self.sound_net)
 
     def image_map(self, images: Tensor) -> Tensor:
         """See `Comparator`."""
@@ -210,7 +217,7 @@ class MixAndLocalize(Comparator):
     """
 
     name = "mix-and-localize"
-    lr = 1e-3
+    lr = 1e-4  # its script is given 1e-3 and divides by ten for Adam
     mixed = SOURCES
     last_stride = 1
 
@@ -229,7 +236,6 @@ class MixAndLocalize(Comparator):
             )
             for _ in range(SOURCES)
         )
-        start(self.image_head)
 
     def image_map(self, images: Tensor) -> Tensor:
         """See `Comparator`."""

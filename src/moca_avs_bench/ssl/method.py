@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 import moca_avs
 from moca_avs.errors import UsageError, WeightsError
@@ -32,6 +31,7 @@ from moca_avs.utils.frame_cache import FrameCache
 from moca_avs_bench.ssl import COMPARATORS, ComparatorConfig, HeatConfig
 from moca_avs_bench.ssl.backbone import (
     ObjectMap,
+    enlarged,
     lite_objects,
     load_strictly,
     min_max_normalize,
@@ -163,6 +163,7 @@ class ComparatorMethod(FrameMethod):
         self.settings = {
             "method": trained.system.name,
             **self.config.to_dict(),
+            "heat_resize": "bicubic",
             "system": {
                 "name": trained.system.name,
                 "weights": tensors_sha256(plain_state(trained.system)),
@@ -194,11 +195,11 @@ class ComparatorMethod(FrameMethod):
         if objects is not None:
             share = self.config.object_share
             heat = min_max_normalize((1 - share) * min_max_normalize(cosine) + share * objects)
-        fine = F.interpolate(heat[None, None], image.shape[:2], mode="bilinear", align_corners=False)[0, 0]
+        fine = enlarged(heat, *image.shape[:2])
         if self.config.masks == "share":
-            coarse = top_share(fine.cpu().numpy(), self.config.heat_share)
+            coarse = top_share(fine.numpy(), self.config.heat_share)
         else:
-            coarse = (min_max_normalize(fine) > 0.5).cpu().numpy()
+            coarse = (min_max_normalize(fine) > 0.5).numpy()
         small, score = heat.half().cpu().numpy(), float(cosine.max())
         if not coarse.any():
             return FramePrediction(coarse, small, score, "no mask")

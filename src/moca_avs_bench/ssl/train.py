@@ -20,7 +20,7 @@ from moca_avs.training.checkpoint import STATE, RunFolder, run_steps, writing
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.ssl import ComparatorConfig
 from moca_avs_bench.ssl.backbone import load_backbone, pixels, wave
-from moca_avs_bench.ssl.comparators import Batch, Comparator
+from moca_avs_bench.ssl.comparators import REVISION, Batch, Comparator
 from moca_avs_bench.ssl.method import WEIGHTS, new_system, save_system, system_class
 
 _MARGIN = 1.1  # images are this much larger than the crops
@@ -200,6 +200,6 @@ def _identity(name: str, data: TrainingSet, config: ComparatorConfig) -> dict[st
         backbone = file_sha256(Path(config.backbone))
     return {
         "system": name,
-        "training": {**config.to_dict(), "backbone": backbone},
+        "training": {**config.to_dict(), "backbone": backbone, "revision": REVISION},
         "data": {"fingerprint": data.fingerprint(), "frames": len(data)},
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from moca_avs.utils.files import atomic_write
-from moca_avs_bench.evaluation.report import ROWS, TITLES, Tier, aligned, cell, without_nan
+from moca_avs_bench.evaluation.report import ROWS, TITLES, Tier, aligned, cell, undefined, without_nan
 from moca_avs_bench.metrics.bootstrap import Interval
 from moca_avs_bench.tables.spec import Table, TableColumn, TableRow
 
@@ -285,9 +285,11 @@ def _controls(result: TableResult, name: str) -> list[str]:
         [title, *(cell(scores[metric]) if metric in scores else NOTHING for metric in shown)]
         for title, scores in rows
     ]
+    lines = aligned([["", *(TITLES[m] for m in shown)], *body])
     return [
         "",
         f"## {name}: controls and nulls, all measured",
         "",
-        *aligned([["", *(TITLES[m] for m in shown)], *body]),
+        *lines,
+        *undefined(lines),
     ]

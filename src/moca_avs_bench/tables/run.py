@@ -22,6 +22,7 @@ from moca_avs.hub.cache import lock
 from moca_avs.methods.base import Method
 from moca_avs_bench.evaluation.controls import CONTROLS
 from moca_avs_bench.evaluation.evaluate import evaluate
+from moca_avs_bench.evaluation.records import METRICS
 from moca_avs_bench.evaluation.report import Report, read_report
 from moca_avs_bench.tables.result import CellResult, RowResult, ScoredRow, TableResult
 from moca_avs_bench.tables.setup import RunContext, settings_digest, trained
@@ -200,7 +201,8 @@ def _evaluate(
 ) -> tuple[Path, Report]:
     """The records and report of one system on one dataset; records are found again by what decides them."""
     name = dataset.name
-    made_from = [method.settings, name, dataset.split, dataset.ids, context.place, context.seed, controls]
+    place, seed = context.place, context.seed
+    made_from = [method.settings, name, dataset.split, dataset.ids, place, seed, controls, METRICS]
     path = context.folder / "cells" / f"{name}-{settings_digest(json.loads(json.dumps(made_from)))}.jsonl"
     with lock(f"table-cell-{path.stem}"):
         report = evaluate(

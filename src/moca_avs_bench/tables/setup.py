@@ -257,6 +257,7 @@ def trained(system: System, context: RunContext) -> TrainedRun | None:
         return run
     if isinstance(system, Comparator):
         from moca_avs_bench.ssl import COMPARATORS, ComparatorConfig
+        from moca_avs_bench.ssl.comparators import REVISION
         from moca_avs_bench.ssl.method import WEIGHTS
         from moca_avs_bench.ssl.train import train_comparator
 
@@ -266,7 +267,8 @@ def trained(system: System, context: RunContext) -> TrainedRun | None:
         settings = ComparatorConfig(
             size.steps, size.comparator_batch, image_size=context.image_size, seed=context.seed
         )
-        with _run_folder(name, settings.to_dict(), {"system": name}, WEIGHTS, context) as run:
+        decided = {"system": name, "revision": REVISION}
+        with _run_folder(name, settings.to_dict(), decided, WEIGHTS, context) as run:
             train_comparator(
                 name,
                 context.training[1],

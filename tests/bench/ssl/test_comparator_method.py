@@ -102,6 +102,16 @@ def test_silence_and_no_sound_leave_frames_empty():
         assert not said.heatmaps.any()
 
 
+@pytest.mark.parametrize("gray", [0, 77, 200])
+def test_flat_heat_has_no_mask(gray):
+    clip, _ = scene()
+    flat = Clip(np.full_like(clip.frames, gray), clip.times, clip.sound, RATE)
+    said = method()(flat)
+    assert said.reasons == ("no mask",)
+    assert not said.masks.any()
+    assert len(np.unique(said.heatmaps)) == 1
+
+
 def test_a_frame_answers_alike_in_any_order():
     scenes = [scene(seed=seed, heard=("dog", "cow")[seed % 2])[0] for seed in range(4)]
     frames = np.concatenate([clip.frames for clip in scenes])

@@ -1,5 +1,6 @@
 """ResNet-18 against transformers' own, spectrograms against scipy's, files of other networks refused."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,12 +11,14 @@ from moca_avs.errors import WeightsError
 from moca_avs_bench.ssl.backbone import (
     SAMPLE_RATE,
     ResNet18,
+    enlarged,
     load_backbone,
     log_spectrogram,
     pixels,
     plain_state,
     wave,
 )
+from moca_avs_bench.ssl.method import new_system
 
 RNG = np.random.default_rng(0)
 
@@ -115,3 +118,36 @@ def test_pixels_are_imagenet_normalized():
     assert found.shape == (2, 3, 32, 32)
     expected = (np.array([124, 116, 104]) / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
     assert found[1, :, 7, 3].numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def norms(network):
+    found = [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    assert not any(part.bias.any() for part in found)
+    return torch.cat([part.weight.detach() for part in found])
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "sound"),
+    [("lvs", True, True), ("ez-vsl", False, True), ("mix-and-localize", False, False)],
+)
+def test_batch_norms_start_as_the_authors_do(name, image, sound):
+    system = new_system(name, 0)
+    for network, spread in ((system.image_net, image), (system.sound_net, sound)):
+        weights = norms(network)
+        if spread:  # 4,800 draws from N(1, .02)
+            assert weights.mean() == pytest.approx(1, abs=1e-3)
+            assert weights.std() == pytest.approx(0.02, abs=1e-3)
+            assert len(weights.unique()) > 0.9 * len(weights)
+        else:
+            assert (weights == 1).all()
+
+
+@pytest.mark.parametrize(("grid", "size"), [((7, 7), (224, 224)), ((14, 14), (90, 333)), ((4, 9), (50, 41))])
+def test_heat_is_enlarged_bicubically_and_flat_heat_stays_flat(grid, size):
+    heat = RNG.random(grid).astype(np.float32)
+    found = enlarged(torch.from_numpy(heat), *size).numpy()
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, cv2.resize(heat, size[::-1], interpolation=cv2.INTER_CUBIC), atol=1e-4)
+    for value in RNG.uniform(0, 1, 20).astype(np.float32):
+        assert (enlarged(torch.full(grid, float(value)), *size).numpy() == value).all()
+    assert (enlarged(torch.full(grid, 0.4).half(), *size).numpy() == np.float32(np.float16(0.4))).all()

@@ -166,7 +166,7 @@ def test_what_can_not_be_trained_is_refused(tmp_path):
 
 
 def test_each_system_has_its_own_rate_and_batch(tmp_path):
-    for name, rate in (("ez-vsl", 1e-4), ("lvs", 1e-4), ("mix-and-localize", 1e-3)):
+    for name, rate in (("ez-vsl", 1e-4), ("lvs", 1e-4), ("mix-and-localize", 1e-4)):
         system = type(new_system(name, 0))
         assert (system.lr, system.batch) == (rate, 128)
     sizes = {name: sum(p.numel() for p in new_system(name, 0).parameters()) / 1e6 for name in COMPARATORS}
@@ -175,3 +175,13 @@ def test_each_system_has_its_own_rate_and_batch(tmp_path):
         "lvs": 22.3,
         "mix-and-localize": 22.6,
     }
+
+
+def test_a_run_of_another_start_is_not_taken_for_this_one(tmp_path):
+    folder = train_comparator("lvs", ColorPairs(), tmp_path / "run", TINY)
+    train_comparator("lvs", ColorPairs(), folder, TINY, resume=True)
+    config = json.loads((folder / "config.json").read_text())
+    del config["training"]["revision"]  # as batch norms that started at 1 were trained
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="revision = None there"):
+        train_comparator("lvs", ColorPairs(), folder, TINY, resume=True)
