@@ -44,6 +44,8 @@ class Clip:
         motion_times: float64 [M], when those are shown, in seconds, increasing; None without them.
         core: the rows whose results are wanted; the frames before and after them are there to be compared
             with. None: all.
+        loudest: level in dBFS of the whole recording's loudest 50 ms; None: measured on `sound` where
+            `noise_floor` is None too, else not known.
 
     Raises:
         MediaError: on a wrong shape or dtype (integer audio has no known scale), or where the sound holds NaN
@@ -61,6 +63,7 @@ class Clip:
     motion_frames: np.ndarray | None = None
     motion_times: np.ndarray | None = None
     core: slice | None = None
+    loudest: float | None = None
 
     def __post_init__(self) -> None:
         for name, kind, casts in _CASTS:

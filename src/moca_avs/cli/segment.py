@@ -66,6 +66,14 @@ class Segment:
     sound: Annotated[
         str | None, arg(metavar="FILE", help="Hear this instead of the one input's own sound.")
     ] = None
+    audio_track: Annotated[
+        int | None,
+        arg(
+            metavar="N",
+            help="Hear this one of several sound tracks, counted from 0 (ffprobe's a:N); if left out, the "
+            "one FFmpeg prefers.",
+        ),
+    ] = None
     seed: Annotated[int | None, arg(metavar="N", help="Of the clustering; the preset's own if left out.")] = (
         None
     )
@@ -139,7 +147,15 @@ class Segment:
             except ValueError as error:
                 raise UsageError(f"--fps must be a number or native, found {self.fps!r}") from error
         return SegmentOptions(
-            fps, self.start, self.end, self.limit, self.overwrite, self.profile, self.batch, self.propagate
+            fps,
+            self.start,
+            self.end,
+            self.limit,
+            self.overwrite,
+            self.profile,
+            self.batch,
+            self.propagate,
+            audio_track=self.audio_track,
         )
 
     def _jobs(self, files: list[InputSource]) -> list[JobSpec]:

@@ -15,11 +15,12 @@ import numpy as np
 
 from moca_avs.clip import MOTION_SECONDS, Clip
 from moca_avs.errors import MediaError, UsageError
-from moca_avs.io.audio import AudioWindows, NoAudioError, survey
+from moca_avs.io.audio import AudioSurvey, AudioWindows, survey
 from moca_avs.io.frames import Shown, ToRGB, native, sampled, shown_frames
 from moca_avs.io.image import read_image
 from moca_avs.io.motion_frames import MotionFrames, small_copies
-from moca_avs.io.open import open_media, warn_media
+from moca_avs.io.open import open_media, start_time, warn_media
+from moca_avs.io.sound_track import NoAudioError
 
 # A chunk holds at most this many bytes of frames, however large they are (but at least one frame).
 _CHUNK_BYTES = 2**28
@@ -42,10 +43,12 @@ def read_clip(
     sound: str | Path | None = None,
     margin: float = 0.0,
     phase: float = 0.0,
+    audio_track: int | None = None,
 ) -> Clip:
     """Read a stretch of a video into memory.
 
-    Time zero is the beginning of the file's image or sound, whichever comes first.
+    Time zero is the beginning of the file's image or sound, whichever comes first; that of the image where
+    the sound begins more than a minute before it.
 
     Args:
         path: any video FFmpeg reads.
@@ -57,24 +60,29 @@ def read_clip(
         margin: seconds of sound to keep before `start` and after `end`.
         phase: where in its interval of 1 / fps a frame is looked at: 0 its beginning, 0.5 its middle; below
             1. An interval that the end cuts short is looked at no later than its last frame.
+        audio_track: which of several sound tracks is heard, counted from 0; None: the one FFmpeg prefers.
 
     Returns:
         A clip with the sound of [start - margin, end + margin); no samples where there is no sound track;
         `noise_floor` measured over the whole recording; `motion_frames` of the video around each frame.
+        Several channels are mixed as `moca_avs.io.downmix` says. Sound that begins only after the image has
+        ended is left out.
 
     Raises:
-        MediaError: missing or unreadable file, no video track, no frame in the stretch, NaN samples.
+        MediaError: missing or unreadable file, no video track, no frame in the stretch, NaN samples, no such
+            sound track.
         UsageError: rates or times that make no sense.
     """
-    _check(fps, start, end, margin, phase=phase)
+    _check(fps, start, end, margin, phase=phase, audio_track=audio_track)
     last = math.inf if end is None else end
-    with _source(path, sound) as source:
-        moving, chosen = _frames(path, fps, start, last, source.end, phase)
+    with _source(path, sound, audio_track) as source:
+        moving, chosen = _frames(path, fps, start, last, source.heard, phase)
         images = list(chosen)
         if not images:
             raise MediaError(f"{path} has no frame in {start:g} to {last:g} s; choose an earlier stretch")
         times, frames = zip(*images, strict=True)
-        return source.clip(times, frames, start - margin, last + margin, moving)
+        picture_end = times[-1] + (0.0 if isinstance(fps, str) else 1 / fps)
+        return source.clip(times, frames, start - margin, last + margin, moving, picture_end)
 
 
 def stream_clips(
@@ -87,6 +95,7 @@ def stream_clips(
     sound: str | Path | None = None,
     phase: float = 0.0,
     context: int = 0,
+    audio_track: int | None = None,
 ) -> Iterator[Clip]:
     """The frames of `read_clip` as clips of at most `chunk_frames` frames, in bounded memory.
 
@@ -100,21 +109,23 @@ def stream_clips(
     Raises:
         MediaError, UsageError: as `read_clip`, once the first clip is asked for.
     """
-    _check(fps, start, end, margin, chunk_frames, phase)
+    _check(fps, start, end, margin, chunk_frames, phase, audio_track)
     last = math.inf if end is None else end
-    with _source(path, sound) as source:
-        moving, chosen = _frames(path, fps, start, last, source.end, phase)
+    with _source(path, sound, audio_track) as source:
+        moving, chosen = _frames(path, fps, start, last, source.heard, phase)
         yield from source.clips(chosen, chunk_frames, margin, moving, context)
 
 
-def clip_from_pair(image_path: str | Path, sound_path: str | Path, fps: float = 1.0) -> Clip:
+def clip_from_pair(
+    image_path: str | Path, sound_path: str | Path, fps: float = 1.0, audio_track: int | None = None
+) -> Clip:
     """An image shown for as long as a sound lasts, at least once; the frames share one image's memory.
 
     Raises:
         MediaError: either file missing or unreadable, NaN samples.
     """
-    _check(fps, 0.0, None, 0.0)
-    with _source(image_path, sound_path) as source:
+    _check(fps, 0.0, None, 0.0, audio_track=audio_track)
+    with _source(image_path, sound_path, audio_track) as source:
         times, frames = zip(*_still(image_path, fps, source.end), strict=True)
         return source.clip(times, frames[:1], 0.0, math.inf)
 
@@ -125,10 +136,11 @@ def stream_pair(
     fps: float = 1.0,
     chunk_frames: int = 16,
     margin: float = 2.0,
+    audio_track: int | None = None,
 ) -> Iterator[Clip]:
     """`clip_from_pair` as clips of at most `chunk_frames` frames, in bounded memory."""
-    _check(fps, 0.0, None, margin, chunk_frames)
-    with _source(image_path, sound_path) as source:
+    _check(fps, 0.0, None, margin, chunk_frames, audio_track=audio_track)
+    with _source(image_path, sound_path, audio_track) as source:
         yield from source.clips(_still(image_path, fps, source.end), chunk_frames, margin)
 
 
@@ -139,6 +151,7 @@ def _check(
     margin: float,
     chunk_frames: int = 1,
     phase: float = 0.0,
+    audio_track: int | None = None,
 ) -> None:
     if fps != "native" and not (isinstance(fps, (int, float)) and 0 < fps < math.inf):
         raise UsageError(f'fps must be a positive number or "native", found {fps!r}')
@@ -150,6 +163,8 @@ def _check(
         raise UsageError(f"phase must be 0 or more and below 1, found {phase!r}")
     if chunk_frames < 1:
         raise UsageError(f"chunk_frames must be 1 or more, found {chunk_frames}")
+    if audio_track is not None and audio_track < 0:
+        raise UsageError(f"audio_track must be 0 or more (the first sound track is 0), found {audio_track}")
 
 
 @dataclass(frozen=True)
@@ -158,8 +173,12 @@ class _Source:
 
     name: str
     windows: AudioWindows | None
-    floor: float | None
-    end: float  # of the sound, in seconds
+    heard: AudioSurvey | None
+
+    @property
+    def end(self) -> float:
+        """Of the sound, in seconds."""
+        return 0.0 if self.heard is None else self.heard.seconds
 
     def clip(
         self,
@@ -168,11 +187,12 @@ class _Source:
         low: float,
         high: float,
         moving: MotionFrames | None = None,
+        picture_end: float = math.inf,
     ) -> Clip:
         """One clip; a single image for several times is repeated without copying."""
         sound, sound_start = np.zeros(0, np.float32), 0.0
         if self.windows is not None:
-            sound, sound_start = self.windows.between(low, high)
+            sound, sound_start = self.windows.between(low, high, picture_end)
         motion_frames, motion_times = (None, None) if moving is None else moving.around(np.array(times))
         return Clip(
             frames=np.stack(frames) if len(frames) == len(times) else _repeated(frames[0], len(times)),
@@ -181,7 +201,8 @@ class _Source:
             sample_rate=_NO_SOUND_RATE if self.windows is None else self.windows.rate,
             source=self.name,
             sound_start=sound_start,
-            noise_floor=self.floor,
+            noise_floor=None if self.heard is None else self.heard.noise_floor,
+            loudest=None if self.heard is None else self.heard.loudest,
             motion_frames=motion_frames,
             motion_times=motion_times,
         )
@@ -209,44 +230,53 @@ class _Source:
 
 
 @contextmanager
-def _source(path: str | Path, sound: str | Path | None) -> Iterator[_Source]:
+def _source(path: str | Path, sound: str | Path | None, audio_track: int | None) -> Iterator[_Source]:
     """The video's own sound, or that of the file `sound`."""
     try:
-        found = survey(path if sound is None else sound)
+        found = survey(path if sound is None else sound, audio_track)
     except NoAudioError:
         if sound is not None:
             raise
-        yield _Source(str(path), None, None, 0.0)
+        yield _Source(str(path), None, None)
         return
-    windows = AudioWindows(path if sound is None else sound)
+    windows = AudioWindows(path if sound is None else sound, audio_track)
     try:
-        yield _Source(str(path), windows, found.noise_floor, found.seconds)
+        yield _Source(str(path), windows, found)
     finally:
         windows.close()
 
 
 def _frames(
-    path: str | Path, fps: float | str, start: float, end: float, sound_end: float, phase: float
+    path: str | Path, fps: float | str, start: float, end: float, heard: AudioSurvey | None, phase: float
 ) -> tuple[MotionFrames, Frames]:
     """The looked-at frames, and what moves around them."""
     moving = MotionFrames(shown_frames(path, max(start - MOTION_SECONDS, 0.0)))
-    frames = _noting_end(path, moving.frames, sound_end)
+    frames = _noting_end(path, moving.frames, heard)
     every = isinstance(fps, str)
     chosen = native(frames, start, end) if every else sampled(frames, float(fps), start, end, phase)
     convert = ToRGB()
     return moving, ((shown.time, convert(shown.raw)) for shown in moving.held_back(chosen))
 
 
-def _noting_end(path: str | Path, frames: Iterator[Shown], sound_end: float) -> Iterator[Shown]:
-    """Pass frames on; warn where both image and sound stop long before the length the header states."""
+def _noting_end(path: str | Path, frames: Iterator[Shown], heard: AudioSurvey | None) -> Iterator[Shown]:
+    """Pass frames on; warn where both image and sound stop long before the length the header states.
+
+    And where the sound begins only after the image has ended.
+    """
     image_end = 0.0
     for shown in frames:
         image_end = shown.time + shown.duration
         yield shown
-    found = max(image_end, sound_end)
+    if heard is not None and heard.seconds > heard.start >= image_end:
+        warn_media(
+            f"{path}: its sound begins at {heard.start:.1f} s, its picture ends at {image_end:.1f} s; "
+            "none of the sound is heard"
+        )
+    found = max(image_end, 0.0 if heard is None else heard.seconds)
     with open_media(path) as container:
-        stated = container.duration / av.time_base if container.duration else 0.0
-        trusted = container.format.name in _LENGTH_IN_HEADER
+        end = (container.start_time or 0) + (container.duration or 0)
+        stated = end / av.time_base - float(start_time(container))
+        trusted = container.format.name in _LENGTH_IN_HEADER and not (heard is not None and heard.jumps)
     if trusted and found < stated - _CUT_OFF:
         message = f"{path} ends after {found:.1f} s of the {stated:.1f} s its header states: it was cut off"
         warn_media(message)
