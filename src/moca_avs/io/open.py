@@ -183,16 +183,21 @@ def audio_stream(container: Any, number: int | None = None) -> Any | None:
 def start_time(container: Any) -> Fraction:
     """Time of the file's zero in its own time stamps, in seconds.
 
-    The earlier of image and sound; that of the image where the sound begins more than `LONGEST_GAP` before
-    it: masks belong to images, and such stamps are mostly of two clocks that have nothing in common.
+    The earlier of image and sound; that of the image where the sound ends more than `LONGEST_GAP` before it:
+    masks belong to images, and such stamps are mostly of two clocks that have nothing in common.
     """
-    image, sound = (
-        stream.start_time * stream.time_base if stream is not None and stream.start_time is not None else None
-        for stream in (video_stream(container), audio_stream(container))
-    )
-    if image is None or sound is None:
-        return next((start for start in (image, sound) if start is not None), Fraction(0))
-    return image if sound < image - Fraction(LONGEST_GAP) else min(image, sound)
+    image, sound = video_stream(container), audio_stream(container)
+    starts = [
+        one.start_time * one.time_base
+        for one in (image, sound)
+        if one is not None and one.start_time is not None
+    ]
+    if len(starts) == 2 and sound is not None:
+        # Where no length is known, FFmpeg knows the image's start only if there is little sound before it.
+        sound_end = starts[1] + (sound.duration or 0) * sound.time_base
+        if starts[0] > sound_end + Fraction(LONGEST_GAP):
+            return starts[0]
+    return min(starts, default=Fraction(0))
 
 
 def picture_times(path: Path) -> tuple[np.ndarray, float]:

@@ -48,7 +48,7 @@ def read_clip(
     """Read a stretch of a video into memory.
 
     Time zero is the beginning of the file's image or sound, whichever comes first; that of the image where
-    the sound begins more than a minute before it.
+    the sound ends more than a minute before it.
 
     Args:
         path: any video FFmpeg reads.
