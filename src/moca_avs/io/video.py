@@ -300,13 +300,14 @@ def as_clip(source: Any, audio: Any = None, sample_rate: int | None = None) -> C
 
     Args:
         source: a `Clip`, the path of a video (read at one frame per second), a tuple ``(frames, audio,
-            sample_rate)``, or frames uint8 [T, H, W, 3] with the two arguments that follow.
-        audio: float [N] mono in [-1, 1].
+            sample_rate)``, or frames uint8 [T, H, W, 3] with the two arguments that follow. Frames and audio
+            may be arrays, PyTorch tensors, or lists.
+        audio: float [N] mono in [-1, 1]; N = 0 where there is no sound.
         sample_rate: of `audio`, in Hz.
 
     Returns:
-        The clip; frames without times are spread evenly over the audio, each in the middle of its share.
-        Frames given at 8 a second or more are its `motion_frames` too.
+        The clip; frames without times are spread evenly over the audio, each in the middle of its share (one
+        a second where there is no audio). Frames given at 8 a second or more are its `motion_frames` too.
 
     Raises:
         UsageError: for anything else.
@@ -318,16 +319,31 @@ def as_clip(source: Any, audio: Any = None, sample_rate: int | None = None) -> C
         return source
     if isinstance(source, str | Path):
         return read_clip(source)
-    triple = isinstance(source, tuple) and len(source) == 3 and isinstance(source[2], int | float | np.number)
-    if triple and np.ndim(source[0]) == 4 and np.ndim(source[1]) == 1:
-        frames, sound = source[0], np.asarray(source[1])
-        seconds = sound.size / max(int(source[2]), 1)
-        times = (np.arange(len(frames)) + 0.5) * (seconds / max(len(frames), 1))
-        clip = Clip(frames, times, sound, int(source[2]))
-        if not len(clip) or len(clip) < _MOTION_RATE * seconds:
-            return clip
-        return replace(clip, motion_frames=small_copies(clip.frames), motion_times=clip.times)
-    raise UsageError(
-        "a method takes a path, a Clip, or (frames, audio, sample_rate); "
-        f"found {type(source).__name__}" + (f" of {len(source)}" if isinstance(source, tuple | list) else "")
-    )
+    if not (isinstance(source, tuple) and len(source) == 3 and _are_frames(source[0])):
+        found = type(source).__name__ + (f" of {len(source)}" if isinstance(source, tuple | list) else "")
+        alone = "; frames need their sound" if _are_frames(source) else ""
+        raise UsageError(
+            f"a method takes a path, a Clip, or (frames, audio, sample_rate); found {found}{alone}"
+        )
+    frames, sound, rate = source
+    for name, value in (("audio", sound), ("sample_rate", rate)):
+        if value is None:
+            raise UsageError(
+                f"a method takes a path, a Clip, or (frames, audio, sample_rate); found no {name} "
+                "(for frames without sound give an audio of no samples)"
+            )
+    if isinstance(rate, int | float | np.number) and math.isfinite(rate):
+        rate = int(rate)
+    whole = Clip(frames, np.zeros(len(frames)), sound, rate)
+    seconds = len(whole.sound) / rate if len(whole.sound) else float(len(whole))
+    clip = replace(whole, times=(np.arange(len(whole)) + 0.5) * (seconds / max(len(whole), 1)))
+    if not len(clip) or len(clip) < _MOTION_RATE * seconds:
+        return clip
+    return replace(clip, motion_frames=small_copies(clip.frames), motion_times=clip.times)
+
+
+def _are_frames(given: Any) -> bool:
+    """Whether it is meant as frames: an array, a tensor, or a list of arrays, tensors or Pillow images."""
+    first = given[0] if isinstance(given, list) and given else given
+    shape = getattr(first, "shape", None)
+    return hasattr(first, "__array_interface__") if shape is None else len(shape) > 0
