@@ -1,5 +1,8 @@
+import math
+
 import numpy as np
 import pytest
+import torch
 
 from moca_avs import Clip, Segmentation
 from moca_avs.errors import MediaError
@@ -67,9 +70,23 @@ def test_the_length_is_the_number_of_frames():
         ({"frames": np.zeros((3, 4, 5), np.uint8)}, r"found uint8 \[3, 4, 5\]"),
         ({"times": np.zeros(2)}, r"float64 \[3\], found float64 \[2\]"),
         ({"times": np.zeros(3, complex)}, "found complex128"),
-        ({"sound": np.zeros((2, 30), np.float32)}, "mono float32"),
-        ({"sound": np.zeros(30, np.int16)}, "found int16"),
+        ({"frames": np.zeros((3, 3, 4, 5), np.uint8)}, r"channels last\), found uint8 \[3, 3, 4, 5\]"),
+        ({"frames": np.zeros((3, 0, 5, 3), np.uint8)}, r"found uint8 \[3, 0, 5, 3\]"),
+        ({"frames": [np.zeros((4, 5, 3)), np.zeros((4, 6, 3))]}, "frames must be one array"),
+        ({"times": np.array([0, np.nan, 1])}, "times must be finite, in seconds, found nan"),
+        ({"sound": np.zeros((2, 30), np.float32)}, "mono float32.*; average the channels"),
+        ({"sound": np.zeros(30, np.int16)}, r"found int16 \[30\]; divide by full scale \(32768"),
+        (
+            {"sound": np.zeros(30, np.uint8)},
+            r"found uint8 \[30\]; subtract 128 and divide by full scale \(128",
+        ),
+        ({"sound": 1e4 * np.sin(np.arange(30))}, r"in \[-1, 1\], found a peak of 9999.*32768"),
+        ({"sound": np.array([None, 1])}, "found object"),
+        ({"sound": torch.zeros(30, dtype=torch.bfloat16)}, "sound must be one array"),
         ({"sample_rate": 0}, "must be positive"),
+        ({"sample_rate": "16000"}, "a number in Hz, found '16000'"),
+        ({"sample_rate": None}, "found None"),
+        ({"sample_rate": math.nan}, "found nan"),
         ({"sound": np.array([0, np.nan, np.inf], np.float32)}, "2 NaN or infinite"),
         ({"sound_times": np.zeros(2)}, "sound_times"),
         ({"motion_times": np.zeros(2)}, "go together"),

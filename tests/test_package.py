@@ -4,6 +4,8 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import moca_avs
 from helpers.color_models import ColorProposer
@@ -11,6 +13,7 @@ from helpers.color_world import RATE, video
 from helpers.tiny_encoders import ColorEncoder
 from moca_avs import Clip, Segmentation
 from moca_avs.errors import MediaError, UsageError
+from moca_avs.io.write_video import write_video
 from moca_avs.methods.config import MocaConfig
 from moca_avs.methods.moca import Moca
 
@@ -83,6 +86,43 @@ def test_a_method_refuses_anything_else_in_one_sentence(method, given):
         method(given)
     with pytest.raises(MediaError, match="does not exist"):
         method("nowhere.mp4")
+
+
+def test_frames_may_be_lists_of_images_and_tensors(method):
+    clip, _ = video(["red", "blue"])
+    expected = method(clip).masks
+    sound = torch.tensor(clip.sound)
+    for frames in ([Image.fromarray(frame) for frame in clip.frames], list(map(torch.tensor, clip.frames))):
+        assert np.array_equal(method(frames, sound.requires_grad_(), RATE).masks, expected)
+    for audio in (sound.double(), sound.tolist(), sound.half().float()):
+        assert np.array_equal(method(torch.tensor(clip.frames), audio, np.int64(RATE)).masks, expected)
+    assert np.array_equal(method(clip.frames, 5 * clip.sound, float(RATE)).masks, expected)
+
+
+def test_frames_without_sound_say_so(method):
+    clip, _ = video(["red", "blue"])
+    for alone in (clip.frames, list(clip.frames), torch.tensor(clip.frames)):
+        with pytest.raises(UsageError, match=r"found (ndarray|list of 2|Tensor); frames need their sound"):
+            method(alone)
+    with pytest.raises(UsageError, match="found no sample_rate"):
+        method(clip.frames, clip.sound)
+    with pytest.raises(UsageError, match="found no audio"):
+        method(clip.frames, None, RATE)
+    mute = method(clip.frames, [], RATE)
+    assert mute.reasons == ("no sound", "no sound")
+    assert mute.times.tolist() == [0.5, 1.5]
+    with pytest.raises(MediaError, match="sample_rate must be positive, a number in Hz, found 'x'"):
+        method(clip.frames, clip.sound, "x")
+
+
+def test_a_method_takes_a_path(method, tmp_path):
+    clip, _ = video(["red", "blue"])
+    path = write_video(tmp_path / "a.mp4", clip.frames, np.arange(2.0), clip.sound, RATE)
+    seen = []
+    method.predict_batch = lambda clips, **_: seen.extend(clips) or clips
+    method(path)
+    method(str(path))
+    assert [len(one) for one in seen] == [2, 2]
 
 
 def test_what_can_be_cast_is_cast():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from moca_avs.errors import MediaError
 
 MOTION_SECONDS = 3.0
 """Readers of videos give a clip small frames from so long before each frame to so long after it."""
+
+# A sound louder than this, full scale = 1, was not scaled to [-1, 1]. (A little more is left by resampling.)
+_LOUDEST = 10.0
 
 # What is cast without loss of meaning: lists of arrays, whole or single-precision times, float64 audio.
 _CASTS = (
@@ -26,12 +31,12 @@ _CASTS = (
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Frames and the sound around them; lists, whole times and float64 audio are cast.
+    """Frames and the sound around them; lists, PyTorch tensors, whole times and float64 audio are cast.
 
     Attributes:
         frames: uint8 [T, H, W, 3], RGB.
         times: float64 [T], presentation time of each frame in seconds, increasing.
-        sound: float32 [N], mono, in [-1, 1]; N = 0 where there is no sound track.
+        sound: float32 [N], mono, in [-1, 1] (beyond 10 is refused); N = 0 where there is no sound track.
         sample_rate: of `sound`, in Hz.
         source: where it came from (a path, usually).
         sound_start: time of ``sound[0]`` in seconds (0 unless the clip was cut out of a longer stream).
@@ -44,6 +49,8 @@ class Clip:
         motion_times: float64 [M], when those are shown, in seconds, increasing; None without them.
         core: the rows whose results are wanted; the frames before and after them are there to be compared
             with. None: all.
+        loudest: level in dBFS of the whole recording's loudest 50 ms; None: measured on `sound` where
+            `noise_floor` is None too, else not known.
 
     Raises:
         MediaError: on a wrong shape or dtype (integer audio has no known scale), or where the sound holds NaN
@@ -61,35 +68,32 @@ class Clip:
     motion_frames: np.ndarray | None = None
     motion_times: np.ndarray | None = None
     core: slice | None = None
+    loudest: float | None = None
 
     def __post_init__(self) -> None:
         for name, kind, casts in _CASTS:
             value = getattr(self, name)
             if value is None:
                 continue
-            array = np.asarray(value)
+            array = _array(name, value)
             if array.dtype != kind and (array.dtype.kind in casts or not array.size):
                 array = array.astype(kind)
             object.__setattr__(self, name, array)
-        frames, times, sound = self.frames, self.times, self.sound
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-            raise MediaError(f"frames must be uint8 [T, H, W, 3], found {frames.dtype} {list(frames.shape)}")
+        frames, times = self.frames, self.times
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape[1:3]:
+            raise MediaError(
+                "frames must be uint8 [T, H, W, 3] (RGB, 0 to 255, channels last), "
+                f"found {frames.dtype} {list(frames.shape)}"
+            )
         for name, found in (("times", times), ("sound_times", self.sound_times)):
             if found is not None and (found.shape != (len(frames),) or found.dtype != np.float64):
                 raise MediaError(
                     f"{name} must be float64 [{len(frames)}], found {found.dtype} {list(found.shape)}"
                 )
-        if sound.ndim != 1 or sound.dtype != np.float32:
-            raise MediaError(
-                f"sound must be mono float32 [N], found {sound.dtype} {list(sound.shape)}; "
-                "average the channels and scale integers to [-1, 1]"
-            )
-        if self.sample_rate <= 0:
-            raise MediaError(f"sample_rate must be positive, found {self.sample_rate}")
+            if found is not None and not np.isfinite(found).all():
+                raise MediaError(f"{name} must be finite, in seconds, found {found[~np.isfinite(found)][0]}")
+        self._check_sound()
         self._check_motion()
-        bad = int(sound.size - np.isfinite(sound).sum())
-        if bad:
-            raise MediaError(f"the sound of {self.source or 'this clip'} holds {bad} NaN or infinite samples")
 
     @property
     def wanted(self) -> range:
@@ -102,6 +106,31 @@ class Clip:
         return replace(
             self, frames=self.frames[rows], times=self.times[rows], sound_times=sound_times, core=None
         )
+
+    def _check_sound(self) -> None:
+        sound, rate = self.sound, self.sample_rate
+        if sound.ndim != 1 or sound.dtype != np.float32:
+            advice = "average the channels"
+            if sound.ndim == 1:
+                advice = "float in [-1, 1] is expected"
+                if sound.dtype.kind in "iu":
+                    full = 2 ** (8 * sound.dtype.itemsize - 1)
+                    middle = f"subtract {full} and " if sound.dtype.kind == "u" else ""
+                    advice = f"{middle}divide by full scale ({full}, if that is what its samples have)"
+            raise MediaError(
+                "sound must be mono float32 [N] in [-1, 1], "
+                f"found {sound.dtype} {list(sound.shape)}; {advice}"
+            )
+        if not isinstance(rate, Real) or not 0 < rate < math.inf:
+            raise MediaError(f"sample_rate must be positive, a number in Hz, found {rate!r}")
+        bad = int(sound.size - np.isfinite(sound).sum())
+        if bad:
+            raise MediaError(f"the sound of {self.source or 'this clip'} holds {bad} NaN or infinite samples")
+        if sound.size and (peak := float(np.abs(sound).max())) > _LOUDEST:
+            raise MediaError(
+                f"sound must be in [-1, 1], found a peak of {peak:g}; divide it by full scale (32768 where "
+                "its samples had 16 bits)"
+            )
 
     def _check_motion(self) -> None:
         frames, times = self.motion_frames, self.motion_times
@@ -148,6 +177,18 @@ class Clip:
         first = np.searchsorted(self.motion_times, center - seconds, "left")
         rows = slice(first, np.searchsorted(self.motion_times, center + seconds, "right"))
         return self.motion_frames[rows], self.motion_times[rows]
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    """An array of what was given: arrays, tensors on any device, lists of them."""
+
+    def here(one: Any) -> Any:
+        return one.detach().cpu() if hasattr(one, "detach") else one
+
+    try:
+        return np.asarray([here(one) for one in value] if isinstance(value, list | tuple) else here(value))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise MediaError(f"{name} must be one array of numbers or arrays of one shape ({error})") from error
 
 
 @dataclass(frozen=True, eq=False)

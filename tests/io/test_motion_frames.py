@@ -105,3 +105,12 @@ def test_stills_have_none_and_arrays_where_they_are_dense(tmp_path):
     np.testing.assert_array_equal(dense.motion_frames, small_copies(frames))
     np.testing.assert_array_equal(dense.motion_times, dense.times)
     assert as_clip((frames, np.zeros(3 * 16000, np.float32), 16000)).motion_frames is None
+
+
+def test_images_far_apart_have_none_around_the_times_between(tmp_path):
+    path = make_video(tmp_path / "slides.mkv", gray_steps(3), times=[0, 10, 20], sound=tone(21.0))
+    whole = read_clip(path)
+    for clip in stream_clips(path, chunk_frames=1):
+        near = np.abs(np.array([0, 10, 20]) - clip.times[0]) <= 3
+        np.testing.assert_array_equal(clip.motion_times, np.array([0, 10, 20])[near])
+        assert clip.motion_frames.shape == (near.sum(), *whole.motion_frames.shape[1:])

@@ -123,7 +123,7 @@ def test_no_frames_give_no_answers():
 def test_the_recordings_noise_floor_can_be_given():
     """A piece cut out of a long video knows the video's floor, not only its own."""
     clip, _ = video(["", ""], room=-50)
-    assert frozen()(clip).reasons == ("silent", "silent")
+    assert frozen()(clip).reasons == ("not above the recording's own floor",) * 2
     known = Clip(clip.frames, clip.times, clip.sound, RATE, noise_floor=-75.0)
     assert frozen()(known).reasons == ("", "")
 

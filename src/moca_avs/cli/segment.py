@@ -66,6 +66,14 @@ class Segment:
     sound: Annotated[
         str | None, arg(metavar="FILE", help="Hear this instead of the one input's own sound.")
     ] = None
+    audio_track: Annotated[
+        int | None,
+        arg(
+            metavar="N",
+            help="Hear this one of several sound tracks, counted from 0 (ffprobe's a:N); if left out, the "
+            "one FFmpeg prefers.",
+        ),
+    ] = None
     seed: Annotated[int | None, arg(metavar="N", help="Of the clustering; the preset's own if left out.")] = (
         None
     )
@@ -178,6 +186,7 @@ class Segment:
             self.batch,
             self.propagate,
             tuple(name.strip() for name in self.outputs.split(",") if name.strip()),
+            audio_track=self.audio_track,
         )
 
     def _jobs(self, files: list[InputSource]) -> list[JobSpec]:

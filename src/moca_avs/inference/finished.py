@@ -18,6 +18,7 @@ from moca_avs.utils.files import unwritable_error
 
 # Neither changes a mask: frames that are computed together, and the software (the result names it).
 _UNSEEN = {"batch", "versions", "input"}
+_FILES = {"source", "sound", "file", "sound_file"}
 _ENDS = 2**16
 _SHOWN = 3
 
@@ -110,10 +111,11 @@ def differences(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[lis
         other = [] if same else ["source"]
     else:
         other = [name for name in files if there[name] != here.get(name)]
-    asked = {
-        name: value for name, value in here.items() if name not in ("source", "sound", "file", "sound_file")
-    }
-    before = {name: there.get(name, value) for name, value in asked.items()}
+    asked, before = (
+        {name: value for name, value in described.items() if name not in _FILES}
+        for described in (here, there)
+    )
+    before.setdefault("outputs", asked.get("outputs"))
     if (there.get("sound") is None) != (here["sound"] is None):
         other.append("sound")
     method = {name: value for name, value in _plain(wanted).items() if name not in _UNSEEN}

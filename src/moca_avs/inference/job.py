@@ -50,9 +50,10 @@ class SegmentOptions:
         batch: frames a method is given at once, of as many inputs as that takes; None: 16 where it computes
             on a CUDA GPU and can look at several inputs together, else 4 of one input.
         outputs: what is written, of `moca_avs.io.results.OUTPUTS`; result.json always is.
+        audio_track: which of several sound tracks is heard, counted from 0; None: the one FFmpeg prefers.
 
     Raises:
-        UsageError: on a limit or batch below 1, unknown outputs.
+        UsageError: on a limit or batch below 1, unknown outputs, or a negative audio track.
     """
 
     fps: float | Literal["native"] = 1.0
@@ -64,11 +65,16 @@ class SegmentOptions:
     batch: int | None = None
     propagate: Literal["none", "flow"] = "none"
     outputs: tuple[str, ...] = OUTPUTS
+    audio_track: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("limit", self.limit), ("batch", self.batch)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1 frame, found {value}")
+        if self.audio_track is not None and self.audio_track < 0:
+            raise UsageError(
+                f"audio_track must be 0 or more (the first sound track is 0), found {self.audio_track}"
+            )
         if self.propagate not in ("none", "flow"):
             raise UsageError(f'propagate must be "none" or "flow", found {self.propagate!r}')
         unknown = sorted(set(self.outputs) - set(OUTPUTS))
@@ -197,6 +203,7 @@ class InputJob:
                 "phase": self._phase,
                 "propagate": options.propagate,
                 "outputs": sorted(options.outputs),
+                **({} if options.audio_track is None else {"audio_track": options.audio_track}),
             },
         )
         kept = None if options.overwrite else kept_result(job)
@@ -240,14 +247,29 @@ class InputJob:
                 raise UsageError(
                     "an image is shown for as long as its sound lasts: leave start, end, limit out"
                 )
-            return stream_pair(job.source, job.sound, options.fps, frames, SOUND_MARGIN, self._skip)
+            return stream_pair(
+                job.source,
+                job.sound,
+                options.fps,
+                frames,
+                SOUND_MARGIN,
+                audio_track=options.audio_track,
+                skip=self._skip,
+            )
         if options.limit is not None:  # where to stop, so that there are no more frames than that
             if options.fps != "native":
                 stop = options.start + options.limit / float(options.fps)
                 self._end = stop if options.end is None else min(stop, options.end)
             else:
                 every = stream_clips(
-                    job.source, "native", 1, 0.0, options.start, options.end, sound=job.sound
+                    job.source,
+                    "native",
+                    1,
+                    0.0,
+                    options.start,
+                    options.end,
+                    sound=job.sound,
+                    audio_track=options.audio_track,
                 )
                 beyond = next(itertools.islice(every, options.limit, None), None)
                 self._end = options.end if beyond is None else float(beyond.times[0])
@@ -262,6 +284,7 @@ class InputJob:
             self._phase,
             context=1,
             skip=self._skip,
+            audio_track=options.audio_track,
         )
 
     def begin(self, settings: dict[str, Any], progress: bool) -> bool:
@@ -288,7 +311,14 @@ class InputJob:
             self._overlay: OverlayWriter | None = None
             if "overlay" in options.outputs:
                 shown = OverlayWriter(
-                    job.folder / OVERLAY, job.source, job.sound, options.start, self._end, still_fps, interval
+                    job.folder / OVERLAY,
+                    job.source,
+                    job.sound,
+                    options.start,
+                    self._end,
+                    still_fps,
+                    interval,
+                    audio_track=options.audio_track,
                 )
                 self._overlay = enter(shown)
                 for moment, mask in self._writer.kept() if self._keep else ():

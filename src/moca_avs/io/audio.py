@@ -1,4 +1,4 @@
-"""Audio: decoded to mono float32 at its own rate, placed by its time stamps; written; resampled; silence.
+"""Audio: one channel, float32, at its own rate, placed by its time stamps; written; resampled; silence.
 
 The silence gate (paper figure 1): room noise is not digital zero, so one absolute level is not enough. A
 window is silent where its loudest block is below an absolute level, or not clearly above the quiet parts of
@@ -9,9 +9,11 @@ dBFS, a full-scale sine -3.01 dBFS.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -21,129 +23,13 @@ import av
 import numpy as np
 
 from moca_avs.errors import MediaError, UsageError
-from moca_avs.io.open import audio_stream, check_file, decode_stream, ffmpeg_path, open_media, start_time
+from moca_avs.io.downmix import excess, file_weights, mono
+from moca_avs.io.open import check_file, ffmpeg_path, warn_media
+from moca_avs.io.sound_track import AudioTrack
 from moca_avs.utils.files import atomic_write
 
-# Time stamps jitter; only a gap (or overlap) longer than this, in seconds, moves the samples.
-_JITTER = 0.1
 _SURVEY_BLOCKS = 200
-# From this many on PyAV counts the planes of a frame wrongly (av 18.1, AudioFrame.planes).
-_PLANES = 8
 _LEVEL_SECONDS = 0.05
-
-
-class NoAudioError(MediaError):
-    """A file without a sound track, or with one that holds no sample."""
-
-
-class AudioTrack:
-    """One file's sound, always decoded from its start: exact in every format, and quick.
-
-    Attributes:
-        rate: Hz, of the first decoded frame (a header can be wrong by a factor of two).
-        channels: of the first decoded frame.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._frames = self._decode()
-        self._first = next(self._frames, None)
-        if self._first is None:
-            raise NoAudioError(f"{self.path} has no sound; expected a sound track with at least one sample")
-        self.rate: int = self._first.sample_rate
-        self.channels: int = self._first.layout.nb_channels
-
-    def _decode(self) -> Generator[Any, None, None]:
-        with open_media(self.path) as container:
-            stream = audio_stream(container)
-            if stream is None:
-                return
-            self._tick, self._zero = float(stream.time_base), float(start_time(container))
-            yield from (frame for frame in decode_stream(self.path, container, stream) if frame.samples)
-
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(index of the first sample after the file's zero, float32 [C, n]): what was recorded, no padding.
-
-        Can be walked once. Indices never go back: where stamps do, samples just follow each other.
-
-        Raises:
-            MediaError: where samples are NaN or infinite.
-        """
-        cursor: int | None = None
-        frame = self._first
-        while frame is not None:
-            planes = self._conformed(frame)
-            place = self._place(frame)
-            if cursor is None:  # what lies before the file's zero is cut off
-                cursor = max(place or 0, 0)
-                planes = planes[:, cursor - (place or 0) :]
-            elif place is not None and place - cursor > _JITTER * self.rate:
-                cursor = place
-            if planes.shape[1]:
-                yield cursor, planes
-                cursor += planes.shape[1]
-            elif cursor == 0:
-                cursor = None
-            frame = next(self._frames, None)
-
-    def _place(self, frame: Any) -> int | None:
-        if frame.pts is None:
-            return None
-        return round((frame.pts * self._tick - self._zero) * self.rate)
-
-    def _conformed(self, frame: Any) -> np.ndarray:
-        planes = float_planes(frame)
-        if not np.isfinite(planes).all():
-            bad = int(planes.size - np.isfinite(planes).sum())
-            raise MediaError(
-                f"the sound of {self.path} holds NaN or infinite samples ({bad} in one block); export it anew"
-            )
-        if frame.sample_rate != self.rate:
-            planes = np.stack([resample(plane, frame.sample_rate, self.rate) for plane in planes])
-        if len(planes) != self.channels:
-            planes = np.broadcast_to(planes.mean(0, keepdims=True), (self.channels, planes.shape[1]))
-        return np.clip(planes, -1, 1)
-
-    def continuous(self) -> Iterator[np.ndarray]:
-        """float32 [C, n] blocks that begin at the file's zero and follow each other; gaps are zeros."""
-        cursor = 0
-        for place, planes in self.blocks():
-            while place > cursor:
-                gap = min(place - cursor, self.rate)
-                yield np.zeros((self.channels, gap), np.float32)
-                cursor += gap
-            yield planes
-            cursor += planes.shape[1]
-
-    def close(self) -> None:
-        """Close the file (also done when the track was read to its end)."""
-        self._frames.close()
-
-    def __enter__(self) -> AudioTrack:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def float_planes(frame: Any) -> np.ndarray:
-    """A decoded audio frame as float32 [C, n], full scale = 1, whatever its sample format."""
-    channels = frame.layout.nb_channels
-    if frame.format.is_planar and channels >= _PLANES:
-        (frame,) = av.AudioResampler(format=frame.format.packed).resample(frame)
-    data = frame.to_ndarray()
-    if not frame.format.is_planar:
-        data = data.reshape(-1, channels).T
-    if data.dtype.kind == "u":
-        return (data.astype(np.float32) - 128) / 128
-    if data.dtype.kind == "i":
-        return data.astype(np.float32) * np.float32(2.0 ** (1 - 8 * data.dtype.itemsize))
-    return data.astype(np.float32, copy=False)
-
-
-def mono(planes: np.ndarray) -> np.ndarray:
-    """The average of the channels: float32 [C, n] -> float32 [n]."""
-    return planes[0] if len(planes) == 1 else planes.mean(0, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -152,70 +38,152 @@ class AudioSurvey:
 
     Attributes:
         rate: Hz.
+        start: when its first sample sounds, in seconds after the file's zero.
         seconds: where the sound ends, after the file's zero.
         noise_floor: dBFS of its quiet parts (`moca_avs.io.audio.noise_floor`).
+        loudest: dBFS of its loudest 50 ms.
+        weights: of its channels in the one that is heard (`moca_avs.io.downmix`); None: their average.
+        jumps: how many times its stamps were not believed (`AudioTrack.blocks`).
+        notes: what its user should know.
     """
 
     rate: int
+    start: float
     seconds: float
     noise_floor: float
+    loudest: float
+    weights: tuple[float, ...] | None = None
+    jumps: int = 0
+    notes: tuple[str, ...] = ()
 
 
-def survey(path: str | Path) -> AudioSurvey:
+def survey(path: str | Path, audio_track: int | None = None) -> AudioSurvey:
     """Read a whole sound once in little memory; remembered for as long as the file doesn't change.
 
+    `MediaWarning`s tell where the sound is silent while another track of the file is not, and where time
+    stamps were not believed.
+
+    Args:
+        path: of a sound or a video.
+        audio_track: number of the track among the file's sound tracks, from 0; None: the one FFmpeg prefers.
+
     Raises:
-        MediaError: without sound, or where samples are NaN or infinite.
+        NoAudioError: without sound.
+        MediaError: a file that can't be read, without that track, or where samples are NaN or infinite.
     """
     path = check_file(path)
     stat = path.stat()
-    return _survey(path.absolute(), stat.st_mtime_ns, stat.st_size)
+    found = _survey(path.absolute(), audio_track, stat.st_mtime_ns, stat.st_size)
+    for note in found.notes:
+        warn_media(f"{path}: {note}")
+    return found
 
 
 @lru_cache(maxsize=256)
-def _survey(path: Path, _modified: int, _size: int) -> AudioSurvey:
-    with AudioTrack(path) as track:
-        piece = round(_LEVEL_SECONDS * track.rate) * _SURVEY_BLOCKS
-        end = 0
-        levels: list[np.ndarray] = []
-        waiting: list[np.ndarray] = []
-        for place, planes in track.blocks():
-            waiting.append(mono(planes))
-            end = place + planes.shape[1]
-            if sum(map(len, waiting)) >= piece:
-                joined = np.concatenate(waiting)
-                whole = len(joined) // piece * piece
-                levels.append(block_levels(joined[:whole], track.rate, _LEVEL_SECONDS))
-                waiting = [joined[whole:]]
-        rest = np.concatenate(waiting)
-        if rest.size >= piece // _SURVEY_BLOCKS or not levels:
-            levels.append(block_levels(rest, track.rate, _LEVEL_SECONDS))
-        return AudioSurvey(track.rate, end / track.rate, noise_floor(np.concatenate(levels)))
+def _survey(path: Path, audio_track: int | None, _modified: int, _size: int) -> AudioSurvey:
+    with AudioTrack(path, audio_track) as track:
+        found, products, peak = _measured(track)
+        weights = file_weights(products, track.weights)
+    if weights is not track.weights:
+        with AudioTrack(path, audio_track) as again:
+            again.weights = weights
+            found, _, peak = _measured(again)
+    notes = []
+    if track.jumps:
+        notes.append(
+            f"the time stamps of its sound jump by {max(track.jumps):.0f} s, which its samples don't "
+            "explain; they follow each other"
+        )
+    if found.seconds == 0:
+        notes.append("its sound ends before its picture begins; none of it is heard")
+    gate = SilenceConfig()
+    if found.loudest < gate.absolute:
+        for other in track.others:
+            with suppress(MediaError), AudioTrack(path, other) as beside:
+                if _measured(beside)[0].loudest >= gate.absolute:
+                    notes.append(
+                        f"sound track {track.number} is silent, track {other} is not; "
+                        f"--audio-track {other} (audio_track={other}) hears it"
+                    )
+                    break
+    if weights is not None:
+        quieter = excess(products, weights, peak)
+        lost = 20 * math.log10(quieter)
+        found = replace(
+            found,
+            noise_floor=max(found.noise_floor - lost, LOWEST),
+            loudest=max(found.loudest - lost, LOWEST),
+            weights=tuple((weights / quieter).tolist()),
+        )
+    return replace(found, jumps=len(track.jumps), notes=tuple(notes))
+
+
+def _measured(track: AudioTrack) -> tuple[AudioSurvey, np.ndarray, float]:
+    """(what a walk through the track finds, the mean products of its channels [C, C], peak of their mix)."""
+    piece = round(_LEVEL_SECONDS * track.rate) * _SURVEY_BLOCKS
+    start, end, peak, count = math.inf, 0, 0.0, 0
+    products = np.zeros((track.channels, track.channels))
+    levels: list[np.ndarray] = []
+    waiting: list[np.ndarray] = []
+    for place, planes in track.blocks():
+        mixed = mono(planes, track.weights, limit=False)
+        peak = max(peak, float(np.abs(mixed).max()))
+        products += planes @ planes.T
+        waiting.append(mixed)
+        start, end = min(start, place), place + planes.shape[1]
+        count += planes.shape[1]
+        if sum(map(len, waiting)) >= piece:
+            joined = np.concatenate(waiting)
+            whole = len(joined) // piece * piece
+            levels.append(block_levels(joined[:whole], track.rate, _LEVEL_SECONDS))
+            waiting = [joined[whole:]]
+    rest = np.concatenate([*waiting, np.zeros(0, np.float32)])
+    if rest.size >= piece // _SURVEY_BLOCKS or not levels:
+        levels.append(block_levels(rest, track.rate, _LEVEL_SECONDS))
+    every = np.concatenate(levels)
+    begin = start / track.rate if count else 0.0
+    found = AudioSurvey(track.rate, begin, end / track.rate, noise_floor(every), float(every.max()))
+    return found, products / max(count, 1), peak
+
+
+def _heard_track(path: str | Path, audio_track: int | None) -> AudioTrack:
+    """A track with the weights that were chosen for the whole of it."""
+    weights = survey(path, audio_track).weights
+    track = AudioTrack(path, audio_track)
+    track.weights = None if weights is None else np.array(weights)
+    return track
 
 
 class AudioWindows:
-    """Stretches of a sound, asked for in time order; what lies behind is forgotten."""
+    """Stretches of a sound, asked for in time order; what lies behind is forgotten.
 
-    def __init__(self, path: str | Path) -> None:
-        self._track = AudioTrack(path)
+    Args:
+        path: of a sound or a video.
+        audio_track: as of `survey`.
+    """
+
+    def __init__(self, path: str | Path, audio_track: int | None = None) -> None:
+        self._track = _heard_track(path, audio_track)
         self.rate = self._track.rate
         self._coming = self._track.continuous()
         self._held: deque[np.ndarray] = deque()
         self._start = 0  # sample index of the first one held
         self._stop = 0
 
-    def between(self, start: float, end: float) -> tuple[np.ndarray, float]:
+    def between(self, start: float, end: float, picture_end: float = math.inf) -> tuple[np.ndarray, float]:
         """Samples in [start, end) seconds and the time of the first: (float32 [n], seconds).
 
-        Shortened at the ends of the recording. `start` must not go back.
+        Shortened at the ends of the recording. `start` must not go back. A gap in the recording that reaches
+        beyond `picture_end` is filled with zeros up to there, and what sounds after it is left out.
         """
+        self._track.picture_end = picture_end
         low = max(round(start * self.rate), 0)
         high = round(end * self.rate) if end != float("inf") else None
         while high is None or self._stop < high:
             planes = next(self._coming, None)
             if planes is None:
                 break
-            self._held.append(mono(planes))
+            self._held.append(mono(planes, self._track.weights))
             self._stop += planes.shape[1]
             self._forget(low)
         self._forget(low)
@@ -232,16 +200,22 @@ class AudioWindows:
         self._track.close()
 
 
-def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
+def read_audio(path: str | Path, audio_track: int | None = None) -> tuple[np.ndarray, int]:
     """The whole sound of a file (or of a video): (float32 [N] mono in [-1, 1], Hz).
 
-    Channels are averaged, the file's own rate is kept, a gap in the recording is filled with zeros.
+    Channels are mixed as `moca_avs.io.downmix` says, the file's own rate is kept, a gap in the recording is
+    filled with zeros.
+
+    Args:
+        path: of a sound or a video.
+        audio_track: as of `survey`.
 
     Raises:
         MediaError: missing, empty or unreadable file, no sound in it, NaN or infinite samples.
     """
-    with AudioTrack(path) as track:
-        return np.concatenate([mono(planes) for planes in track.continuous()]), track.rate
+    with _heard_track(path, audio_track) as track:
+        blocks = [mono(planes, track.weights) for planes in track.continuous()]
+        return np.concatenate([*blocks, np.zeros(0, np.float32)]), track.rate
 
 
 def resample(sound: np.ndarray, rate: int, target: int) -> np.ndarray:
@@ -373,8 +347,38 @@ def is_silent(window: np.ndarray, rate: int, floor: float, config: SilenceConfig
         floor: of the recording, from `noise_floor`, in dBFS.
         config: the levels; None takes the defaults.
     """
+    return bool(silence(window, rate, floor, None, config))
+
+
+def silence(
+    window: np.ndarray,
+    rate: int,
+    floor: float,
+    loudest: float | None = None,
+    config: SilenceConfig | None = None,
+) -> str:
+    """Why nothing stands out in a window of sound, "" where something does.
+
+    By level alone a fan, rain or a hum that never stops is no different from the noise of an empty room. So
+    where nothing in the whole recording stands out from its floor, the reason says by what rule it is left
+    out.
+
+    Args:
+        window: as of `is_silent`, and so are the others.
+        rate: in Hz.
+        floor: in dBFS.
+        loudest: level of the recording's loudest block, in dBFS; None: not known.
+        config: the levels.
+
+    Returns:
+        "silent", or "not above the recording's own floor" where that is true of all of the recording and the
+        window is above the absolute level.
+    """
     config = config or SilenceConfig()
-    loudest = float(block_levels(window, rate, config.block).max())
-    if loudest < config.absolute:
-        return True
-    return floor <= config.ceiling and loudest < floor + config.margin
+    here = float(block_levels(window, rate, config.block).max())
+    bar = floor + config.margin if floor <= config.ceiling else LOWEST
+    if here < config.absolute:
+        return "silent"
+    if here >= bar:
+        return ""
+    return "silent" if loudest is None or loudest >= bar else "not above the recording's own floor"

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import av
 import numpy as np
 
-from moca_avs.io.audio import AudioTrack, NoAudioError
+from moca_avs.io.audio import survey
 from moca_avs.io.open import audio_stream, open_media, start_time
+from moca_avs.io.sound_track import AudioTrack, NoAudioError
 
 # What players expect to find in an MP4; everything else becomes AAC.
 _COPIED = {"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus"}
@@ -23,13 +24,18 @@ _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "
 _BITS_PER_CHANNEL = 96_000
 _AAC_FRAME = 1024
 _TRIAL_PACKETS = 20
+# Sound that begins so much after the last image, following a gap, is left out. Seconds.
+_BEYOND = 1.0
 
 
 class AudioFeed(Protocol):
     """A sound track that is written bit by bit beside the images, so that neither waits in memory."""
 
     def feed(self, until: float) -> None:
-        """Write what sounds before `until` (seconds of the new video)."""
+        """Write what sounds before `until` (seconds of the new video).
+
+        Infinity: there are no more images; sound goes on up to its next gap.
+        """
         ...
 
     def close(self) -> None:
@@ -40,10 +46,12 @@ class AudioFeed(Protocol):
 class CopiedAudio:
     """The source's own packets, bit for bit; of a stretch, the packets that begin in it."""
 
-    def __init__(self, container: Any, source: str | Path, start: float, end: float) -> None:
+    def __init__(
+        self, container: Any, source: str | Path, start: float, end: float, audio_track: int | None
+    ) -> None:
         self._files = ExitStack()
         self._from = self._files.enter_context(open_media(source))
-        stream: Any = audio_stream(self._from)
+        stream: Any = audio_stream(self._from, audio_track)
         self._mux = container.mux
         self._track = container.add_stream_from_template(stream)
         # A whole video keeps its priming packets too, which lie before zero.
@@ -53,14 +61,21 @@ class CopiedAudio:
         self._shift = round((start_time(self._from) + Fraction(start)) / self._base)
         self._packets = self._from.demux(stream)
         self._next: Any | None = None
+        self._reached = 0.0
 
     def feed(self, until: float) -> None:
         """Copy the packets that begin before `until` (seconds of the new video)."""
+        if until < math.inf:
+            self._reached = max(self._reached, until)
         while True:
             packet = self._coming()
-            if packet is None or packet.pts * self._base >= until:
+            if packet is None:
+                return
+            time = float(packet.pts * self._base)
+            if time >= until or (until == math.inf and time > self._reached + _BEYOND):
                 return
             self._next = None
+            self._reached = max(self._reached, time + float((packet.duration or 0) * self._base))
             packet.stream = self._track
             self._mux(packet)
 
@@ -155,13 +170,19 @@ def _pieces(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
 class SourceAudio:
     """A video's own sound encoded to AAC, where MP4 can't hold it as it is; of a stretch, to the sample."""
 
-    def __init__(self, container: Any, source: str | Path, start: float, end: float) -> None:
-        self._sound = AudioTrack(source)
+    def __init__(
+        self, container: Any, source: str | Path, start: float, end: float, audio_track: int | None
+    ) -> None:
+        self._sound, self._start, self._shown = AudioTrack(source, audio_track), start, 0.0
         blocks = _stretch(self._sound.continuous(), start, end, self._sound.rate)
         self._encoded = EncodedAudio(container, blocks, self._sound.rate, self._sound.channels)
 
     def feed(self, until: float) -> None:
         """Encode what sounds before `until` (seconds of the new video)."""
+        if until < math.inf:
+            self._shown = until
+        else:
+            self._sound.picture_end = self._start + self._shown
         self._encoded.feed(until)
 
     def close(self) -> None:
@@ -182,10 +203,10 @@ def _stretch(blocks: Iterator[np.ndarray], start: float, end: float, rate: int) 
             return
 
 
-def _can_be_copied(source: str | Path) -> bool:
+def _can_be_copied(source: str | Path, audio_track: int | None) -> bool:
     """Try it on the first packets: some files wrap a known codec in a way that MP4 refuses."""
     with open_media(source) as found:
-        stream = audio_stream(found)
+        stream = audio_stream(found, audio_track)
         if stream is None or stream.codec_context.codec.canonical_name not in _COPIED:
             return False
         try:
@@ -200,11 +221,16 @@ def _can_be_copied(source: str | Path) -> bool:
     return True
 
 
-def source_audio(container: Any, source: str | Path, start: float, end: float) -> AudioFeed | None:
-    """The sound of `source` for a new MP4: copied where MP4 can hold it, else AAC; None without sound."""
-    if _can_be_copied(source):
-        return CopiedAudio(container, source, start, end)
+def source_audio(
+    container: Any, source: str | Path, start: float, end: float, audio_track: int | None = None
+) -> AudioFeed | None:
+    """The sound of `source` for a new MP4; None without sound.
+
+    Copied where MP4 can hold it and its time stamps are believed, else AAC.
+    """
     try:
-        return SourceAudio(container, source, start, end)
+        copied = not survey(source, audio_track).jumps and _can_be_copied(source, audio_track)
+        kind = CopiedAudio if copied else SourceAudio
+        return kind(container, source, start, end, audio_track)
     except NoAudioError:
         return None

@@ -101,4 +101,5 @@ class MotionFrames:
         found = np.array([time for time, _ in kept])
         low, high = times - MOTION_SECONDS - TOLERANCE, times + MOTION_SECONDS + TOLERANCE
         near = np.any((found[:, None] >= low) & (found[:, None] <= high), axis=1)
-        return np.stack([kept[index][1] for index in np.flatnonzero(near)]), found[near]
+        images = np.stack([image for _, image in kept])
+        return images[near], found[near]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import av
+import numpy as np
 from av.stream import Disposition
 
 from moca_avs.errors import MediaError
@@ -19,6 +20,8 @@ from moca_avs.errors import MediaError
 # FFmpeg would happily "play" a text file as a terminal recording.
 _NOT_VIDEOS = {"tty"}
 
+LONGEST_GAP = 60.0
+"""Seconds. A longer gap in the time stamps of a track is believed only if something else speaks for it."""
 
 VIDEO_SUFFIXES = (
     *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".gif", ".m1v", ".m2ts", ".m4v", ".mkv", ".mov"),
@@ -139,20 +142,78 @@ def video_stream(container: Any) -> Any | None:
     return best if best in tracks else next(iter(tracks), None)
 
 
-def audio_stream(container: Any) -> Any | None:
-    """The sound track FFmpeg prefers; None without one that can be decoded."""
-    best = container.streams.best("audio")
-    return best if best is not None and best.codec_context is not None else None
+# Containers whose header states a length of its own, whatever the time stamps say.
+_LENGTH_IN_HEADER = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+
+
+def stated_length(container: Any) -> float:
+    """The length that the header states, in seconds; 0 where there is none or FFmpeg estimates it."""
+    if container.format.name not in _LENGTH_IN_HEADER or not container.duration:
+        return 0.0
+    return float(container.duration / av.time_base)
+
+
+def audio_stream(container: Any, number: int | None = None) -> Any | None:
+    """A sound track.
+
+    Args:
+        container: the open file.
+        number: of the track among the file's sound tracks, from 0; None: the one that FFmpeg prefers, or the
+            first where it can't be decoded.
+
+    Returns:
+        The track; None without a number and without a track that can be decoded.
+
+    Raises:
+        MediaError: without a track of this number, or where it can't be decoded.
+    """
+    tracks = container.streams.audio
+    known = [track for track in tracks if track.codec_context is not None]
+    if number is None:
+        best = container.streams.best("audio")
+        return best if best in known else next(iter(known), None)
+    if not 0 <= number < len(tracks):
+        held = f"{len(tracks)} ({', '.join(map(str, range(len(tracks))))})" if tracks else "none"
+        raise MediaError(f"has no sound track {number}; it has {held}")
+    if tracks[number] not in known:
+        raise MediaError(f"has a sound track {number} whose codec FFmpeg does not know; choose another")
+    return tracks[number]
 
 
 def start_time(container: Any) -> Fraction:
-    """Time of the file's zero in its own time stamps, in seconds: the earlier of image and sound."""
+    """Time of the file's zero in its own time stamps, in seconds.
+
+    The earlier of image and sound; that of the image where the sound ends more than `LONGEST_GAP` before it:
+    masks belong to images, and such stamps are mostly of two clocks that have nothing in common.
+    """
+    image, sound = video_stream(container), audio_stream(container)
     starts = [
-        stream.start_time * stream.time_base
-        for stream in (video_stream(container), audio_stream(container))
-        if stream is not None and stream.start_time is not None
+        one.start_time * one.time_base
+        for one in (image, sound)
+        if one is not None and one.start_time is not None
     ]
+    if len(starts) == 2 and sound is not None:
+        # Where no length is known, FFmpeg knows the image's start only if there is little sound before it.
+        sound_end = starts[1] + (sound.duration or 0) * sound.time_base
+        if starts[0] > sound_end + Fraction(LONGEST_GAP):
+            return starts[0]
     return min(starts, default=Fraction(0))
+
+
+def picture_times(path: Path) -> tuple[np.ndarray, float]:
+    """When a video's images come, by its packets: nothing is decoded.
+
+    Returns:
+        float64 [P], seconds after the file's zero, rising, P = 0 without a video track; `stated_length`.
+    """
+    times: list[float] = []
+    with open_media(path) as container:
+        stream, zero = video_stream(container), start_time(container)
+        packets = iter(()) if stream is None else container.demux(stream)
+        # A damaged file may end, or come upon a track of which its header knew nothing.
+        with suppress(av.error.FFmpegError, IndexError):
+            times.extend(float(one.pts * one.time_base - zero) for one in packets if one.pts is not None)
+        return np.sort(np.array(times)), stated_length(container)
 
 
 def decode_stream(path: Path, container: Any, stream: Any) -> Iterator[Any]:

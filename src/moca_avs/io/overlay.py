@@ -45,6 +45,7 @@ class OverlayWriter:
         still_fps: `source` is an image, shown at this many frames a second for as long as `sound` lasts.
         interval: seconds for which each mask of a result stands, counted from `start` on, wherever in them
             its frame was looked at; None: a mask holds from its own time until the next one.
+        audio_track: which of several sound tracks, counted from 0; None: the one FFmpeg prefers.
 
     Raises:
         MediaError: a source that can't be read, a mask of another size, a place that can't be written.
@@ -59,10 +60,12 @@ class OverlayWriter:
         end: float | None = None,
         still_fps: float | None = None,
         interval: float | None = None,
+        audio_track: int | None = None,
     ) -> None:
         self._path, self._source, self._sound = Path(path), Path(source), sound
         self._start, self._end = start, math.inf if end is None else end
         self._still_fps, self._interval = still_fps, interval
+        self._audio_track = audio_track
         self._stencil: PlaneStencil | None = None
         self._time = -math.inf
 
@@ -81,7 +84,8 @@ class OverlayWriter:
         with ExitStack() as stack:
             container = stack.enter_context(mp4(self._path))
             self._track = VideoTrack(container, self._size[0], self._size[1], rate, base, quick=True)
-            self._heard = source_audio(container, self._sound or self._source, self._start, self._end)
+            heard = self._sound or self._source
+            self._heard = source_audio(container, heard, self._start, self._end, self._audio_track)
             if self._heard is not None:
                 stack.callback(self._heard.close)
             self._open = stack.pop_all()
@@ -99,7 +103,7 @@ class OverlayWriter:
         if self._sound is None:
             raise MediaError(f"{self._source} is an image: it needs a sound to go with it")
         image = ToPlanes()(av.VideoFrame.from_ndarray(read_image(self._source), format="rgb24"))
-        seconds = survey(self._sound).seconds
+        seconds = survey(self._sound, self._audio_track).seconds
         for step in range(max(math.ceil(seconds * fps), 1)):
             yield step / fps, min(1 / fps, max(seconds - step / fps, 1e-3)), image
 
@@ -166,8 +170,9 @@ def overlay_writer(result: Segmentation, path: Path) -> OverlayWriter:
             f"the overlay needs the video that the clip was read from, found {source or 'no path'!r}; give "
             "frames= (and sound=, sample_rate=) instead"
         )
+    track = given.get("audio_track")
     if sound is not None and Path(source).suffix.lower() not in VIDEO_SUFFIXES:  # an image with a sound
-        return OverlayWriter(path, source, sound, still_fps=float(given["fps"]))
+        return OverlayWriter(path, source, sound, still_fps=float(given["fps"]), audio_track=track)
     start, end, gap = given.get("start", 0.0), given.get("end"), 1.0
     if len(times) > 1:
         gap = float(np.median(np.diff(times)))
@@ -179,4 +184,4 @@ def overlay_writer(result: Segmentation, path: Path) -> OverlayWriter:
         stop = float(times[-1]) + gap if native else start + given["limit"] / float(given["fps"])
         end = stop if end is None else min(stop, end)
     interval = 1 / float(given["fps"]) if given.get("phase") and result.carried_from is None else None
-    return OverlayWriter(path, source, sound, start, end, interval=interval)
+    return OverlayWriter(path, source, sound, start, end, interval=interval, audio_track=track)

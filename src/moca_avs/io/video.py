@@ -15,11 +15,12 @@ import numpy as np
 
 from moca_avs.clip import MOTION_SECONDS, Clip
 from moca_avs.errors import MediaError, UsageError
-from moca_avs.io.audio import AudioWindows, NoAudioError, survey
+from moca_avs.io.audio import AudioSurvey, AudioWindows, survey
 from moca_avs.io.frames import Shown, ToRGB, native, sampled, shown_frames
 from moca_avs.io.image import read_image
 from moca_avs.io.motion_frames import MotionFrames, small_copies
-from moca_avs.io.open import open_media, warn_media
+from moca_avs.io.open import open_media, start_time, warn_media
+from moca_avs.io.sound_track import NoAudioError
 
 # A chunk holds at most this many bytes of frames, however large they are (but at least one frame).
 _CHUNK_BYTES = 2**28
@@ -42,10 +43,12 @@ def read_clip(
     sound: str | Path | None = None,
     margin: float = 0.0,
     phase: float = 0.0,
+    audio_track: int | None = None,
 ) -> Clip:
     """Read a stretch of a video into memory.
 
-    Time zero is the beginning of the file's image or sound, whichever comes first.
+    Time zero is the beginning of the file's image or sound, whichever comes first; that of the image where
+    the sound ends more than a minute before it.
 
     Args:
         path: any video FFmpeg reads.
@@ -57,24 +60,29 @@ def read_clip(
         margin: seconds of sound to keep before `start` and after `end`.
         phase: where in its interval of 1 / fps a frame is looked at: 0 its beginning, 0.5 its middle; below
             1. An interval that the end cuts short is looked at no later than its last frame.
+        audio_track: which of several sound tracks is heard, counted from 0; None: the one FFmpeg prefers.
 
     Returns:
         A clip with the sound of [start - margin, end + margin); no samples where there is no sound track;
         `noise_floor` measured over the whole recording; `motion_frames` of the video around each frame.
+        Several channels are mixed as `moca_avs.io.downmix` says. Sound that begins only after the image has
+        ended is left out.
 
     Raises:
-        MediaError: missing or unreadable file, no video track, no frame in the stretch, NaN samples.
+        MediaError: missing or unreadable file, no video track, no frame in the stretch, NaN samples, no such
+            sound track.
         UsageError: rates or times that make no sense.
     """
-    _check(fps, start, end, margin, phase=phase)
+    _check(fps, start, end, margin, phase=phase, audio_track=audio_track)
     last = math.inf if end is None else end
-    with _source(path, sound) as source:
-        moving, chosen = _frames(path, fps, start, last, source.end, phase)
+    with _source(path, sound, audio_track) as source:
+        moving, chosen = _frames(path, fps, start, last, source.heard, phase)
         images = list(chosen)
         if not images:
             raise MediaError(f"{path} has no frame in {start:g} to {last:g} s; choose an earlier stretch")
         times, frames = zip(*images, strict=True)
-        return source.clip(times, frames, start - margin, last + margin, moving)
+        picture_end = times[-1] + (0.0 if isinstance(fps, str) else 1 / fps)
+        return source.clip(times, frames, start - margin, last + margin, moving, picture_end)
 
 
 def stream_clips(
@@ -87,6 +95,7 @@ def stream_clips(
     sound: str | Path | None = None,
     phase: float = 0.0,
     context: int = 0,
+    audio_track: int | None = None,
     skip: int = 0,
 ) -> Iterator[Clip]:
     """The frames of `read_clip` as clips of at most `chunk_frames` frames, in bounded memory.
@@ -102,22 +111,24 @@ def stream_clips(
     Raises:
         MediaError, UsageError: as `read_clip`, once the first clip is asked for.
     """
-    _check(fps, start, end, margin, chunk_frames, phase)
+    _check(fps, start, end, margin, chunk_frames, phase, audio_track)
     last = math.inf if end is None else end
-    with _source(path, sound) as source:
+    with _source(path, sound, audio_track) as source:
         before = min(skip, context)
-        moving, chosen = _frames(path, fps, start, last, source.end, phase, skip - before)
+        moving, chosen = _frames(path, fps, start, last, source.heard, phase, skip - before)
         yield from source.clips(chosen, chunk_frames, margin, moving, context, before)
 
 
-def clip_from_pair(image_path: str | Path, sound_path: str | Path, fps: float = 1.0) -> Clip:
+def clip_from_pair(
+    image_path: str | Path, sound_path: str | Path, fps: float = 1.0, audio_track: int | None = None
+) -> Clip:
     """An image shown for as long as a sound lasts, at least once; the frames share one image's memory.
 
     Raises:
         MediaError: either file missing or unreadable, NaN samples.
     """
-    _check(fps, 0.0, None, 0.0)
-    with _source(image_path, sound_path) as source:
+    _check(fps, 0.0, None, 0.0, audio_track=audio_track)
+    with _source(image_path, sound_path, audio_track) as source:
         times, frames = zip(*_still(image_path, fps, source.end), strict=True)
         return source.clip(times, frames[:1], 0.0, math.inf)
 
@@ -128,11 +139,12 @@ def stream_pair(
     fps: float = 1.0,
     chunk_frames: int = 16,
     margin: float = 2.0,
+    audio_track: int | None = None,
     skip: int = 0,
 ) -> Iterator[Clip]:
     """`clip_from_pair` without its first `skip` frames, as clips of at most `chunk_frames` frames each."""
-    _check(fps, 0.0, None, margin, chunk_frames)
-    with _source(image_path, sound_path) as source:
+    _check(fps, 0.0, None, margin, chunk_frames, audio_track=audio_track)
+    with _source(image_path, sound_path, audio_track) as source:
         images = itertools.islice(_still(image_path, fps, source.end), skip, None)
         yield from source.clips(images, chunk_frames, margin)
 
@@ -144,6 +156,7 @@ def _check(
     margin: float,
     chunk_frames: int = 1,
     phase: float = 0.0,
+    audio_track: int | None = None,
 ) -> None:
     if fps != "native" and not (isinstance(fps, (int, float)) and 0 < fps < math.inf):
         raise UsageError(f'fps must be a positive number or "native", found {fps!r}')
@@ -155,6 +168,8 @@ def _check(
         raise UsageError(f"phase must be 0 or more and below 1, found {phase!r}")
     if chunk_frames < 1:
         raise UsageError(f"chunk_frames must be 1 or more, found {chunk_frames}")
+    if audio_track is not None and audio_track < 0:
+        raise UsageError(f"audio_track must be 0 or more (the first sound track is 0), found {audio_track}")
 
 
 @dataclass(frozen=True)
@@ -163,8 +178,12 @@ class _Source:
 
     name: str
     windows: AudioWindows | None
-    floor: float | None
-    end: float  # of the sound, in seconds
+    heard: AudioSurvey | None
+
+    @property
+    def end(self) -> float:
+        """Of the sound, in seconds."""
+        return 0.0 if self.heard is None else self.heard.seconds
 
     def clip(
         self,
@@ -173,11 +192,12 @@ class _Source:
         low: float,
         high: float,
         moving: MotionFrames | None = None,
+        picture_end: float = math.inf,
     ) -> Clip:
         """One clip; a single image for several times is repeated without copying."""
         sound, sound_start = np.zeros(0, np.float32), 0.0
         if self.windows is not None:
-            sound, sound_start = self.windows.between(low, high)
+            sound, sound_start = self.windows.between(low, high, picture_end)
         motion_frames, motion_times = (None, None) if moving is None else moving.around(np.array(times))
         return Clip(
             frames=np.stack(frames) if len(frames) == len(times) else _repeated(frames[0], len(times)),
@@ -186,7 +206,8 @@ class _Source:
             sample_rate=_NO_SOUND_RATE if self.windows is None else self.windows.rate,
             source=self.name,
             sound_start=sound_start,
-            noise_floor=self.floor,
+            noise_floor=None if self.heard is None else self.heard.noise_floor,
+            loudest=None if self.heard is None else self.heard.loudest,
             motion_frames=motion_frames,
             motion_times=motion_times,
         )
@@ -215,18 +236,18 @@ class _Source:
 
 
 @contextmanager
-def _source(path: str | Path, sound: str | Path | None) -> Iterator[_Source]:
+def _source(path: str | Path, sound: str | Path | None, audio_track: int | None) -> Iterator[_Source]:
     """The video's own sound, or that of the file `sound`."""
     try:
-        found = survey(path if sound is None else sound)
+        found = survey(path if sound is None else sound, audio_track)
     except NoAudioError:
         if sound is not None:
             raise
-        yield _Source(str(path), None, None, 0.0)
+        yield _Source(str(path), None, None)
         return
-    windows = AudioWindows(path if sound is None else sound)
+    windows = AudioWindows(path if sound is None else sound, audio_track)
     try:
-        yield _Source(str(path), windows, found.noise_floor, found.seconds)
+        yield _Source(str(path), windows, found)
     finally:
         windows.close()
 
@@ -236,13 +257,13 @@ def _frames(
     fps: float | str,
     start: float,
     end: float,
-    sound_end: float,
+    heard: AudioSurvey | None,
     phase: float,
     skip: int = 0,
 ) -> tuple[MotionFrames, Frames]:
     """The looked-at frames, and what moves around them."""
     moving = MotionFrames(shown_frames(path, max(start - MOTION_SECONDS, 0.0)))
-    frames = _noting_end(path, moving.frames, sound_end)
+    frames = _noting_end(path, moving.frames, heard)
     every = isinstance(fps, str)
     chosen = native(frames, start, end) if every else sampled(frames, float(fps), start, end, phase)
     convert = ToRGB()
@@ -257,16 +278,25 @@ def _frames(
     return moving, images()
 
 
-def _noting_end(path: str | Path, frames: Iterator[Shown], sound_end: float) -> Iterator[Shown]:
-    """Pass frames on; warn where both image and sound stop long before the length the header states."""
+def _noting_end(path: str | Path, frames: Iterator[Shown], heard: AudioSurvey | None) -> Iterator[Shown]:
+    """Pass frames on; warn where both image and sound stop long before the length the header states.
+
+    And where the sound begins only after the image has ended.
+    """
     image_end = 0.0
     for shown in frames:
         image_end = shown.time + shown.duration
         yield shown
-    found = max(image_end, sound_end)
+    if heard is not None and heard.seconds > heard.start >= image_end:
+        warn_media(
+            f"{path}: its sound begins at {heard.start:.1f} s, its picture ends at {image_end:.1f} s; "
+            "none of the sound is heard"
+        )
+    found = max(image_end, 0.0 if heard is None else heard.seconds)
     with open_media(path) as container:
-        stated = container.duration / av.time_base if container.duration else 0.0
-        trusted = container.format.name in _LENGTH_IN_HEADER
+        end = (container.start_time or 0) + (container.duration or 0)
+        stated = end / av.time_base - float(start_time(container))
+        trusted = container.format.name in _LENGTH_IN_HEADER and not (heard is not None and heard.jumps)
     if trusted and found < stated - _CUT_OFF:
         message = f"{path} ends after {found:.1f} s of the {stated:.1f} s its header states: it was cut off"
         warn_media(message)
@@ -290,13 +320,14 @@ def as_clip(source: Any, audio: Any = None, sample_rate: int | None = None) -> C
 
     Args:
         source: a `Clip`, the path of a video (read at one frame per second), a tuple ``(frames, audio,
-            sample_rate)``, or frames uint8 [T, H, W, 3] with the two arguments that follow.
-        audio: float [N] mono in [-1, 1].
+            sample_rate)``, or frames uint8 [T, H, W, 3] with the two arguments that follow. Frames and audio
+            may be arrays, PyTorch tensors, or lists.
+        audio: float [N] mono in [-1, 1]; N = 0 where there is no sound.
         sample_rate: of `audio`, in Hz.
 
     Returns:
-        The clip; frames without times are spread evenly over the audio, each in the middle of its share.
-        Frames given at 8 a second or more are its `motion_frames` too.
+        The clip; frames without times are spread evenly over the audio, each in the middle of its share (one
+        a second where there is no audio). Frames given at 8 a second or more are its `motion_frames` too.
 
     Raises:
         UsageError: for anything else.
@@ -308,16 +339,31 @@ def as_clip(source: Any, audio: Any = None, sample_rate: int | None = None) -> C
         return source
     if isinstance(source, str | Path):
         return read_clip(source)
-    triple = isinstance(source, tuple) and len(source) == 3 and isinstance(source[2], int | float | np.number)
-    if triple and np.ndim(source[0]) == 4 and np.ndim(source[1]) == 1:
-        frames, sound = source[0], np.asarray(source[1])
-        seconds = sound.size / max(int(source[2]), 1)
-        times = (np.arange(len(frames)) + 0.5) * (seconds / max(len(frames), 1))
-        clip = Clip(frames, times, sound, int(source[2]))
-        if not len(clip) or len(clip) < _MOTION_RATE * seconds:
-            return clip
-        return replace(clip, motion_frames=small_copies(clip.frames), motion_times=clip.times)
-    raise UsageError(
-        "a method takes a path, a Clip, or (frames, audio, sample_rate); "
-        f"found {type(source).__name__}" + (f" of {len(source)}" if isinstance(source, tuple | list) else "")
-    )
+    if not (isinstance(source, tuple) and len(source) == 3 and _are_frames(source[0])):
+        found = type(source).__name__ + (f" of {len(source)}" if isinstance(source, tuple | list) else "")
+        alone = "; frames need their sound" if _are_frames(source) else ""
+        raise UsageError(
+            f"a method takes a path, a Clip, or (frames, audio, sample_rate); found {found}{alone}"
+        )
+    frames, sound, rate = source
+    for name, value in (("audio", sound), ("sample_rate", rate)):
+        if value is None:
+            raise UsageError(
+                f"a method takes a path, a Clip, or (frames, audio, sample_rate); found no {name} "
+                "(for frames without sound give an audio of no samples)"
+            )
+    if isinstance(rate, int | float | np.number) and math.isfinite(rate):
+        rate = int(rate)
+    whole = Clip(frames, np.zeros(len(frames)), sound, rate)
+    seconds = len(whole.sound) / rate if len(whole.sound) else float(len(whole))
+    clip = replace(whole, times=(np.arange(len(whole)) + 0.5) * (seconds / max(len(whole), 1)))
+    if not len(clip) or len(clip) < _MOTION_RATE * seconds:
+        return clip
+    return replace(clip, motion_frames=small_copies(clip.frames), motion_times=clip.times)
+
+
+def _are_frames(given: Any) -> bool:
+    """Whether it is meant as frames: an array, a tensor, or a list of arrays, tensors or Pillow images."""
+    first = given[0] if isinstance(given, list) and given else given
+    shape = getattr(first, "shape", None)
+    return hasattr(first, "__array_interface__") if shape is None else len(shape) > 0

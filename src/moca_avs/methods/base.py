@@ -16,7 +16,7 @@ from torch import Tensor
 import moca_avs
 from moca_avs.clip import Clip, Segmentation
 from moca_avs.encoders.base import AudioFeatures, AudioVisualEncoder
-from moca_avs.io.audio import block_levels, is_silent, noise_floor
+from moca_avs.io.audio import block_levels, noise_floor, silence
 from moca_avs.io.video import as_clip
 from moca_avs.methods.config import MethodConfig
 from moca_avs.proposals.masks import downscale, resize_mask
@@ -153,7 +153,8 @@ class FrameMethod:
 
         Returns:
             Masks at source size; what heat, `scores` and `reasons` mean is told by each method. Frames
-            without sound ("no sound", "silent") are empty, with heat and score 0.
+            without sound ("no sound", "silent", "not above the recording's own floor") are empty, with heat
+            and score 0.
 
         Raises:
             UsageError: for anything else.
@@ -245,18 +246,22 @@ class ClipPredictions:
 
 
 def silence_reasons(clip: Clip, config: MethodConfig) -> list[str]:
-    """Why each frame stays empty before it is looked at: "no sound", "silent"; "" where it is heard."""
+    """Why each frame stays empty before it is looked at: "no sound", or as `moca_avs.io.audio.silence` says.
+
+    "" where it is heard.
+    """
     gate = config.silence
-    floor = clip.noise_floor
+    floor, loudest = clip.noise_floor, clip.loudest
     if floor is None:
-        floor = noise_floor(block_levels(clip.sound, clip.sample_rate, gate.block), gate)
+        levels = block_levels(clip.sound, clip.sample_rate, gate.block)
+        floor, loudest = noise_floor(levels, gate), float(levels.max())
     reasons = []
     for index in range(len(clip)):
         if not clip.window(index, config.window).size:
             reasons.append("no sound")
         else:
             near = clip.window(index, config.gate_window)
-            reasons.append("silent" if is_silent(near, clip.sample_rate, floor, gate) else "")
+            reasons.append(silence(near, clip.sample_rate, floor, loudest, gate))
     return reasons
 
 

@@ -124,6 +124,8 @@ class Moca(FrameMethod):
         Raises:
             UsageError: if `adapter_clip` is silent as a file.
         """
+        if adapter_clip is not None:
+            adapter_clip = as_clip(adapter_clip)
         if adapter_clip is not None and not (adapter_clip.sound.size and len(adapter_clip)):
             raise UsageError("adapter_clip has no sound for the adapters to hear")
         return self.predict_batch([as_clip(source, audio, sample_rate)], adapter_clip=adapter_clip)[0]

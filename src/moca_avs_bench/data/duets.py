@@ -182,6 +182,7 @@ def compose(first: Clip, second: Clip) -> tuple[Clip, Clip]:
             source=f"{first.source} + {second.source}",
             sound_start=clip.sound_start + shift,
             noise_floor=clip.noise_floor,
+            loudest=clip.loudest,
             motion_frames=motion_frames,
             motion_times=motion_times,
         )

@@ -22,7 +22,8 @@ import numpy as np
 from moca_avs.clip import MOTION_SECONDS, Clip
 from moca_avs.data.base import Sample, SceneObject
 from moca_avs.errors import DataError, MediaError, UsageError
-from moca_avs.io.audio import AudioWindows, NoAudioError, is_silent, survey
+from moca_avs.io.audio import AudioWindows, is_silent, survey
+from moca_avs.io.sound_track import NoAudioError
 from moca_avs.io.video import read_clip
 from moca_avs_bench.metrics.pointing import boxes_mask
 

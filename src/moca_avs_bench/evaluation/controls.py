@@ -92,6 +92,7 @@ def with_audio_of(clip: Clip, other: Clip) -> Clip:
         sound=np.resize(other.sound, length),
         sample_rate=other.sample_rate,
         noise_floor=other.noise_floor,
+        loudest=other.loudest,
     )
 
 

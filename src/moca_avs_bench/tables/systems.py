@@ -18,6 +18,7 @@ from moca_avs.clip import Clip, Segmentation
 from moca_avs.data.base import EvaluationSet, Sample, Subset
 from moca_avs.errors import UsageError
 from moca_avs.io.image import resized
+from moca_avs.io.video import as_clip
 from moca_avs.methods.base import Method, versions
 from moca_avs.methods.config import BaselineConfig, MocaConfig
 from moca_avs.methods.source import find_source
@@ -210,6 +211,7 @@ class Saliency:
             Masks at source size. Heat is the salient map, 80 x 80. `scores` are its mean inside the mask, 0
             where there is none; `reasons` are "" or "nothing salient".
         """
+        clip = as_clip(clip)
         size = clip.frames.shape[1:3]
         masks = np.zeros((len(clip), *size), bool)
         heatmaps = np.zeros((len(clip), GRID, GRID), np.float16)
