@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         | Annotated[Models, subcommand("models")]
         | Annotated[Doctor, subcommand("doctor")]
     )
+    print_anything()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["--version"]:
         print(f"moca {__version__}")
@@ -73,3 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `moca models list | head`: nobody reads on, which is no error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def print_anything() -> None:
+    """Let stdout and stderr escape what their encoding lacks: ``LC_ALL=C``, odd bytes in a name.
+
+    A name that can't be printed must not end a run whose result is written.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
