@@ -1,4 +1,4 @@
-"""Many threads may decode HEVC at once, in this process and in a child of it (PyAV before 15 could deadlock)."""
+"""Many threads may decode HEVC at once, in a child process too (PyAV before 15 could deadlock)."""
 
 import subprocess
 import sys

@@ -27,9 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from typing import Annotated
 
     import tyro
-    from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
+    from tyro.conf import subcommand
 
     from moca_avs import __version__
+    from moca_avs.cli.args import PARSING
     from moca_avs.cli.data import Data
     from moca_avs.cli.doctor import Doctor
     from moca_avs.cli.eval import Evaluate
@@ -60,8 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prog="moca",
             description=DESCRIPTION,
             args=given,
-            config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
+            config=PARSING,
         )
+        if isinstance(chosen, Train):
+            chosen = chosen.completed(given[1:])
         import_plugins()  # a broken one is told whether or not it is needed
         return int(chosen.run())
     except SystemExit as stop:  # tyro has printed its help (0) or what is wrong (2)

@@ -184,7 +184,8 @@ def _videos_below(folder: Path) -> list[Path]:
 ENDING = b'"complete": true}'  # of a whole result.json
 PREFIX = "moca-avs-fetched-"
 CLAIM = "claim"
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs"}
+WEB = "'moca-avs[web]'"
+PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": WEB, "https": WEB, "az": "adlfs"}
 IMAGES = ("masks", "heatmaps", "labels")
 SPARE = 256 * 2**20  # bytes of the temporary folder's disk that fetching leaves free
 BLOCK = 2**20  # bytes

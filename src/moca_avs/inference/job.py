@@ -47,7 +47,7 @@ class SegmentOptions:
             on a CUDA GPU and can look at several inputs together, else 4 of one input.
 
     Raises:
-        UsageError: on a limit or batch below 1.
+        UsageError: on a limit or batch below 1, or rates and times that make no sense.
     """
 
     fps: float | Literal["native"] = 1.0
@@ -63,6 +63,12 @@ class SegmentOptions:
         for name, value in (("limit", self.limit), ("batch", self.batch)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1 frame, found {value}")
+        if self.fps != "native" and not (isinstance(self.fps, int | float) and 0 < self.fps < math.inf):
+            raise UsageError(f'fps must be a positive number or "native", found {self.fps!r}')
+        if not 0 <= self.start < math.inf:
+            raise UsageError(f"start must be 0 s or more, found {self.start!r}")
+        if self.end is not None and not self.end > self.start:
+            raise UsageError(f"end must be after start ({self.start:g} s), found {self.end!r}")
         if self.propagate not in ("none", "flow"):
             raise UsageError(f'propagate must be "none" or "flow", found {self.propagate!r}')
 

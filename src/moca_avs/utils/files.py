@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,26 @@ def unwritable_error(path: Path, error: Exception) -> MediaError:
         return MediaError(f"{path} can't be written: another process is writing it; wait for that one to end")
     reason = getattr(error, "strerror", None) or str(error)
     return MediaError(f"{path} can't be written: {reason}; choose a place you may write to")
+
+
+def check_writable(path: Path, *, folder: bool = False) -> None:
+    """See that a file or folder can be written, by writing beside where it would begin; leaves nothing there.
+
+    Raises:
+        MediaError: where it can't, saying why.
+    """
+    try:
+        there = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
+        if there == path.absolute() and not folder:
+            if there.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder, expected the name of a file")
+            there = there.parent
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{there} is a file, expected a folder")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except (OSError, ValueError) as error:
+        raise unwritable_error(path, error) from error
 
 
 def partial_path(path: Path, process: int | None = None) -> Path:
