@@ -33,7 +33,7 @@ class UsageError(MocaError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """How an error about an unknown name ends: "; did you mean 'lite'?", or "" where none is like it."""
     by_lower = {one.lower().replace("_", "-"): one for one in known}
-    near = get_close_matches(name.lower().replace("_", "-"), by_lower, 1)
+    near = get_close_matches(name.lower().replace("_", "-"), by_lower, 1, 0.5)
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 

@@ -53,7 +53,11 @@ def test_all_that_imagebind_lacks_is_one_message(film, tmp_path, proxy):
         code, said, _ = moca(at, tmp_path, "segment", film, "-o", tmp_path / "o", "--preset", "imagebind")
     assert code == 1
     assert "3, 8302 MB in all" in said
-    for line in ("imagebind: ImageBind huge, 4804 MB", "grounding-dino: ", "sam: SAM ViT-H, 2565 MB, from the"):
+    for line in (
+        "imagebind: ImageBind huge, 4804 MB",
+        "grounding-dino: ",
+        "sam: SAM ViT-H, 2565 MB, from",
+    ):
         assert f"\n  {line}" in said
     assert "Traceback" not in said
     assert not (tmp_path / "o").exists()

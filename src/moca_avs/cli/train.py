@@ -27,7 +27,9 @@ class Train:
     """Teach adapters from unlabeled videos. The defaults are the paper's; Ctrl-C leaves a run to resume.
 
     Example: moca train --data videos --out run --steps 500
+
     Example: moca train --out run --resume
+
     On several GPUs: torchrun --nproc-per-node 2 -m moca_avs train --data videos --out run
     """
 

@@ -58,7 +58,8 @@ def encoder_weights(encoder: str, pairing: str = "encoder") -> list[str]:
 def needed_weights(choice: MethodChoice) -> list[str]:
     """Names of all weights that the method asks for, each once; nothing is known of registered parts."""
     config, encoder = choice.config, ENCODERS.get(choice.encoder, ())
-    lite = encoder if choice.encoder.startswith("lite") else ENCODERS["lite"]
+    # Whoever wants `lite`'s networks is first given the encoder, which may be one of them.
+    lite = encoder if choice.encoder.startswith("lite") else (*encoder, *ENCODERS["lite"])
     needed: list[str] = []
 
     def part(*names: str) -> None:
