@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 class MocaError(Exception):
@@ -27,6 +28,13 @@ class UsageError(MocaError):
     """Arguments that make no sense together."""
 
     exit_code = 2
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """How an error about an unknown name ends: "; did you mean 'lite'?", or "" where none is like it."""
+    by_lower = {one.lower().replace("_", "-"): one for one in known}
+    near = get_close_matches(name.lower().replace("_", "-"), by_lower, 1, 0.5)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 def first_few(names: Sequence[str], shown: int = 3) -> str:

@@ -1,6 +1,5 @@
 """Help is quick, imports nothing heavy, and shows an example of every command."""
 
-import resource
 import subprocess
 import sys
 
@@ -36,6 +35,7 @@ def test_version(capsys):
 
 @pytest.mark.parametrize("arguments", [[], ["segment"], ["train"], ["table"]], ids=str)
 def test_help_imports_nothing_heavy_and_is_quick(arguments):
+    resource = pytest.importorskip("resource")  # not on Windows
     heavy = {
         "torch",
         "transformers",

@@ -13,7 +13,6 @@ import moca_avs
 from helpers.tiny_encoders import TinyTransformer, open_gates
 from moca_avs.clip import Clip
 from moca_avs.encoders import ENCODERS
-from moca_avs.encoders.base import recorded_encoder
 from moca_avs.encoders.sound_trunks import SoundNetTrunk, YamnetTrunk
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.catalog import SHIPPED
@@ -22,6 +21,7 @@ from moca_avs.methods import source as loading
 from moca_avs.methods.moca import Moca
 from moca_avs.methods.source import find_source
 from moca_avs.model.adapter import AdapterSet, save_adapters
+from moca_avs.model.adapter_file import recorded_encoder
 
 
 class SizedTiny(TinyTransformer):

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from helpers.tiny_encoders import TinyConvolution, TinyTransformer, images_and_sounds, open_gates
 from moca_avs.encoders.base import HookWidths
 from moca_avs.errors import UsageError, WeightsError
-from moca_avs.model.adapter import AdaAV, AdapterSet, load_adapters, read_adapter_config, save_adapters
+from moca_avs.model.adapter import AdaAV, AdapterSet, load_adapters, save_adapters
+from moca_avs.model.adapter_file import read_adapter_config
 
 
 def count(module):

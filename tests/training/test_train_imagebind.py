@@ -13,7 +13,7 @@ from moca_avs.clip import Clip
 from moca_avs.encoders import build_encoder
 from moca_avs.errors import WeightsError
 from moca_avs.hub.huggingface import ModelSources
-from moca_avs.model.adapter import read_adapter_config
+from moca_avs.model.adapter_file import read_adapter_config
 from moca_avs.training.trainer import train
 
 

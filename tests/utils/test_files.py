@@ -3,13 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from moca_avs.errors import MediaError
-from moca_avs.utils.files import atomic_write, partial_path
-
-GONE = 2**22 + 1  # above the largest process id Linux gives
+from moca_avs.utils.files import atomic_write, partial_path, remove_abandoned
 
 
 def interrupted(path, folder):
@@ -55,15 +54,39 @@ def test_an_os_error_is_explained_unless_the_caller_does_it(tmp_path, folder):
         pass
 
 
+HOLD = """
+import sys
+from pathlib import Path
+from moca_avs.utils.files import atomic_write
+with atomic_write(Path(sys.argv[1]), folder=True) as partial:
+    print(partial, flush=True)
+    input()
+"""
+
+
 def test_what_killed_processes_left_of_a_folder_is_removed(tmp_path):
-    target = tmp_path / "x.y"
-    names = (".x.y.partial", f"x.y.partial-{GONE}", f"x.y.partial-{os.getpid()}", f".x.y.{GONE}.partial")
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as alive:
-        mine = [partial_path(target, alive.pid), tmp_path / f"x.y.partial-{alive.pid}"]
-        others = [tmp_path / name for name in (".x.partial", ".x.y.z.partial", f".x.y.z.{GONE}.partial")]
-        for left in (*(tmp_path / name for name in names), *mine, *others):
+    target, pipe = tmp_path / "x.y", subprocess.PIPE
+    # One bears this process's own number, as after a restart or in another container.
+    names = (".x.y.partial", "x.y.partial-7", f".x.y.{os.getpid()}.partial", ".x.y.1.partial")
+    others = [tmp_path / name for name in (".x.partial", ".x.y.z.partial", ".x.y.z.7.partial")]
+    with subprocess.Popen([sys.executable, "-c", HOLD, target], stdin=pipe, stdout=pipe, text=True) as alive:
+        mine = Path(alive.stdout.readline().strip())
+        for left in (*(tmp_path / name for name in names), *others):
             (left / "inside").mkdir(parents=True)
+        (tmp_path / ".x.y.9.partial.lock").touch()
         with atomic_write(target, folder=True):
+            kept = {mine, mine.with_name(f"{mine.name}.lock"), partial_path(target), *others}
+            assert kept == set(tmp_path.iterdir()) - {tmp_path / f".x.y.{os.getpid()}.partial.lock"}
+        alive.kill()
+    assert mine.exists()
+    remove_abandoned(target)
+    assert set(tmp_path.iterdir()) == {target, *others}
+
+
+def test_two_threads_do_not_write_one_folder_at_once(tmp_path):
+    with atomic_write(tmp_path / "x", folder=True) as partial:
+        (partial / "a").touch()
+        again = atomic_write(tmp_path / "x", folder=True)
+        with pytest.raises(MediaError, match="another process is writing it"), again:
             pass
-        assert sorted(tmp_path.iterdir()) == sorted([target, *mine, *others])
-        alive.communicate(b"\n")
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["x", "a"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -53,9 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from typing import Annotated
 
     import tyro
-    from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
+    from tyro.conf import subcommand
 
     from moca_avs import __version__
+    from moca_avs.cli.args import PARSING
     from moca_avs.cli.data import Data
     from moca_avs.cli.doctor import Doctor
     from moca_avs.cli.eval import Evaluate
@@ -75,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         | Annotated[Models, subcommand("models")]
         | Annotated[Doctor, subcommand("doctor")]
     )
+    print_anything()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["--version"]:
         print(f"moca {__version__}")
@@ -85,8 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prog="moca",
             description=DESCRIPTION,
             args=given,
-            config=(OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff),
+            config=PARSING,
         )
+        if isinstance(chosen, Train):
+            chosen = chosen.completed(given[1:])
         import_plugins()  # a broken one is told whether or not it is needed
         with _sigterm_like_ctrl_c():
             return int(chosen.run())
@@ -101,3 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `moca models list | head`: nobody reads on, which is no error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def print_anything() -> None:
+    """Let stdout and stderr escape what their encoding lacks: ``LC_ALL=C``, odd bytes in a name.
+
+    A name that can't be printed must not end a run whose result is written.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -8,13 +8,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, UseAppendAction, arg
 
 from moca_avs.errors import UsageError
 
 if TYPE_CHECKING:
     from moca_avs.hub.huggingface import ModelSources
     from moca_avs.methods.base import Method
+    from moca_avs.methods.source import MethodChoice
+
+PARSING = (OmitSubcommandPrefixes, OmitArgPrefixes, FlagCreatePairsOff)
+"""How tyro reads and shows flags."""
 
 MethodName = Annotated[
     str | None,
@@ -116,7 +120,7 @@ def parse_sources(weights: str | None, models: Sequence[str]) -> ModelSources:
     return ModelSources(None if weights is None else Path(weights), parse_models(models))
 
 
-def load_chosen(
+def choose(
     preset: str,
     method: str | None,
     device: str,
@@ -124,18 +128,36 @@ def load_chosen(
     model: Sequence[str],
     config: str | None,
     settings: Mapping[str, Any],
-) -> Method:
-    """The method that the flags choose; prints the device and the method with its plain settings."""
-    from moca_avs.methods import load
-    from moca_avs.utils.device import choose_device
+) -> MethodChoice:
+    """The method that the flags choose, all of them checked; imports no torch, builds and fetches nothing.
 
-    chosen, why = choose_device(device)
-    print(f"device: {chosen} ({why})")
+    Raises:
+        UsageError: for an unknown name, or a value that a setting does not take.
+        WeightsError: a folder that holds no adapters, or a weights folder that is not there.
+    """
+    from moca_avs.methods import choose_method, load
+    from moca_avs.utils.device import check_device_name
+
+    check_device_name(device)
     own = sorted(set(settings) & set(inspect.signature(load).parameters))
     if own:
         raise UsageError(f"{', '.join(own)} is no setting of a method; see the flags of this command")
-    built = load(preset, method, chosen, weights, parse_models(model), config, **settings)
+    choice = choose_method(preset, method, weights, parse_models(model), config, settings)
+    choice.sources.folder()
+    return choice
+
+
+def load_chosen(choice: MethodChoice, device: str) -> Method:
+    """Build what `choose` chose; prints the device and the method with its plain settings."""
+    from moca_avs.methods import check_weights
+    from moca_avs.methods.factory import build_method
+    from moca_avs.utils.device import choose_device
+
+    check_weights(choice)
+    chosen, why = choose_device(device)
+    print(f"device: {chosen} ({why})")
+    built = build_method(choice, chosen)
     plain = {name: value for name, value in built.settings.items() if isinstance(value, str | int | float)}
-    name = plain.pop("method", method)
+    name = plain.pop("method", choice.name)
     print(f"method: {name} ({', '.join(f'{key}={value}' for key, value in plain.items())})")
     return built

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
@@ -31,8 +32,10 @@ class Stamps:
 
     def run(self) -> int:
         """Build it, and print where it lies."""
+        from moca_avs.utils.files import check_writable
         from moca_avs_bench.stamps.build import build_stamps
 
+        check_writable(Path(self.out), folder=True)
         folder = build_stamps(self.out, self.media, self.seed, self.size)
         print(f"stamps -> {folder}\ncontact sheet -> {folder / 'contact_sheet.png'}")
         return 0

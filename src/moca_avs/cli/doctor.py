@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moca_avs.errors import MocaError
+from moca_avs.utils.extras import EXTRAS, lacking_modules
 
 NEEDED = (
     "torch",
@@ -30,19 +31,9 @@ NEEDED = (
     "transformers",
     "huggingface_hub",
     "fsspec",
+    "filelock",
     "tyro",
 )
-EXTRAS = {
-    "ray": (("ray",), "moca segment --engine ray"),
-    "stamps": (("resvg_py", "zstandard"), "moca data stamps, and every --root stamps until it is built"),
-    "faiss": (("faiss",), "neighbour_search=faiss"),
-}
-"""Extra -> what it installs, and what that is for."""
-FOUNDATION = {
-    "imagebind": ("imagebind", "grounding-dino", "sam"),
-    "languagebind": ("languagebind-image", "languagebind-audio", "grounding-dino", "sam"),
-}
-"""Preset -> foundation models that its default method needs (the baseline at-gdino-sam also needs ast)."""
 FREE_BYTES = 1 << 30
 
 
@@ -140,28 +131,42 @@ def _cache() -> list[Finding]:
 
 
 def _weights() -> list[Finding]:
-    from moca_avs.cli.models import describe
-    from moca_avs.hub.catalog import ASSETS, PRESETS, PRETRAINED_MODELS, SHIPPED
-    from moca_avs.hub.pypi import cached_path
+    from moca_avs.cli.models import all_models, describe
+    from moca_avs.encoders import ENCODERS
+    from moca_avs.hub.available import missing_weights
+    from moca_avs.hub.catalog import ASSETS, SHIPPED
+    from moca_avs.hub.huggingface import ModelSources
+    from moca_avs.methods import choose_method
+    from moca_avs.methods.needs import known_encoder, needed_weights
 
-    findings = []
-    for preset, names in PRESETS.items():
+    findings, sources = [], ModelSources()
+    for preset in ENCODERS:
+        what = f"preset {preset}"
+        if not known_encoder(preset):
+            findings.append(Finding("note", what, "registered by a plugin; it alone knows what it needs"))
+            continue
         try:
-            missing = [name for name in names if not cached_path(ASSETS[name]).exists()]
-        except MocaError:  # already told by the cache's finding
-            return []
-        detail = f"fetched at first use: {', '.join(missing)}" if missing else "all weights are here"
-        findings.append(Finding("ok", f"preset {preset}", detail))
-    for preset, names in FOUNDATION.items():
-        states = {name: describe(PRETRAINED_MODELS[name], details=False)["state"] for name in names}
-        missing = [f"{name} ({state})" for name, state in states.items() if state != "here"]
-        detail = "all weights are here"
-        if missing:
-            detail = (
-                f"can't run yet, it needs {', '.join(missing)}: `moca models fetch NAME`, or "
-                "--weights FOLDER (`moca models show NAME` tells the files)"
+            missing = missing_weights(needed_weights(choose_method(preset)), sources)
+        except MocaError as error:  # of the cache, or of the weights folder that is named
+            findings.append(Finding("note", what, str(error)))
+            continue
+        size = sum(item.megabytes for item in missing)
+        if not missing:
+            findings.append(Finding("ok", what, "all weights are here"))
+        elif all(item.name in ASSETS for item in missing):
+            names = ", ".join(item.name for item in missing)
+            findings.append(Finding("ok", what, f"fetched at first use: {names}; {size:.0f} MB"))
+        else:
+            names = ", ".join(
+                f"{item.name} ({describe(all_models()[item.name], details=False)['state']})"
+                for item in missing
             )
-        findings.append(Finding("note" if missing else "ok", f"preset {preset}", detail))
+            detail = (
+                f"can't run yet, it needs {names}, "
+                f"{size:.0f} MB: `moca models fetch --for {preset}`, or --weights FOLDER (`moca models show "
+                "NAME` tells the files); other methods may need more"
+            )
+            findings.append(Finding("note", what, detail))
     gone = [item.name for item in SHIPPED.values() if not item.path.exists()]
     if gone:
         findings.append(
@@ -173,7 +178,7 @@ def _weights() -> list[Finding]:
 def _extras() -> list[Finding]:
     findings = []
     for extra, (modules, use) in EXTRAS.items():
-        lacking = [name for name in modules if importlib.util.find_spec(name) is None]
+        lacking = lacking_modules(modules)
         detail = f"here: {use}"
         if lacking:
             detail = f"not here ({', '.join(lacking)}); {use} needs it: pip install 'moca-avs[{extra}]'"

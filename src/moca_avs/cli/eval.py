@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
@@ -16,6 +18,7 @@ from moca_avs.cli.args import (
     PresetName,
     Settings,
     Weights,
+    choose,
     load_chosen,
     parse_settings,
 )
@@ -23,7 +26,19 @@ from moca_avs.errors import UsageError
 
 if TYPE_CHECKING:
     from moca_avs.data.base import EvaluationSet
+    from moca_avs.methods.source import MethodChoice
     from moca_avs_bench.evaluation.report import Report
+
+
+_REGION, _BOXES = ("avsbench", "dataset", "per_frame"), ("lvs", "ez-vsl", "mask")
+PROTOCOLS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("s4", "ms3"), _REGION),
+    "avss": ("real", "padded"),
+    **dict.fromkeys(("vggss", "vggsound-single", "flickr"), _BOXES),
+    "boxes": ("boxes",),
+    "duets": ("duets",),
+}
+"""Dataset -> what --protocol may be, as in `moca_avs_bench.evaluation.scorers`, which loads much more."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +109,11 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluate, print the table, write the report."""
+        from moca_avs.utils.files import check_writable
+
+        check_writable(Path(self.out))
+        if not self.merge:
+            self._check()
         report = self._merged() if self.merge else self._evaluated()
         report.write(self.out)
         print(report.to_markdown())
@@ -109,15 +129,33 @@ class Evaluate:
 
         return merge(self.merge)
 
+    def _check(self) -> None:
+        """What is known to fail before anything heavy is loaded, fetched or built."""
+        from moca_avs.methods import check_weights
+        from moca_avs_bench.data import check_evaluation_set
+
+        self._shard()
+        check_evaluation_set(self.dataset, self.root)
+        allowed = PROTOCOLS.get(self.dataset)
+        if self.protocol is not None and allowed is not None and self.protocol not in allowed:
+            raise UsageError(
+                f"--protocol of {self.dataset} is one of {', '.join(allowed)}, found {self.protocol!r}"
+            )
+        if self.predictions is None:
+            check_weights(self._choice())
+        elif not Path(self.predictions).is_dir():
+            raise UsageError(f"--predictions {self.predictions} should be a folder of masks; it is none")
+
     def _evaluated(self) -> Report:
         from moca_avs.data.base import subset
-        from moca_avs.proposals.saliency import shipped_saliency
         from moca_avs_bench.data import open_evaluation_set
-        from moca_avs_bench.evaluation.evaluate import evaluate, evaluate_predictions
 
         out = Path(self.out)
         whole = open_evaluation_set(self.dataset, self.root, self.split, self.tier)
         dataset: EvaluationSet = subset(whole, self.limit)
+        from moca_avs.proposals.saliency import shipped_saliency
+        from moca_avs_bench.evaluation.evaluate import evaluate, evaluate_predictions
+
         # On real videos the salient-object map itself is scored too, which the proposer tells of its masks.
         saliency = shipped_saliency if getattr(dataset, "kind", "") == "boxes" else _cached_saliency
         common: dict[str, Any] = {
@@ -135,18 +173,18 @@ class Evaluate:
 
     def _shard(self) -> tuple[int, int]:
         first, slash, last = self.shard.partition("/")
-        if not (slash and first.isdecimal() and last.isdecimal()):
-            raise UsageError(f"--shard must be I/N, like 1/4, found {self.shard!r}")
+        if not (slash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+            raise UsageError(f"--shard must be I/N, like 1/4, with I from 1 to N; found {self.shard!r}")
         return int(first), int(last)
 
     def _load(self, dataset: EvaluationSet) -> Any:
         """The method; in AVSS it is told the dataset's classes, unless `--set classes=` names others."""
         table = getattr(dataset, "class_table", None)
-        known = {} if table is None else {"classes": str(table)}
-        settings = known | parse_settings(self.settings)
-        return load_chosen(
-            self.preset, self.method, self.device, self.weights, self.model, self.config, settings
-        )
+        return load_chosen(self._choice({} if table is None else {"classes": str(table)}), self.device)
+
+    def _choice(self, known: Mapping[str, Any] = MappingProxyType({})) -> MethodChoice:
+        settings = {**known, **parse_settings(self.settings)}
+        return choose(self.preset, self.method, self.device, self.weights, self.model, self.config, settings)
 
 
 def _cached_saliency() -> Any:

@@ -17,8 +17,18 @@ from zipfile import is_zipfile
 
 from tyro.conf import Positional, arg, subcommand
 
-from moca_avs.cli.args import Model, Weights, parse_sources
-from moca_avs.errors import UsageError, WeightsError
+from moca_avs.cli.args import (
+    ConfigName,
+    MethodName,
+    Model,
+    Settings,
+    Weights,
+    choose,
+    parse_settings,
+    parse_sources,
+)
+from moca_avs.errors import UsageError, WeightsError, did_you_mean
+from moca_avs.hub.available import require_weights
 from moca_avs.hub.cache import file_sha256
 from moca_avs.hub.catalog import (
     ASSETS,
@@ -36,8 +46,8 @@ from moca_avs.hub.huggingface import (
     model_folder,
     next_step,
     weight_files,
-    weight_sha256,
 )
+from moca_avs.hub.pins import weight_sha256
 from moca_avs.hub.pypi import cached_path, check_hash, package_file
 
 
@@ -71,7 +81,9 @@ def find_model(name: str, presets: bool = True) -> list[ModelEntry]:
     if presets and name in PRESETS:
         return [items[part] for part in PRESETS[name]]
     known = [*(PRESETS if presets else ()), *items]
-    raise UsageError(f"there is no model {name!r}; choose one of {', '.join(known)}")
+    raise UsageError(
+        f"there is no model {name!r}; choose one of {', '.join(known)}{did_you_mean(name, known)}"
+    )
 
 
 def describe(item: ModelEntry, sources: ModelSources | None = None, details: bool = True) -> dict[str, Any]:
@@ -269,22 +281,42 @@ class Show:
 class Fetch:
     """Get weights now instead of at first use: into our cache, foundation models into the Hub's.
 
-    Example: moca models fetch lite
+    Example: moca models fetch --for imagebind --method at-gdino-sam
     """
 
     name: Annotated[
-        Positional[str], arg(metavar="NAME", help="A preset (lite) or a name of `moca models list`.")
-    ]
+        Positional[str | None],
+        arg(metavar="[NAME]", help="A preset (lite) or a name of `moca models list`; or give --for."),
+    ] = None
+    preset: Annotated[
+        str | None,
+        arg(name="for", metavar="PRESET", help="All that a preset, or a run folder, needs with a method."),
+    ] = None
+    method: MethodName = None
+    config: ConfigName = None
+    settings: Settings = ()
     weights: Weights = None
     model: Model = ()
     json: Json = False
 
     def run(self) -> int:
         """Fetch, check and print the paths."""
+        if (self.name is None) == (self.preset is None):
+            raise UsageError("give the NAME of one model, or --for PRESET: moca models fetch --for lite")
         sources = parse_sources(self.weights, self.model)
-        paths = {item.name: str(fetch(item, sources)) for item in find_model(self.name)}
+        items = self._needed(self.preset) if self.preset is not None else find_model(str(self.name))
+        if len(items) > 1:  # what can't be had is told of all at once
+            require_weights([item.name for item in items if not isinstance(item, ShippedFile)], sources)
+        paths = {item.name: str(fetch(item, sources)) for item in items}
         print(json.dumps(paths, indent=2) if self.json else "\n".join(f"{n}: {p}" for n, p in paths.items()))
         return 0
+
+    def _needed(self, preset: str) -> list[ModelEntry]:
+        from moca_avs.methods.needs import needed_weights
+
+        settings = parse_settings(self.settings)
+        chosen = choose(preset, self.method, "auto", self.weights, self.model, self.config, settings)
+        return [all_models()[name] for name in needed_weights(chosen)]
 
 
 @dataclass(frozen=True)

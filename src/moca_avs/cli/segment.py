@@ -17,6 +17,7 @@ from moca_avs.cli.args import (
     PresetName,
     Settings,
     Weights,
+    choose,
     load_chosen,
     parse_settings,
 )
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from moca_avs.inference.inputs import InputSource, JobSpec
     from moca_avs.inference.job import JobResult, SegmentOptions
     from moca_avs.methods.base import Method
+    from moca_avs.methods.source import MethodChoice
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,17 @@ class Segment:
         """Segment everything, naming what was done, skipped and failed."""
         from moca_avs.inference.index import RunIndex
         from moca_avs.inference.inputs import find_inputs, is_url
+        from moca_avs.methods import check_weights
 
-        options = self._options()
+        options, choice = self._options(), self._choice()
+        self._check()
         files, missing = find_inputs(self.inputs)
         jobs = self._jobs(files)
         failed = [f"{name}: {why}" for name, why in missing]
         for complaint in failed:
             print(f"moca: {complaint}", file=sys.stderr)
+        if jobs and self.engine == "local":  # the workers of a cluster may have what is missing here
+            check_weights(choice)
         with RunIndex(self.out if is_url(self.out) else Path(self.out)) as index:
             for name, why in missing:
                 index.add_line({"input": name, "state": "failed", "message": why})
@@ -216,12 +222,33 @@ class Segment:
             raise UsageError(f"--shard must be I/N with 1 <= I <= N, like 1/4, found {self.shard!r}")
         return slice(int(number) - 1, None, int(count))
 
+    def _check(self) -> None:
+        """What is known to fail before anything heavy is loaded."""
+        from moca_avs.inference.inputs import is_url
+        from moca_avs.utils.extras import require_extra
+        from moca_avs.utils.files import check_writable
+
+        if self.engine == "ray":
+            require_extra("ray", "--engine ray")
+            for name, least in (
+                ("workers", 1),
+                ("cpus_per_worker", 1),
+                ("gpus_per_worker", 0),
+                ("retries", 0),
+            ):
+                value = getattr(self, name)
+                if value is not None and value < least:
+                    raise UsageError(f"{name} must be at least {least}, found {value}")
+        if not is_url(self.out):
+            check_writable(Path(self.out), folder=True)
+
     def _load(self) -> Method:
+        return load_chosen(self._choice(), self.device)
+
+    def _choice(self) -> MethodChoice:
         settings = {} if self.batch is None else {"batch": self.batch}
         settings |= parse_settings(self.settings) | ({} if self.seed is None else {"seed": self.seed})
-        return load_chosen(
-            self.preset, self.method, self.device, self.weights, self.model, self.config, settings
-        )
+        return choose(self.preset, self.method, self.device, self.weights, self.model, self.config, settings)
 
 
 def tell(outcome: JobResult, profile: bool = False) -> None:

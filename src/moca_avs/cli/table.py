@@ -78,6 +78,7 @@ class PaperTable:
 
     def run(self) -> int:
         """Measure the table, print it, write it."""
+        self._check()
         from moca_avs_bench.tables.figures import Figures
         from moca_avs_bench.tables.paper_tables import load_table
         from moca_avs_bench.tables.result import to_terminal, write_all
@@ -97,6 +98,27 @@ class PaperTable:
             print(f"moca: {line}", file=sys.stderr)
         return 1 if result.failures else 0
 
+    def _check(self) -> None:
+        """What is known to fail before anything heavy is loaded."""
+        from moca_avs.data import DATASETS
+        from moca_avs.encoders import ENCODERS
+        from moca_avs.utils.device import check_device_name
+        from moca_avs.utils.files import check_writable
+        from moca_avs_bench.data import check_root, check_training_set
+
+        for name in ("steps", "image_size", "jobs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, found {value}")
+        ENCODERS.find(self.preset)
+        check_device_name(self.device)
+        parse_sources(self.weights, self.model).folder()
+        check_root(self.root)
+        if self.data is not None:
+            named = not Path(self.data).is_dir() and self.data in DATASETS
+            check_training_set(self.data, (self.data_root or self.root) if named else None)
+        check_writable(Path(self.out), folder=True)
+
     def _setup(self) -> RunContext:
         from dataclasses import replace
 
@@ -104,8 +126,6 @@ class PaperTable:
         from moca_avs_bench.tables.setup import FULL, QUICK, RunContext
         from moca_avs_bench.tables.spec import IMAGE_SIZE
 
-        if self.steps is not None and self.steps < 1:
-            raise UsageError(f"--steps must be at least 1, found {self.steps}")
         size = QUICK if self.quick else FULL
         device, why = choose_device(self.device)
         print(f"device: {device} ({why})")

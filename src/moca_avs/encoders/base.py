@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,20 +41,6 @@ class HookWidths:
     image_in: int
     image_out: int
     audio: int
-
-
-def recorded_encoder(name: str, audio_widths: Mapping[int, int]) -> str:
-    """The encoder that a saved adapter file means.
-
-    Up to 0.2 `lite` heard with SoundNet-8, which is `lite-soundnet` now. The widths of the audio layers that
-    adapters read tell the two apart: every placement reads a first or a last layer, and there they differ.
-
-    Args:
-        name: what the file calls it.
-        audio_widths: audio layer -> width of its tokens.
-    """
-    soundnet = all(layer < 7 and width == 16 << layer for layer, width in audio_widths.items())
-    return "lite-soundnet" if name == "lite" and soundnet else name
 
 
 class AudioVisualEncoder(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from moca_avs.errors import WeightsError
@@ -49,8 +49,7 @@ def lock(name: str) -> Iterator[None]:
     """Hold the lock `name` of the cache: a second process (or thread) waits until the first is done."""
     folder = cache_dir() / "locks"
     folder.mkdir(exist_ok=True)
-    with (folder / f"{name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with FileLock(folder / f"{name}.lock"):
         yield
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from moca_avs.errors import UsageError
+from moca_avs.errors import UsageError, did_you_mean
 
 SHIPPED_DIR = Path(__file__).resolve().parent.parent / "weights"
 
@@ -48,6 +48,11 @@ class Asset:
     source: str
     tensors_sha256: str = ""
     companions: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def megabytes(self) -> float:
+        """Of the download."""
+        return self.archive_bytes / 1e6
 
 
 @dataclass(frozen=True)
@@ -358,5 +363,8 @@ def pretrained_model(name: str) -> PretrainedModel:
         UsageError: if there is none; the message lists what there is.
     """
     if name not in PRETRAINED_MODELS:
-        raise UsageError(f"there is no foundation model {name!r}; there are: {', '.join(PRETRAINED_MODELS)}")
+        raise UsageError(
+            f"there is no foundation model {name!r}; there are: {', '.join(PRETRAINED_MODELS)}"
+            f"{did_you_mean(name, PRETRAINED_MODELS)}"
+        )
     return PRETRAINED_MODELS[name]

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from moca_avs.errors import MocaError, WeightsError, first_few, first_line
-from moca_avs.hub.cache import file_sha256
 from moca_avs.hub.catalog import pretrained_model
+from moca_avs.hub.pins import check_pin, pinned, weight_sha256
 
 WEIGHTS_VARIABLE = "MOCA_AVS_WEIGHTS"
 _SMALL = ("*.json", "*.txt")
@@ -28,7 +28,6 @@ _SAFE = ("model.safetensors", "model-*.safetensors")
 _WEIGHTS = (".safetensors", ".bin", ".pth")
 _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -189,10 +188,15 @@ def model_folder(name: str, sources: ModelSources) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
+    here = local_folder(name, sources)
+    if here is not None and not lacking(name, here):  # no network is asked about what is whole
+        check_pin(source, here, weight_files(here))
+        return here
     for patterns in (pretrained_model(name).files, _SAFE, _PICKLED):
         folder = _snapshot(name, source, (*_SMALL, *patterns))
         if weight_files(folder):
             break
+    check_pin(source, folder, weight_files(folder))
     return folder
 
 
@@ -207,7 +211,7 @@ def local_folder(name: str, sources: ModelSources) -> Path | None:
         return folder if folder.is_dir() else folder.parent  # ImageBind may be given as a file
     for file in (*pretrained_model(name).files, "config.json"):
         try:
-            found = try_to_load_from_cache(source, file)
+            found = try_to_load_from_cache(source, file, **pinned(source))
         except HFValidationError:
             return None
         if isinstance(found, str):
@@ -245,20 +249,6 @@ def weight_files(folder: Path) -> list[Path]:
     return []
 
 
-def weight_sha256(path: Path) -> str:
-    """SHA-256 of a weight file; the Hub's cache names its large files by it, others are read once."""
-    blob = path.resolve()
-    if path.is_symlink() and _SHA256.fullmatch(blob.name):
-        return blob.name
-    state = blob.stat()
-    return _read_sha256(blob, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _read_sha256(path: Path, size: int, changed: int) -> str:
-    return file_sha256(path)
-
-
 def next_step(name: str) -> str:
     """What a user does to get a model's files here, in a sentence."""
     item = pretrained_model(name)
@@ -285,7 +275,7 @@ def _snapshot(name: str, source: str, patterns: tuple[str, ...]) -> Path:
         raise WeightsError(f"{title}: {source!r} is no folder here and no Hub id like owner/name")
     try:
         # Not `hf_hub_download`: without a network it repeats itself for half a minute, loudly.
-        return Path(snapshot_download(source, allow_patterns=list(patterns)))
+        return Path(snapshot_download(source, allow_patterns=list(patterns), **pinned(source)))
     except HFValidationError as error:
         raise WeightsError(f"{title}: {source!r} is no Hub id: {first_line(error)}") from error
     except GatedRepoError as error:

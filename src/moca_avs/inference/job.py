@@ -53,7 +53,7 @@ class SegmentOptions:
         audio_track: which of several sound tracks is heard, counted from 0; None: the one FFmpeg prefers.
 
     Raises:
-        UsageError: on a limit or batch below 1, unknown outputs, or a negative audio track.
+        UsageError: on a limit or batch below 1, unknown outputs, or rates, times or tracks that make no sense.
     """
 
     fps: float | Literal["native"] = 1.0
@@ -75,6 +75,12 @@ class SegmentOptions:
             raise UsageError(
                 f"audio_track must be 0 or more (the first sound track is 0), found {self.audio_track}"
             )
+        if self.fps != "native" and not (isinstance(self.fps, int | float) and 0 < self.fps < math.inf):
+            raise UsageError(f'fps must be a positive number or "native", found {self.fps!r}')
+        if not 0 <= self.start < math.inf:
+            raise UsageError(f"start must be 0 s or more, found {self.start!r}")
+        if self.end is not None and not self.end > self.start:
+            raise UsageError(f"end must be after start ({self.start:g} s), found {self.end!r}")
         if self.propagate not in ("none", "flow"):
             raise UsageError(f'propagate must be "none" or "flow", found {self.propagate!r}')
         unknown = sorted(set(self.outputs) - set(OUTPUTS))

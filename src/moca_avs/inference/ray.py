@@ -331,7 +331,8 @@ def _start(config: RayConfig) -> None:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address in (None, "local"):
-        cores = max(len(os.sched_getaffinity(0)), (config.workers or 1) * (config.cpus_per_worker or 1))
+        own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = max(own, (config.workers or 1) * (config.cpus_per_worker or 1))
         try:
             ray.init(
                 "local",

@@ -14,6 +14,7 @@ from moca_avs.utils.registry import Registry
 if TYPE_CHECKING:
     from moca_avs.methods.base import Method
     from moca_avs.methods.factory import MethodParts
+    from moca_avs.methods.source import MethodChoice
     from moca_avs.proposals.base import Proposer
 
 
@@ -115,9 +116,31 @@ def load(
         >>> method = moca_avs.load("lite")  # doctest: +SKIP
         >>> result = method("band.mp4")  # doctest: +SKIP
     """
-    from moca_avs.hub.huggingface import ModelSources
     from moca_avs.methods.factory import build_method
-    from moca_avs.methods.source import find_source
+
+    choice = choose_method(name, method, weights, models, config, settings)
+    check_weights(choice)
+    return build_method(choice, device, wrap_proposer)
+
+
+def choose_method(
+    name: str = "lite",
+    method: str | None = None,
+    weights: str | Path | None = None,
+    models: Mapping[str, str] | None = None,
+    config: str | Path | Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> MethodChoice:
+    """Check all that decides a method, and resolve it; imports no torch, builds and fetches nothing.
+
+    The arguments are those of `load`; a Hub id's adapters alone are fetched, for they say more.
+
+    Raises:
+        UsageError, WeightsError: as `load`, but for foundation models that are missing.
+    """
+    from moca_avs.hub.huggingface import ModelSources
+    from moca_avs.methods.factory import check_names
+    from moca_avs.methods.source import MethodChoice, configure, find_source, given_config
 
     source = find_source(name)
     method = source.default_method if method is None else method
@@ -128,7 +151,22 @@ def load(
             "folder, or use the method 'frozen', which needs none"
         )
     sources = ModelSources(None if weights is None else Path(weights), dict(models or {}))
-    return build_method(entry, source, device, settings, sources, config, wrap_proposer)
+    options, chosen = configure(entry, [*source.configs, given_config(config)], settings or {})
+    check_names(chosen)
+    adapters = source.adapters if entry.adapters else None
+    return MethodChoice(method, entry, source.encoder, options, adapters, chosen, sources)
+
+
+def check_weights(choice: MethodChoice) -> None:
+    """See that what a method needs is here or can be fetched; fetches nothing.
+
+    Raises:
+        WeightsError: one that names everything that is missing, with sizes.
+    """
+    from moca_avs.hub.available import require_weights
+    from moca_avs.methods.needs import needed_weights
+
+    require_weights(needed_weights(choice), choice.sources)
 
 
 def _builtin(method: str) -> Callable[[Any, MethodParts], Method]:

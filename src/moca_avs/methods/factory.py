@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from moca_avs.cues import CUES, SEMANTIC, check_cues
 from moca_avs.encoders import build_encoder
-from moca_avs.encoders.audio_tagging import Tagger
-from moca_avs.encoders.base import AudioVisualEncoder
-from moca_avs.encoders.preprocessing import square_tiles
-from moca_avs.errors import UsageError
+from moca_avs.errors import UsageError, did_you_mean
 from moca_avs.hub.huggingface import ModelSources
-from moca_avs.methods.base import MaskClassifier, Method
 from moca_avs.methods.config import BaselineConfig, MethodConfig, MocaConfig
-from moca_avs.methods.source import MethodSource, configure, given_config
 from moca_avs.proposals import build_proposer
-from moca_avs.proposals.base import BoxDetector, BoxSegmenter, CachedProposer, Proposer
-from moca_avs.proposals.detectors import Grounder
 from moca_avs.utils.device import choose_device
 from moca_avs.utils.frame_cache import FrameCache
 from moca_avs.utils.registry import Registry
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # names of parts are checked before torch is imported
+    from torch import Tensor
+
+    from moca_avs.encoders.audio_tagging import Tagger
+    from moca_avs.encoders.base import AudioVisualEncoder
     from moca_avs.encoders.lite import LiteEncoder
-    from moca_avs.methods import MethodEntry
+    from moca_avs.methods.base import MaskClassifier, Method
+    from moca_avs.methods.source import MethodChoice
+    from moca_avs.proposals.base import BoxDetector, BoxSegmenter, Proposer
+    from moca_avs.proposals.detectors import Grounder
 
 P = TypeVar("P")
 logger = logging.getLogger(__name__)
@@ -44,24 +42,32 @@ MAP_GROUNDERS = ("class-maps", "audioset-maps")
 
 
 def build_method(
-    entry: MethodEntry,
-    source: MethodSource,
-    device: str,
-    settings: Mapping[str, Any],
-    sources: ModelSources,
-    config: str | Path | Mapping[str, Any] | None = None,
+    choice: MethodChoice,
+    device: str = "auto",
     wrap_proposer: Callable[[Proposer], Proposer] | None = None,
 ) -> Method:
-    """The method of a source; arguments as in `moca_avs.methods.load`."""
-    configs = [*source.configs, given_config(config)]
-    options, method_config = configure(entry, configs, settings)
+    """The method that was chosen (`moca_avs.methods.choose_method`); arguments as in `moca_avs.load`."""
     chosen, why = choose_device(device)
     logger.info("device %s: %s", chosen, why)
-    adapters = source.adapters if entry.adapters else None
-    if adapters is not None:
-        logger.info("adapters from %s", adapters)
-    parts = MethodParts(source.encoder, chosen, options, adapters, sources, wrap_proposer)
-    return entry.build(method_config, parts)
+    if choice.adapters is not None:
+        logger.info("adapters from %s", choice.adapters)
+    parts = MethodParts(
+        choice.encoder, chosen, dict(choice.options), choice.adapters, choice.sources, wrap_proposer
+    )
+    return choice.entry.build(choice.config, parts)
+
+
+def check_names(config: MethodConfig) -> None:
+    """See that the parts a config names exist; builds and imports none.
+
+    Raises:
+        UsageError: for an unknown name.
+    """
+    registries: tuple[Registry[Any], ...] = (TAGGERS, GROUNDERS, DETECTORS, SEGMENTERS)
+    for registry in registries:
+        name = getattr(config, registry.kind, None)
+        if name is not None:
+            _part(registry, name)
 
 
 # --- the parts of methods -------------------------------------------------------------------------------
@@ -107,6 +113,9 @@ class MethodParts:
 
         Wider and taller frames than `max_aspect` are seen in tiles. States of the last frames are kept.
         """
+        import torch
+
+        from moca_avs.encoders.preprocessing import square_tiles
         from moca_avs.methods.base import prepare_frames
 
         lite = self.lite
@@ -121,6 +130,8 @@ class MethodParts:
 
     def proposer(self, name: str) -> Proposer:
         """Mask proposals by name; they keep those of the last frames, so that several parts can share one."""
+        from moca_avs.proposals.base import CachedProposer
+
         if name not in self._proposers:
             built = build_proposer(name, self.sources, self.device, wrap=self.wrap_proposer)
             self._proposers[name] = CachedProposer(built)
@@ -154,7 +165,9 @@ class MethodParts:
 
 def _part(parts: Registry[Callable[[MethodParts], P]], name: str) -> Callable[[MethodParts], P]:
     if name not in parts:
-        raise UsageError(f"{parts.kind} must be one of {', '.join(parts)}, found {name!r}")
+        raise UsageError(
+            f"{parts.kind} must be one of {', '.join(parts)}, found {name!r}{did_you_mean(name, parts)}"
+        )
     return parts[name]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moca_avs.encoders import ENCODERS, PRESET_CONFIGS
-from moca_avs.errors import UsageError, WeightsError
+from moca_avs.errors import UsageError, WeightsError, did_you_mean
 from moca_avs.methods.config import (
     CONFIG_PARTS,
     ENCODER_OPTIONS,
@@ -20,9 +20,10 @@ from moca_avs.methods.config import (
     MocaConfig,
     check_parts,
 )
-from moca_avs.model.adapter import ADAPTERS, read_adapter_config
+from moca_avs.model.adapter_file import ADAPTERS, read_adapter_config
 
 if TYPE_CHECKING:
+    from moca_avs.hub.huggingface import ModelSources
     from moca_avs.methods import MethodEntry
 
 CONFIG = "config.json"
@@ -47,6 +48,29 @@ class MethodSource:
     default_method: str = "moca"
 
 
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method with everything that decides it, checked; nothing of it is built or fetched.
+
+    Attributes:
+        name: of the method.
+        entry: what is registered under it.
+        encoder: a key of `moca_avs.encoders.ENCODERS`.
+        options: the encoder's own.
+        adapters: file of trained adapters; None where it has none.
+        config: the method's settings.
+        sources: where foundation models come from.
+    """
+
+    name: str
+    entry: MethodEntry
+    encoder: str
+    options: Mapping[str, Any]
+    adapters: Path | None
+    config: MethodConfig
+    sources: ModelSources
+
+
 def find_source(name: str) -> MethodSource:
     """What is meant by a preset, a folder or a Hub id.
 
@@ -66,6 +90,7 @@ def find_source(name: str) -> MethodSource:
         return _folder(_from_hub(name))
     raise UsageError(
         f"{name!r} is no preset ({', '.join(ENCODERS)}), no folder, and no Hub id like owner/name"
+        f"{did_you_mean(name, ENCODERS)}"
     )
 
 
@@ -86,14 +111,18 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    from moca_avs.hub.pins import check_pin, pinned
+
     try:
-        return Path(snapshot_download(name, allow_patterns=[ADAPTERS, CONFIG]))
+        found = snapshot_download(name, allow_patterns=[ADAPTERS, CONFIG], **pinned(name))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(
             f"{name!r} is no folder here and could not be fetched from the Hub ({reason}); "
             f"download its {ADAPTERS} and {CONFIG} by hand into a folder and give that"
         ) from error
+    check_pin(name, Path(found), sorted(Path(found).glob(ADAPTERS)))
+    return Path(found)
 
 
 def _preset(name: str) -> dict[str, Any]:
@@ -155,6 +184,9 @@ def configure(
     values |= settings
     unknown = sorted({*settings, *configs[-1].get("any", {})} - known)
     if unknown:
-        raise UsageError(f"unknown settings {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+        raise UsageError(
+            f"unknown settings {', '.join(unknown)}; there are: {', '.join(sorted(known))}"
+            f"{did_you_mean(unknown[0], known)}"
+        )
     options = {key: values.pop(key) for key in ENCODER_OPTIONS if key in values}
     return options, config_class.from_dict(values)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,13 +28,10 @@ from moca_avs.encoders.base import (
     AudioFeatures,
     AudioVisualEncoder,
     HookWidths,
-    recorded_encoder,
 )
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.weight_files import tensors_sha256, write_safetensors
-
-ADAPTERS = "adapters.safetensors"
-"""Name of the file, in a run, in one of its steps, and where weights are published."""
+from moca_avs.model.adapter_file import read_adapter_config
 
 _LATENT_SCALE = 0.1  # small beside LN(X_a): at first the latents mostly hold what they gathered
 
@@ -193,31 +190,10 @@ def load_adapters(path: Path, encoder: AudioVisualEncoder, dtype: torch.dtype = 
     return adapters
 
 
-def read_adapter_config(path: Path) -> dict[str, Any]:
-    """`AdapterSet.config` of a saved file: its encoder's name above all.
-
-    Raises:
-        WeightsError: if the file is missing, damaged, or no adapter file.
-    """
-    return _read(path)[0]
-
-
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except FileNotFoundError as error:
-        raise WeightsError(f"no adapters at {path}; give a file that training wrote") from error
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
-    if "moca_avs_adapters" not in metadata:
-        raise WeightsError(f"{path} is a safetensors file, but not one of MoCA adapters")
-    config = json.loads(metadata["moca_avs_adapters"])
-    latents = {int(name[5:7]): value.shape[1] for name, value in tensors.items() if name.endswith(".latents")}
-    widths = {layer: latents[block] for block, layer in config["pairs"] if block in latents}
-    config["encoder"] = recorded_encoder(config["encoder"], widths)
-    return config, tensors
+    config = read_adapter_config(path)
+    with safe_open(path, framework="pt") as file:
+        return config, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
 
 def _check_encoder(path: Path, config: dict[str, Any], encoder: AudioVisualEncoder) -> None:

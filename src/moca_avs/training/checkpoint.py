@@ -30,7 +30,9 @@ from tqdm import tqdm
 
 from moca_avs.encoders.base import AudioVisualEncoder
 from moca_avs.errors import MocaError, UsageError, WeightsError
-from moca_avs.model.adapter import ADAPTERS, AdapterSet, load_adapters, save_adapters
+from moca_avs.model.adapter import AdapterSet, load_adapters, save_adapters
+from moca_avs.model.adapter_file import ADAPTERS
+from moca_avs.training.config import may_differ
 from moca_avs.training.distributed import DistributedContext
 from moca_avs.utils.files import atomic_write
 
@@ -55,6 +57,7 @@ class RunFolder:
 
     weights = ADAPTERS
     compared: tuple[str, ...] = _COMPARED
+    extends = False  # whether more steps may be asked for than the run was begun with
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self.path = path
@@ -75,12 +78,14 @@ class RunFolder:
         # Until a step was done a run can begin anew with any settings.
         begun = any((self.path / name).exists() for name in ("log.jsonl", STATE))
         if begun or latest_checkpoint(self.path) is not None:
-            self._check_same(config)
+            found = self._check_same(config)
             if not resume:
                 state = "finished" if self.finished else "unfinished"
                 raise UsageError(
                     f"{self.path} holds this run already, {state}; resume it or choose another folder"
                 )
+            if self.extends and found["training"]["steps"] < self.identity["training"]["steps"]:
+                self._extend(config, found)
         elif self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a new or empty folder for the run")
         elif (
@@ -100,7 +105,17 @@ class RunFolder:
             if left.is_file():
                 left.unlink()
 
-    def _check_same(self, config: Path) -> None:
+    def _extend(self, config: Path, found: dict[str, Any]) -> None:
+        """Let ``config.json`` say that there are more steps; the weights of the shorter run go first."""
+        steps = self.identity["training"]["steps"]
+        former = [*found.get("extended", []), found["training"]["steps"]]
+        longer = found | {"training": found["training"] | {"steps": steps}, "extended": former}
+        with writing(config), atomic_write(config, explain=False) as partial:
+            (self.path / self.weights).unlink(missing_ok=True)
+            partial.write_text(json.dumps(longer, indent=2) + "\n", encoding="utf-8")
+
+    def _check_same(self, config: Path) -> dict[str, Any]:
+        """What `config` holds, which must be this very run's."""
         try:
             found = json.loads(config.read_text(encoding="utf-8"))
             parts = {part: _named((_BEFORE | found)[part]) for part in self.compared}
@@ -108,7 +123,13 @@ class RunFolder:
             raise UsageError(f"{config} is not the config of a training run ({error!r})") from error
         for part in self.compared:
             old, new = parts[part], _named(self.identity[part])
-            differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+            free = self.extends and part == "training"
+            differing = sorted(
+                name
+                for name in old.keys() | new.keys()
+                if old.get(name) != new.get(name)
+                and not (free and name in old and name in new and may_differ(name, old[name], new[name]))
+            )
             if differing:
                 was = ", ".join(
                     f"{name} = {old.get(name)!r} there, {new.get(name)!r} here" for name in differing
@@ -116,6 +137,7 @@ class RunFolder:
                 raise UsageError(
                     f"{self.path} holds a run with other {part} settings ({was}); choose another folder"
                 )
+        return dict(found)
 
     def log(self, entry: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""
@@ -135,6 +157,8 @@ class RunFolder:
 
 class AdapterRun(RunFolder):
     """The run folder of adapters: their checkpoints and last weights."""
+
+    extends = True
 
     def save(
         self, step: int, adapters: AdapterSet, optimizer: torch.optim.Optimizer, scaler: dict[str, Any]

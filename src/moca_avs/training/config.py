@@ -27,6 +27,14 @@ _IN_FILE = {
 _FROM_FILE = {stored: name for name, stored in _IN_FILE.items()}
 
 
+_NEUTRAL = ("checkpoint_every", "log_every", "neighbour_search")
+
+
+def may_differ(name: str, old: Any, new: Any) -> bool:
+    """Whether a resumed run may have another value of a setting: one that changes no step it has taken."""
+    return old == new or name in _NEUTRAL or (name == "steps" and new > old)
+
+
 @dataclass(frozen=True)
 class RuntimeConfig:
     """How a run is computed. The defaults give the same bits on a CPU as no options at all."""

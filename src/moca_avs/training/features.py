@@ -33,7 +33,7 @@ from moca_avs.encoders.base import AudioFeatures, AudioVisualEncoder, HookPoint
 from moca_avs.model.fusion import image_prefix
 from moca_avs.training.distributed import DistributedContext
 from moca_avs.training.precision import Precision
-from moca_avs.utils.files import partial_path, remove_abandoned
+from moca_avs.utils.files import held, partial_path, remove_abandoned
 
 FORMAT = 1  # raise it when the same key would mean other bytes
 FLOAT16_MAX = 65504.0
@@ -332,12 +332,13 @@ def _write(
     The first process makes the files, every process writes its rows into them, the first one renames.
     """
     context = extractor.context
-    partial = partial_path(target, context.on_main(os.getpid))
+    partial, claim = partial_path(target, context.on_main(os.getpid)), ExitStack()
 
     def prepare() -> None:
         if context.is_main:
             remove_abandoned(target)
-            partial.mkdir(parents=True)
+            claim.enter_context(held(partial))
+            partial.mkdir()
             for name, array in first.items():
                 with (partial / f"{name}.bin").open("wb") as file:
                     file.truncate(len(extractor) * array.nbytes)
@@ -372,3 +373,4 @@ def _write(
     finally:
         if context.is_main:
             shutil.rmtree(partial, ignore_errors=True)
+            claim.close()

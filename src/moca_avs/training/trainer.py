@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +50,7 @@ def train(
     cache: str | Path | None = None,
     cache_limit: int = CACHE_LIMIT,
     speed: RuntimeConfig | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train adapters; the encoder itself never changes.
 
@@ -65,7 +66,9 @@ def train(
         data: frames and sounds; a path stands for a folder of videos.
         config: every choice of the run; None: the paper's.
         out: the run folder (see `moca_avs.training.checkpoint`), new or empty unless `resume`.
-        resume: go on from the last checkpoint, or start where there is none; a finished run is left alone.
+        resume: go on from the last checkpoint, or start where there is none; a finished run is left alone,
+            unless `config` has more steps: then it goes on, along the longer run's learning rate.
+            ``checkpoint_every``, ``log_every`` and ``neighbour_search`` may be others than before.
         progress: show bars on stderr.
         device: "auto", "cpu", "cuda", ...
         sources: where the weights of ``config.pairing`` come from; None is the Hub.
@@ -73,6 +76,7 @@ def train(
             until it is done.
         cache_limit: most bytes they may take; beyond it they are computed at every step.
         speed: arithmetic and other choices of speed; None is `RuntimeConfig()`.
+        told: what else ``config.json`` shall say of a new run, JSON-able.
 
     Returns:
         The run folder; its ``adapters.safetensors`` and ``config.json`` are what one publishes.
@@ -106,7 +110,8 @@ def train(
     with distributed_context(device) as context:
         check_processes(context, config, data)
         progress = progress and context.is_main
-        run = AdapterRun(Path(out), _identity(encoder, data, config, precision, context))
+        identity = {**_identity(encoder, data, config, precision, context), **(told or {})}
+        run = AdapterRun(Path(out), identity)
         context.on_main(lambda: run.open(resume))
         if context.on_main(lambda: run.finished):
             if progress:

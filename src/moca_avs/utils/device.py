@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Literal, get_args
 
 from moca_avs.errors import UsageError
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 PRECISIONS: tuple[str, ...] = get_args(PrecisionName)
+
+
+def check_device_name(name: str) -> None:
+    """See that a device can be meant, whether or not it is here; imports no torch.
+
+    Raises:
+        UsageError: if it can't.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?|(cpu|mps):0", name):
+        raise UsageError(f"{name!r} is no device; use auto, cpu, cuda, cuda:1 or mps")
 
 
 def choose_device(name: str = "auto") -> tuple[str, str]:
@@ -26,6 +37,7 @@ def choose_device(name: str = "auto") -> tuple[str, str]:
     Raises:
         UsageError: the device asked for is not here, or is no device.
     """
+    check_device_name(name)
     import torch
 
     if name == "auto":
@@ -34,10 +46,7 @@ def choose_device(name: str = "auto") -> tuple[str, str]:
         if torch.backends.mps.is_available():
             return "mps", "an Apple GPU is here"
         return "cpu", "torch sees no GPU here"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"{name!r} is no device; use auto, cpu, cuda, cuda:1 or mps") from error
+    device = torch.device(name)
     here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= here.get(device.type, 0):
         raise UsageError(

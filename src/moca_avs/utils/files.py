@@ -6,19 +6,46 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from moca_avs.errors import MediaError
+
+_LOCK = ".lock"
 
 
 def unwritable_error(path: Path, error: Exception) -> MediaError:
     """What to tell a user whose `path` can't be written."""
     if getattr(error, "errno", None) == errno.ENOSPC:
         return MediaError(f"{path} can't be written: the disk is full; free some space or choose another")
+    if isinstance(error, Timeout):
+        return MediaError(f"{path} can't be written: another process is writing it; wait for that one to end")
     reason = getattr(error, "strerror", None) or str(error)
     return MediaError(f"{path} can't be written: {reason}; choose a place you may write to")
+
+
+def check_writable(path: Path, *, folder: bool = False) -> None:
+    """See that a file or folder can be written, by writing beside where it would begin; leaves nothing there.
+
+    Raises:
+        MediaError: where it can't, saying why.
+    """
+    try:
+        there = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
+        if there == path.absolute() and not folder:
+            if there.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder, expected the name of a file")
+            there = there.parent
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{there} is a file, expected a folder")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except (OSError, ValueError) as error:
+        raise unwritable_error(path, error) from error
 
 
 def partial_path(path: Path, process: int | None = None) -> Path:
@@ -42,39 +69,50 @@ def atomic_write(path: Path, *, folder: bool = False, explain: bool = True) -> I
     partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if folder:
-            remove_abandoned(path)
-            partial.mkdir()
-        yield partial
-        os.replace(partial, path)  # noqa: PTH105
+        with ExitStack() as stack:
+            if folder:
+                remove_abandoned(path)
+                stack.enter_context(held(partial))
+                stack.callback(shutil.rmtree, partial, ignore_errors=True)
+                partial.mkdir()
+            yield partial
+            os.replace(partial, path)  # noqa: PTH105
     except OSError as error:
         if not explain:
             raise
         raise unwritable_error(path, error) from error
     finally:
-        if folder:
-            shutil.rmtree(partial, ignore_errors=True)
-        elif partial.parent.is_dir():  # under a path that is no folder there is nothing to remove
+        if not folder and partial.parent.is_dir():  # nothing to remove under a file
             partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a lock beside `path`, which tells everybody that a living process works on it; gone afterwards.
+
+    A lock and not a process id: ids are given out again, mean nothing in another container on the same disk,
+    and can't be looked up without harm on Windows.
+
+    Raises:
+        Timeout: (of `filelock`, an OSError) where another process or thread holds it.
+    """
+    file = path.with_name(f"{path.name}{_LOCK}")
+    with FileLock(file, timeout=0):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows lets nobody remove what is open, and removes it by itself
+                file.unlink(missing_ok=True)
+
+
 def remove_abandoned(folder: Path) -> None:
-    """Delete what killed processes left of writing `folder`; another living process keeps its own."""
+    """Delete what killed processes left of writing `folder`; what is `held` stays."""
     name = re.escape(folder.name)
-    # The second and third form are those of moca-avs up to 0.1.
-    left = re.compile(rf"\.{name}\.(\d+)\.partial|{name}\.partial-(\d+)|\.{name}\.partial")
-    for entry in folder.parent.iterdir():
-        if found := left.fullmatch(entry.name):
-            owner = int(found[1] or found[2] or 0)
-            if owner in (0, os.getpid()) or not _alive(owner):
-                shutil.rmtree(entry, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    # The second and third form are those of moca-avs up to 0.1, which held no lock.
+    left = re.compile(rf"(\.{name}\.\d+\.partial|{name}\.partial-\d+|\.{name}\.partial)(\{_LOCK})?")
+    found = {
+        entry.name.removesuffix(_LOCK) for entry in folder.parent.iterdir() if left.fullmatch(entry.name)
+    }
+    for partial in map(folder.with_name, found):
+        with suppress(Timeout), held(partial):
+            shutil.rmtree(partial, ignore_errors=True)

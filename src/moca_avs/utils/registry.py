@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 
-from moca_avs.errors import UsageError
+from moca_avs.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
 PLUGINS = "MOCA_AVS_PLUGINS"
@@ -61,7 +61,9 @@ class Registry(MutableMapping[str, T]):
     def find(self, name: str) -> T:
         """The part of that name. Raises UsageError, naming all there are."""
         if name not in self:
-            raise UsageError(f"unknown {self.kind} {name!r}; there are: {', '.join(self)}")
+            raise UsageError(
+                f"unknown {self.kind} {name!r}; there are: {', '.join(self)}{did_you_mean(name, self)}"
+            )
         return self._parts[name]
 
     def split(self, names: str, setting: str, also: tuple[str, ...] = ()) -> list[str]:
@@ -80,7 +82,7 @@ class Registry(MutableMapping[str, T]):
         if unknown or len(set(found)) < len(found):
             raise UsageError(
                 f"{setting} must be one of {', '.join([*also, *self])}, or several of them joined with '+'; "
-                f"found {names!r}"
+                f"found {names!r}{did_you_mean(unknown[0], (*also, *self)) if unknown else ''}"
             )
         return found
 

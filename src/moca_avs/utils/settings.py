@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
-from moca_avs.errors import UsageError
+from moca_avs.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -67,7 +67,10 @@ class Settings:
                 elif bounds.low > -math.inf:
                     expected += f" of at least {bounds.low}"
             if not allowed:
-                raise UsageError(f"{name} must be {expected}, found {value!r}")
+                names = get_args(hint) if get_origin(hint) is Literal else ()
+                raise UsageError(
+                    f"{name} must be {expected}, found {value!r}{did_you_mean(str(value), names)}"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain JSON data."""
@@ -83,5 +86,8 @@ class Settings:
         known = sorted(field.name for field in fields(cls))
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise UsageError(f"unknown {cls.group} {', '.join(unknown)}; there are: {', '.join(known)}")
+            raise UsageError(
+                f"unknown {cls.group} {', '.join(unknown)}; there are: {', '.join(known)}"
+                f"{did_you_mean(unknown[0], known)}"
+            )
         return cls(**values)

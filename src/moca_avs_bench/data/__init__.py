@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moca_avs.data import DATASETS, OpenEvaluation, OpenTraining, register_dataset
-from moca_avs.errors import UsageError
+from moca_avs.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from moca_avs.data.base import EvaluationSet, TrainingSet
@@ -29,10 +29,60 @@ def open_evaluation_set(
         UsageError: for an unknown name, or a data set without an evaluation.
         DataError: saying what is missing and where it is expected.
     """
+    return check_evaluation_set(name, root)(_resolved(root), split, tier)
+
+
+def check_evaluation_set(name: str, root: str | Path) -> OpenEvaluation:
+    """What opens a split of that name; opens and imports nothing.
+
+    Raises:
+        UsageError: for an unknown name, or a data set without an evaluation.
+        DataError: where there is no such folder.
+    """
     known = {one: entry.evaluation for one, entry in DATASETS.items() if entry.evaluation is not None}
     if name not in known:
-        raise UsageError(f"dataset must be one of {', '.join(known)}, found {name!r}")
-    return known[name](_resolved(root), split, tier)
+        raise UsageError(
+            f"dataset must be one of {', '.join(known)}, found {name!r}{did_you_mean(name, known)}"
+        )
+    check_root(root)
+    return known[name]
+
+
+def check_root(root: str | Path) -> None:
+    """See that a dataset's folder is there. Raises DataError where it is not."""
+    if str(root) != "stamps" and not Path(root).is_dir():
+        raise DataError(
+            f"there is no folder {root}; give the one that the dataset was unpacked into, or stamps for the "
+            f"offline benchmark{did_you_mean(str(root), ('stamps',))}"
+        )
+
+
+def check_training_set(source: str | Path, root: str | Path | None = None) -> None:
+    """See that `open_training_set` finds what it is asked for; opens and imports nothing.
+
+    Raises:
+        UsageError: for an unknown name, a data set without training data, or one without its root.
+        DataError: where there is no such folder.
+    """
+    known = [one for one, entry in DATASETS.items() if entry.training is not None]
+    if root is not None:
+        if str(source) not in known:
+            raise UsageError(
+                f"with a root, data is one of {', '.join(known)}, found {str(source)!r}"
+                f"{did_you_mean(str(source), known)}"
+            )
+        check_root(root)
+    elif not Path(source).is_dir():
+        if str(source) in known:
+            raise UsageError(
+                f"{source} is a dataset: say where it lies, with --root DIR (the folder that it was unpacked "
+                f"into; `moca data check {source} --root DIR` tells what is there), or --root stamps for the "
+                "offline benchmark"
+            )
+        raise DataError(
+            f"{source} is not a folder; expected a folder of videos, or with --root one of {', '.join(known)}"
+            f"{did_you_mean(str(source), known)}"
+        )
 
 
 def open_training_set(
@@ -50,18 +100,19 @@ def open_training_set(
         UsageError: for an unknown name, or a data set without training data.
         DataError: where there is nothing to train on.
     """
+    check_training_set(source, root)
     if root is None:
         from moca_avs.data.folder import VideoFolder
 
         return VideoFolder(source, window=window, progress=True, synchrony=synchrony)
-    known = {one: entry.training for one, entry in DATASETS.items() if entry.training is not None}
-    if str(source) not in known:
-        raise UsageError(f"with a root, data is one of {', '.join(known)}, found {str(source)!r}")
-    return known[str(source)](_resolved(root), window)
+    opens = DATASETS[str(source)].training
+    assert opens is not None  # checked above
+    return opens(_resolved(root), window)
 
 
 def check_dataset(name: str, root: str | Path) -> DatasetReport:
     """What a data set on disk holds and lacks, beside its official numbers (see `check.DatasetReport`)."""
+    check_root(root)
     from moca_avs_bench.data.check import check
 
     return check(name, _resolved(root))

@@ -15,6 +15,7 @@ from typing import Any
 
 from moca_avs.errors import UsageError
 from moca_avs.hub.cache import cache_dir, lock
+from moca_avs.utils.extras import EXTRAS, lacking_modules, require_extra
 from moca_avs.utils.files import atomic_write
 from moca_avs_bench.data.avss import CLASSES
 from moca_avs_bench.data.layout import LAYOUTS, SPLITS
@@ -80,13 +81,22 @@ def build_stamps(
         DataError: where the media packages can't be had.
         MediaError: where `out` can't be written, or the disk is full.
     """
+    if lacking_modules(EXTRAS["stamps"][0]) and not _built_before(out):
+        require_extra("stamps", "building the offline benchmark")  # before anything is fetched
     catalog = Catalog.load(media)
     config = configuration(catalog, seed, size, limit)
     target = Path(out) if out is not None else cache_dir() / "stamps" / str(config["hash"])
     with lock("stamps"):  # of two builders the second finds what the first has made
         if not is_built(target, config):
+            require_extra("stamps", "building the offline benchmark")
             _build_beside(catalog, config, target, progress)
     return target
+
+
+def _built_before(out: str | Path | None) -> bool:
+    """Whether there is some benchmark, perhaps the one that is asked for: then nothing need be drawn."""
+    places = (cache_dir() / "stamps").glob("*/stamps.json") if out is None else [Path(out) / "stamps.json"]
+    return any(place.exists() for place in places)
 
 
 def _build_beside(catalog: Catalog, config: dict[str, Any], target: Path, progress: bool) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import moca_avs
-from moca_avs.errors import DataError, UsageError
+from moca_avs.errors import DataError, UsageError, did_you_mean
 from moca_avs.hub.cache import cache_dir, lock
 from moca_avs.hub.huggingface import ModelSources
 from moca_avs.proposals.base import CachedProposer, Proposer, is_parallel
@@ -119,7 +119,10 @@ class RunContext:
         from moca_avs.encoders import ENCODERS
 
         if self.preset not in ENCODERS:
-            raise UsageError(f"a table's preset is one of {', '.join(ENCODERS)}, found {self.preset!r}")
+            raise UsageError(
+                f"a table's preset is one of {', '.join(ENCODERS)}, found {self.preset!r}"
+                f"{did_you_mean(self.preset, ENCODERS)}"
+            )
 
     @cached_property
     def folder(self) -> Path:
@@ -233,7 +236,7 @@ def trained(system: System, context: RunContext) -> TrainedRun | None:
         MocaError: as `moca_avs.training.trainer.train` and `moca_avs_bench.ssl.train.train_comparator`.
     """
     if isinstance(system, TrainedMoca):
-        from moca_avs.model.adapter import ADAPTERS
+        from moca_avs.model.adapter_file import ADAPTERS
         from moca_avs.training.config import TrainConfig
         from moca_avs.training.pairs import with_pairing
         from moca_avs.training.trainer import train
