@@ -45,6 +45,8 @@ class SegmentOptions:
             flow (`moca_avs.inference.carrying.MaskCarrier`); "none": only those that are looked at.
         batch: frames a method is given at once, of as many inputs as that takes; None: 16 where it computes
             on a CUDA GPU and can look at several inputs together, else 4 of one input.
+        square_pixels: masks and overlay have the size of the video with its pixels made square; else that in
+            which it is coded.
 
     Raises:
         UsageError: on a limit or batch below 1.
@@ -58,6 +60,7 @@ class SegmentOptions:
     profile: bool = False
     batch: int | None = None
     propagate: Literal["none", "flow"] = "none"
+    square_pixels: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("limit", self.limit), ("batch", self.batch)):
@@ -193,6 +196,7 @@ class InputJob:
             job.sound,
             self._phase,
             context=1,
+            square_pixels=options.square_pixels,
         )
 
     def begin(self, settings: dict[str, Any], progress: bool) -> bool:
@@ -213,6 +217,7 @@ class InputJob:
             "limit": options.limit,
             "phase": self._phase,
             "propagate": options.propagate,
+            **({"square_pixels": True} if options.square_pixels else {}),
         }
         sound = None if job.sound is None else str(job.sound)
         described = {**settings, "input": {"source": job.name, "sound": sound, **chosen}}
@@ -227,7 +232,14 @@ class InputJob:
                 interval = 1 / float(options.fps)
             self._overlay = enter(
                 OverlayWriter(
-                    job.folder / OVERLAY, job.source, job.sound, options.start, self._end, still_fps, interval
+                    job.folder / OVERLAY,
+                    job.source,
+                    job.sound,
+                    options.start,
+                    self._end,
+                    still_fps,
+                    interval,
+                    options.square_pixels,
                 )
             )
             self._bar = enter(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
 
 import numpy as np
 from PIL import Image
@@ -35,11 +36,12 @@ class MotionFrames:
 
     Args:
         frames: every frame of the video in order, from `MOTION_SECONDS` before the first looked-at one on.
+        aspect: width / height of their pixels, to be made square.
     """
 
-    def __init__(self, frames: Iterator[Shown]) -> None:
+    def __init__(self, frames: Iterator[Shown], aspect: Fraction = Fraction(1)) -> None:
         self.frames = self._noting(frames)
-        self._gray = ToGray(*SMALL)
+        self._gray = ToGray(*SMALL, aspect)
         self._bytes = 1
         self._decoded = -np.inf  # time of the last frame that was decoded
         self._chosen = -np.inf  # time of the last one that was looked at

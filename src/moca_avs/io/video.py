@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import numpy as np
 from moca_avs.clip import MOTION_SECONDS, Clip
 from moca_avs.errors import MediaError, UsageError
 from moca_avs.io.audio import AudioWindows, NoAudioError, survey
-from moca_avs.io.frames import Shown, ToRGB, native, sampled, shown_frames
+from moca_avs.io.frames import Shown, ToRGB, coded_aspect, shown_frames
 from moca_avs.io.image import read_image
 from moca_avs.io.motion_frames import MotionFrames, small_copies
 from moca_avs.io.open import open_media, warn_media
+from moca_avs.io.sampling import native, sampled
 
 # A chunk holds at most this many bytes of frames, however large they are (but at least one frame).
 _CHUNK_BYTES = 2**28
@@ -42,6 +44,7 @@ def read_clip(
     sound: str | Path | None = None,
     margin: float = 0.0,
     phase: float = 0.0,
+    square_pixels: bool = False,
 ) -> Clip:
     """Read a stretch of a video into memory.
 
@@ -57,6 +60,8 @@ def read_clip(
         margin: seconds of sound to keep before `start` and after `end`.
         phase: where in its interval of 1 / fps a frame is looked at: 0 its beginning, 0.5 its middle; below
             1. An interval that the end cuts short is looked at no later than its last frame.
+        square_pixels: make the frames as wide as players show them, where the file says that its pixels are
+            not square. Otherwise frames (and so masks) have the size in which the image is coded.
 
     Returns:
         A clip with the sound of [start - margin, end + margin); no samples where there is no sound track;
@@ -69,7 +74,7 @@ def read_clip(
     _check(fps, start, end, margin, phase=phase)
     last = math.inf if end is None else end
     with _source(path, sound) as source:
-        moving, chosen = _frames(path, fps, start, last, source.end, phase)
+        moving, chosen = _frames(path, fps, start, last, source.end, phase, square_pixels)
         images = list(chosen)
         if not images:
             raise MediaError(f"{path} has no frame in {start:g} to {last:g} s; choose an earlier stretch")
@@ -87,6 +92,7 @@ def stream_clips(
     sound: str | Path | None = None,
     phase: float = 0.0,
     context: int = 0,
+    square_pixels: bool = False,
 ) -> Iterator[Clip]:
     """The frames of `read_clip` as clips of at most `chunk_frames` frames, in bounded memory.
 
@@ -103,7 +109,7 @@ def stream_clips(
     _check(fps, start, end, margin, chunk_frames, phase)
     last = math.inf if end is None else end
     with _source(path, sound) as source:
-        moving, chosen = _frames(path, fps, start, last, source.end, phase)
+        moving, chosen = _frames(path, fps, start, last, source.end, phase, square_pixels)
         yield from source.clips(chosen, chunk_frames, margin, moving, context)
 
 
@@ -226,14 +232,21 @@ def _source(path: str | Path, sound: str | Path | None) -> Iterator[_Source]:
 
 
 def _frames(
-    path: str | Path, fps: float | str, start: float, end: float, sound_end: float, phase: float
+    path: str | Path,
+    fps: float | str,
+    start: float,
+    end: float,
+    sound_end: float,
+    phase: float,
+    square_pixels: bool,
 ) -> tuple[MotionFrames, Frames]:
     """The looked-at frames, and what moves around them."""
-    moving = MotionFrames(shown_frames(path, max(start - MOTION_SECONDS, 0.0)))
+    aspect = coded_aspect(path) if square_pixels else Fraction(1)
+    moving = MotionFrames(shown_frames(path, max(start - MOTION_SECONDS, 0.0)), aspect)
     frames = _noting_end(path, moving.frames, sound_end)
     every = isinstance(fps, str)
     chosen = native(frames, start, end) if every else sampled(frames, float(fps), start, end, phase)
-    convert = ToRGB()
+    convert = ToRGB(aspect)
     return moving, ((shown.time, convert(shown.raw)) for shown in moving.held_back(chosen))
 
 
