@@ -5,8 +5,8 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from tests.helpers.media_files import TICK, gray_steps, make_video
 
+from helpers.media_files import TICK, gray_steps, make_video
 from moca_avs.io.clock import LONGEST_GAP, Clock
 from moca_avs.io.frames import probe
 from moca_avs.io.open import MediaWarning

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from tests.helpers.raw_videos import make_raw_video, raw_frame
 
+from helpers.raw_videos import make_raw_video, raw_frame
 from moca_avs.io.color import HLG, KNEE, PQ, sdr_code
 from moca_avs.io.frames import ToGray, ToPlanes, ToRGB, planes_of
 from moca_avs.io.overlay import OverlayWriter

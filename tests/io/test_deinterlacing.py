@@ -3,9 +3,9 @@
 import av
 import numpy as np
 import pytest
-from tests.helpers.media_files import make_video, shown_times, smooth
-from tests.helpers.raw_videos import interlaced, make_interlaced, raw_frame
 
+from helpers.media_files import make_video, shown_times, smooth
+from helpers.raw_videos import interlaced, make_interlaced, raw_frame
 from moca_avs.io.color import filter_graph
 from moca_avs.io.deinterlacing import Deinterlacer
 from moca_avs.io.open import MediaWarning

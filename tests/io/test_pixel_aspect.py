@@ -5,9 +5,9 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from tests.helpers.media_files import smooth
-from tests.helpers.raw_videos import make_raw_video
 
+from helpers.media_files import smooth
+from helpers.raw_videos import make_raw_video
 from moca_avs.clip import Segmentation
 from moca_avs.io.frames import coded_aspect, probe
 from moca_avs.io.open import pixel_aspect
