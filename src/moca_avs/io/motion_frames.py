@@ -7,6 +7,7 @@ it is decoded.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -47,6 +48,7 @@ class MotionFrames:
         self._chosen = -np.inf  # time of the last one that was looked at
         self._around: deque[tuple[float, np.ndarray]] = deque()  # near a looked-at frame
         self._recent: deque[tuple[float, np.ndarray]] = deque()  # may yet be near one
+        self._reach: deque[tuple[float, float]] = deque()  # looked-at frames, and what was decoded by then
 
     def _noting(self, frames: Iterator[Shown]) -> Iterator[Shown]:
         """Pass frames on; keep a small copy of at most 30 a second, evenly spaced where they are."""
@@ -78,20 +80,23 @@ class MotionFrames:
             while waiting and (
                 self._decoded >= waiting[0].time + MOTION_SECONDS or len(waiting) * self._bytes > _HELD_BYTES
             ):
+                self._reach.append((waiting[0].time, self._decoded))
                 yield waiting.popleft()
         while waiting:
             while self._decoded < waiting[0].time + MOTION_SECONDS and next(self.frames, None) is not None:
                 pass
+            self._reach.append((waiting[0].time, np.inf))
             yield waiting.popleft()
 
-    def around(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def around(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What is within `MOTION_SECONDS` of looked-at frames; what lies before it is forgotten.
 
         Args:
             times: float64 [T] in seconds, increasing, none before those of the call before.
 
         Returns:
-            Gray uint8 [M, h, w] and their times, float64 [M] in seconds.
+            Gray uint8 [M, h, w] and their times, float64 [M] in seconds; and for each looked-at frame the
+            time up to which they count, float64 [T] (`Clip.motion_reach`), whatever others in the clip see.
         """
         while self._around and self._around[0][0] < times[0] - MOTION_SECONDS:
             self._around.popleft()
@@ -99,4 +104,7 @@ class MotionFrames:
         found = np.array([time for time, _ in kept])
         low, high = times - MOTION_SECONDS - TOLERANCE, times + MOTION_SECONDS + TOLERANCE
         near = np.any((found[:, None] >= low) & (found[:, None] <= high), axis=1)
-        return np.stack([kept[index][1] for index in np.flatnonzero(near)]), found[near]
+        while self._reach and self._reach[0][0] < times[0]:
+            self._reach.popleft()
+        reach = np.array([decoded for _, decoded in itertools.islice(self._reach, len(times))])
+        return np.stack([kept[index][1] for index in np.flatnonzero(near)]), found[near], reach

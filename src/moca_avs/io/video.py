@@ -179,7 +179,8 @@ class _Source:
         sound, sound_start = np.zeros(0, np.float32), 0.0
         if self.windows is not None:
             sound, sound_start = self.windows.between(low, high)
-        motion_frames, motion_times = (None, None) if moving is None else moving.around(np.array(times))
+        nothing = None, None, None
+        motion_frames, motion_times, reach = nothing if moving is None else moving.around(np.array(times))
         return Clip(
             frames=np.stack(frames) if len(frames) == len(times) else _repeated(frames[0], len(times)),
             times=np.array(times, np.float64),
@@ -190,6 +191,7 @@ class _Source:
             noise_floor=self.floor,
             motion_frames=motion_frames,
             motion_times=motion_times,
+            motion_reach=reach,
         )
 
     def clips(
