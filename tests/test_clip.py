@@ -1,10 +1,12 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from moca_avs import Clip, Segmentation
+from moca_avs.cues.motion import loudness
 from moca_avs.errors import MediaError
 
 
@@ -132,3 +134,17 @@ def test_a_good_segmentation():
 def test_bad_segmentations_are_refused(name, value):
     with pytest.raises(MediaError, match=name):
         segmentation(**{name: value})
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 44100])
+def test_a_window_holds_the_same_samples_wherever_its_clip_begins(rate):
+    """Also where its ends fall between two samples."""
+    sound = np.arange(20 * rate, dtype=np.float32) / rate / 20
+    times = np.arange(1, 19, 0.5 / 64)[::97] + 0.5 / rate
+    whole = Clip(np.zeros((len(times), 1, 1, 3), np.uint8), times, sound, rate)
+    grid = 9 + np.arange(30) / 25 + 0.5 / rate
+    for first in range(0, rate, 1237):
+        part = replace(whole, sound=sound[first:], sound_start=first / rate)
+        for index in np.flatnonzero(times > 2.2):
+            np.testing.assert_array_equal(part.window(index, 2.0), whole.window(index, 2.0))
+        np.testing.assert_array_equal(loudness(part, grid), loudness(whole, grid))

@@ -26,6 +26,7 @@ _CASTS = (
     ("sound", np.float32, "f"),
     ("motion_frames", np.uint8, ""),
     ("motion_times", np.float64, "iuf"),
+    ("motion_reach", np.float64, "iuf"),
 )
 
 
@@ -51,6 +52,8 @@ class Clip:
             with. None: all.
         loudest: level in dBFS of the whole recording's loudest 50 ms; None: measured on `sound` where
             `noise_floor` is None too, else not known.
+        motion_reach: float64 [T], the time in seconds up to which each frame's motion frames count, so that
+            a frame sees the same whatever others are in its clip; None: as far as there are any.
 
     Raises:
         MediaError: on a wrong shape or dtype (integer audio has no known scale), or where the sound holds NaN
@@ -69,6 +72,7 @@ class Clip:
     motion_times: np.ndarray | None = None
     core: slice | None = None
     loudest: float | None = None
+    motion_reach: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, kind, casts in _CASTS:
@@ -85,7 +89,8 @@ class Clip:
                 "frames must be uint8 [T, H, W, 3] (RGB, 0 to 255, channels last), "
                 f"found {frames.dtype} {list(frames.shape)}"
             )
-        for name, found in (("times", times), ("sound_times", self.sound_times)):
+        aligned = (("times", times), ("sound_times", self.sound_times), ("motion_reach", self.motion_reach))
+        for name, found in aligned:
             if found is not None and (found.shape != (len(frames),) or found.dtype != np.float64):
                 raise MediaError(
                     f"{name} must be float64 [{len(frames)}], found {found.dtype} {list(found.shape)}"
@@ -103,8 +108,14 @@ class Clip:
     def part(self, rows: slice) -> Clip:
         """Some of its frames, all of them wanted, with all of its sound and motion frames."""
         sound_times = None if self.sound_times is None else self.sound_times[rows]
+        reach = None if self.motion_reach is None else self.motion_reach[rows]
         return replace(
-            self, frames=self.frames[rows], times=self.times[rows], sound_times=sound_times, core=None
+            self,
+            frames=self.frames[rows],
+            times=self.times[rows],
+            sound_times=sound_times,
+            core=None,
+            motion_reach=reach,
         )
 
     def _check_sound(self) -> None:
@@ -161,8 +172,10 @@ class Clip:
 
     def window(self, index: int, seconds: float) -> np.ndarray:
         """The sound centered on frame `index`: float32 [<= seconds * sample_rate], shortened at the ends."""
-        center = (self.times if self.sound_times is None else self.sound_times)[index] - self.sound_start
-        start, stop = (round((center + side * seconds / 2) * self.sample_rate) for side in (-1, 1))
+        center = (self.times if self.sound_times is None else self.sound_times)[index]
+        # In samples since the recording's zero, so that rounding does not depend on where the clip begins.
+        zero = round(self.sound_start * self.sample_rate)
+        start, stop = (round((center + side * seconds / 2) * self.sample_rate) - zero for side in (-1, 1))
         return self.sound[max(start, 0) : max(stop, 0)]
 
     def motion_window(self, index: int, seconds: float = MOTION_SECONDS) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +188,10 @@ class Clip:
             return np.zeros((0, 0, 0), np.uint8), np.zeros(0)
         center = self.times[index]
         first = np.searchsorted(self.motion_times, center - seconds, "left")
-        rows = slice(first, np.searchsorted(self.motion_times, center + seconds, "right"))
+        last = center + seconds
+        if self.motion_reach is not None:
+            last = min(last, float(self.motion_reach[index]))
+        rows = slice(first, np.searchsorted(self.motion_times, last, "right"))
         return self.motion_frames[rows], self.motion_times[rows]
 
 

@@ -1,8 +1,12 @@
+import struct
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
-from helpers.media_files import quadrants
+from helpers.media_files import images, make_image, quadrants
 from moca_avs.errors import MediaError
 from moca_avs.io.image import read_image, read_indices, write_image
 
@@ -112,3 +116,55 @@ def test_class_indices_are_read_untouched(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"not an image")
     with pytest.raises(MediaError, match=r"broken\.png"):
         read_indices(tmp_path / "broken.png")
+
+
+@pytest.mark.parametrize(("tag", "value"), [(257, 2_097_210), (256, 1_300_000), (257, 2_000_000)])
+def test_headers_that_claim_far_more_than_the_file_can_hold(tmp_path, tag, value):
+    path = tmp_path / "x.tif"
+    make_image(path, images(1, 58, 77)[0])
+    data = bytearray(path.read_bytes())
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, directory)
+    places = [directory + 2 + 12 * entry for entry in range(entries)]
+    place = next(one for one in places if struct.unpack_from("<H", data, one)[0] == tag)
+    struct.pack_into("<HII", data, place + 2, 4, 1, value)
+    path.write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(MediaError, match="damaged"):
+        read_image(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
+
+
+def test_pages_of_one_color_are_no_bombs(tmp_path):
+    for name, mode in (("gray.png", "L"), ("bits.png", "1"), ("color.png", "RGB")):
+        Image.new(mode, (6000, 3000), 1).save(tmp_path / name, optimize=True)
+        assert read_image(tmp_path / name).shape == (3000, 6000, 3)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
+def test_bands_make_no_difference(tmp_path, monkeypatch, mode):
+    image = Image.fromarray(images(1, 37, 29)[0])
+    if mode in ("LA", "RGBA"):
+        image.putalpha(Image.linear_gradient("L").resize((29, 37)))
+    if mode == "I;16":
+        image = Image.fromarray(np.arange(37 * 29, dtype=np.uint16).reshape(37, 29) * 60)
+    path = tmp_path / ("x.tif" if mode in ("CMYK", "YCbCr", "I", "F") else "x.png")
+    image.convert(mode).save(path)
+    whole = read_image(path)
+    monkeypatch.setattr("moca_avs.io.image._BAND_PIXELS", 29 * 5)
+    assert whole.std() > 0
+    assert (read_image(path) == whole).all()
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError, KeyError, ZeroDivisionError, MemoryError, EOFError, struct.error]
+)
+def test_whatever_pillow_raises_on_damage_is_a_media_error(tmp_path, monkeypatch, error):
+    def load(_):
+        raise error("found by fuzzing")
+
+    make_image(tmp_path / "x.png", images(1, 8, 8)[0])
+    monkeypatch.setattr(PngImageFile, "load", load)
+    with pytest.raises(MediaError, match="damaged"):
+        read_image(tmp_path / "x.png")

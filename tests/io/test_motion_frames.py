@@ -114,3 +114,17 @@ def test_images_far_apart_have_none_around_the_times_between(tmp_path):
         near = np.abs(np.array([0, 10, 20]) - clip.times[0]) <= 3
         np.testing.assert_array_equal(clip.motion_times, np.array([0, 10, 20])[near])
         assert clip.motion_frames.shape == (near.sum(), *whole.motion_frames.shape[1:])
+
+
+@pytest.mark.parametrize(("chunk", "context"), [(1, 0), (4, 1), (7, 1), (64, 1)])
+def test_where_memory_is_short_a_frame_still_sees_the_same(long_video, monkeypatch, chunk, context):
+    """Frames too large to be held back for three seconds see less of what follows, in large chunks too."""
+    monkeypatch.setattr("moca_avs.io.motion_frames._HELD_BYTES", 12 * 2 * 32 * 48)
+    whole, row = read_clip(long_video, "native"), 0
+    ahead = [whole.motion_window(index)[1][-1] - whole.times[index] for index in range(100)]
+    assert 0.9 < max(ahead) < 1.5
+    for clip in stream_clips(long_video, "native", chunk, context=context):
+        for index in clip.wanted:
+            np.testing.assert_array_equal(clip.motion_window(index)[1], whole.motion_window(row)[1])
+            row += 1
+    assert row == len(whole)

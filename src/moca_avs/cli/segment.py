@@ -64,6 +64,13 @@ class Segment:
     start: Annotated[float, arg(metavar="S", help="Begin at this second.")] = 0.0
     end: Annotated[float | None, arg(metavar="S", help="End at this second.")] = None
     limit: Annotated[int | None, arg(metavar="N", help="At most N frames of each input.")] = None
+    square_pixels: Annotated[
+        bool,
+        arg(
+            help="Make masks and overlay as wide as players show a video whose pixels are not square; else "
+            "they have the size in which it is coded, and the overlay says how wide its pixels are."
+        ),
+    ] = False
     image: Annotated[str | None, arg(metavar="FILE", help="An image; needs --sound.")] = None
     sound: Annotated[
         str | None, arg(metavar="FILE", help="Hear this instead of the one input's own sound.")
@@ -193,6 +200,7 @@ class Segment:
             self.propagate,
             tuple(name.strip() for name in self.outputs.split(",") if name.strip()),
             audio_track=self.audio_track,
+            square_pixels=self.square_pixels,
         )
 
     def _jobs(self, files: list[InputSource]) -> list[JobSpec]:

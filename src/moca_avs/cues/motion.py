@@ -93,13 +93,14 @@ def loudness(clip: Clip, times: np.ndarray) -> np.ndarray | None:
 
     None where the clip has no sound around any of them.
     """
-    edges = np.round((np.append(times, times[-1] + 1 / RATE) - clip.sound_start) * clip.sample_rate).astype(
-        int
-    )
+    # All in samples since the recording's zero: what comes out does not depend on where the clip begins.
+    edges = np.round(np.append(times, times[-1] + 1 / RATE) * clip.sample_rate).astype(int)
+    edges -= round(clip.sound_start * clip.sample_rate)
     if not clip.sound.size or edges[-1] <= 0 or edges[0] >= len(clip.sound):
         return None
-    power = np.concatenate([[0.0], np.cumsum(np.square(clip.sound, dtype=np.float64))])
-    sums = np.diff(power[edges.clip(0, len(clip.sound))])
+    heard = edges.clip(0, len(clip.sound))
+    power = np.square(clip.sound[heard[0] : heard[-1]], dtype=np.float64)
+    sums = np.diff(np.concatenate([[0.0], np.cumsum(power)])[heard - heard[0]])
     return 10 * np.log10(np.maximum(sums / np.maximum(np.diff(edges), 1), 1e-8))
 
 

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from moca_avs.clip import Segmentation
-from moca_avs.io.frames import TOLERANCE, ToGray, fitted_size, native, shown_frames
+from moca_avs.io.frames import TOLERANCE, ToGray, fitted_size, shown_frames
 from moca_avs.io.motion_frames import SMALL
+from moca_avs.io.sampling import native
 from moca_avs.model.shots import find_cuts, shot_numbers
 
 # Flow is computed where the mask is, on at most this many pixels along the longer side.

@@ -51,9 +51,11 @@ class SegmentOptions:
             on a CUDA GPU and can look at several inputs together, else 4 of one input.
         outputs: what is written, of `moca_avs.io.results.OUTPUTS`; result.json always is.
         audio_track: which of several sound tracks is heard, counted from 0; None: the one FFmpeg prefers.
+        square_pixels: masks and overlay have the size of the video with its pixels made square; else that in
+            which it is coded.
 
     Raises:
-        UsageError: on a limit or batch below 1, unknown outputs, or rates, times or tracks that make no sense.
+        UsageError: on a limit or batch below 1, unknown outputs, or rates, times or tracks without sense.
     """
 
     fps: float | Literal["native"] = 1.0
@@ -66,6 +68,7 @@ class SegmentOptions:
     propagate: Literal["none", "flow"] = "none"
     outputs: tuple[str, ...] = OUTPUTS
     audio_track: int | None = None
+    square_pixels: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("limit", self.limit), ("batch", self.batch)):
@@ -210,6 +213,7 @@ class InputJob:
                 "propagate": options.propagate,
                 "outputs": sorted(options.outputs),
                 **({} if options.audio_track is None else {"audio_track": options.audio_track}),
+                **({"square_pixels": True} if options.square_pixels else {}),
             },
         )
         kept = None if options.overwrite else kept_result(job)
@@ -291,6 +295,7 @@ class InputJob:
             context=1,
             skip=self._skip,
             audio_track=options.audio_track,
+            square_pixels=options.square_pixels,
         )
 
     def begin(self, settings: dict[str, Any], progress: bool) -> bool:
@@ -325,6 +330,7 @@ class InputJob:
                     still_fps,
                     interval,
                     audio_track=options.audio_track,
+                    square_pixels=options.square_pixels,
                 )
                 self._overlay = enter(shown)
                 for moment, mask in self._writer.kept() if self._keep else ():

@@ -1,4 +1,4 @@
-"""Images of a video: decoded in order, upright, each with its time; sampled at a rate or all of them.
+"""Images of a video: decoded in order, upright, each with its time.
 
 What a file holds, without reading it all.
 """
@@ -6,9 +6,11 @@ What a file holds, without reading it all.
 from __future__ import annotations
 
 import multiprocessing
+from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,22 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from moca_avs.errors import MediaError
-from moca_avs.io.open import MediaInfo, audio_stream, decode_stream, open_media, start_time, video_stream
+from moca_avs.io.clock import Clock
+from moca_avs.io.color import DeepConverter, is_deep, is_hdr
+from moca_avs.io.deinterlacing import Deinterlacer
+from moca_avs.io.open import (
+    MP4,
+    MediaInfo,
+    audio_stream,
+    decode_stream,
+    open_media,
+    other_tracks,
+    pixel_aspect,
+    start_time,
+    stated_length,
+    video_stream,
+    warn_media,
+)
 
 # Containers round time stamps, Matroska to 1 ms: a frame this much late still counts as shown. Seconds.
 TOLERANCE = 0.6e-3
@@ -38,10 +55,14 @@ class Shown:
 
 
 class ToRGB:
-    """Turns decoded frames into upright uint8 [H, W, 3]; all get the size of the first."""
+    """Turns decoded frames into upright uint8 [H, W, 3]; all get the size of the first.
 
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
+    Args:
+        aspect: width / height of the frames' pixels, to be made square; 1 keeps the coded size.
+    """
+
+    def __init__(self, aspect: Fraction = Fraction(1)) -> None:
+        self._reformatter, self._deep, self._aspect = VideoReformatter(), DeepConverter(), aspect
         self._size: tuple[int, int] | None = None
         self._last: tuple[Any, np.ndarray] | None = None
 
@@ -50,9 +71,12 @@ class ToRGB:
         if self._last is not None and self._last[0] is frame:
             return self._last[1]
         if self._size is None:
-            self._size = (frame.width, frame.height)
+            self._size = squared_size(frame, self._aspect)
         width, height = self._size
-        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+        if is_deep(frame):
+            rgb = self._deep(frame, width, height, "rgb24")
+        else:
+            rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
         upright = turned_upright(rgb.to_ndarray(), display_matrix(frame))
         self._last = (frame, upright)
         return upright
@@ -62,21 +86,37 @@ class ToPlanes:
     """Turns decoded frames into upright `Planes`; all get the size of the first.
 
     The planes may be the decoder's own memory, which later frames are predicted from: never write to them.
+
+    Args:
+        aspect: width / height of the frames' pixels, to be made square; 1 keeps the coded size.
+
+    Attributes:
+        turned: whether the last frame's rows have become columns.
     """
 
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
+    def __init__(self, aspect: Fraction = Fraction(1)) -> None:
+        self._reformatter, self._deep, self._aspect = VideoReformatter(), DeepConverter(), aspect
         self._size: tuple[int, int] | None = None
+        self.turned = False
 
     def __call__(self, frame: Any) -> Planes:
         """Views where the frame is such an image already, else converted."""
         if self._size is None:
-            self._size = (frame.width, frame.height)
+            self._size = squared_size(frame, self._aspect)
         width, height = self._size
-        converted = to_bt709(self._reformatter, frame, width, height)
+        if is_hdr(frame):
+            converted = self._deep(frame, width, height, "yuv420p")
+        else:
+            converted = to_bt709(self._reformatter, frame, width, height)
         matrix = display_matrix(frame)
+        self.turned = is_turned(matrix)
         y, u, v = (_turned(plane, matrix) for plane in planes_of(converted))
         return y, u, v
+
+
+def squared_size(frame: Any, aspect: Fraction) -> tuple[int, int]:
+    """Width and height of a decoded frame once its pixels, of this width / height, are square."""
+    return max(round(frame.width * aspect), 1), frame.height
 
 
 def fitted_size(height: int, width: int, longer: int, shorter: int = 1) -> tuple[int, int]:
@@ -91,10 +131,11 @@ class ToGray:
     Args:
         longer: pixels of the longer side.
         shorter: pixels that the shorter side has at least.
+        aspect: width / height of the frames' pixels, to be made square; 1 keeps the coded size's proportions.
     """
 
-    def __init__(self, longer: int, shorter: int = 1) -> None:
-        self._reformatter = VideoReformatter()
+    def __init__(self, longer: int, shorter: int = 1, aspect: Fraction = Fraction(1)) -> None:
+        self._reformatter, self._deep, self._aspect = VideoReformatter(), DeepConverter(), aspect
         self._sides = longer, shorter
         self._size: tuple[int, int] | None = None
 
@@ -103,8 +144,12 @@ class ToGray:
         if self._size is None:
             # Once: a frame that was asked for its matrix stays in memory until Python looks for cycles.
             self._matrix = display_matrix(frame)
-            self._size = fitted_size(frame.height, frame.width, *self._sides)
+            full_width, full_height = squared_size(frame, self._aspect)
+            self._size = fitted_size(full_height, full_width, *self._sides)
         height, width = self._size
+        if is_hdr(frame):
+            gray = self._deep(frame, width, height, "gray", "area")
+            return turned_upright(gray.to_ndarray(), self._matrix)
         gray = self._reformatter.reformat(
             frame,
             width=width,
@@ -156,10 +201,16 @@ def turned_upright(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.n
     return np.ascontiguousarray(_turned(image, matrix))
 
 
+def is_turned(matrix: tuple[int, int, int, int]) -> bool:
+    """Whether a display matrix makes columns of rows."""
+    a, b, c, d = matrix
+    return abs(a) + abs(d) < abs(b) + abs(c)
+
+
 def _turned(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     """A view of [H, W, ...], upright."""
     a, b, c, d = matrix
-    if abs(a) + abs(d) < abs(b) + abs(c):
+    if is_turned(matrix):
         image, a, d = image.swapaxes(0, 1), c, b
     return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
@@ -167,7 +218,9 @@ def _turned(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
 def shown_frames(path: str | Path, start: float = 0.0) -> Iterator[Shown]:
     """Every frame in order, from the one on screen at `start` (seconds) or earlier on.
 
-    Damaged packets are skipped with one `MediaWarning` at the end.
+    Interlaced frames are deinterlaced. A `MediaWarning` tells of that, of other video tracks that are left
+    out, of damaged packets that are skipped, and of gaps in the time stamps that are cut
+    (`moca_avs.io.clock`).
 
     Raises:
         MediaError: without a video track, or where not one frame can be decoded.
@@ -199,8 +252,15 @@ def _decoded(path: Path, seek: float | None) -> Generator[Shown, None, None]:
                 container.seek(int((Fraction(max(seek, 0.0)) + zero) / stream.time_base), stream=stream)
             except av.error.FFmpegError:
                 return
+        others = other_tracks(container, stream)
+        if others:
+            warn_media(
+                f"{path} has {others + 1} video tracks; only track {stream.index}, "
+                f"{stream.width}x{stream.height}, is looked at"
+            )
         any_frame = False
-        for shown in _timed(path, container, stream, zero, seek is not None):
+        timed = _timed(path, container, stream, zero, seek is not None)
+        for shown in _deinterlaced(path, timed, seek is not None):
             any_frame = True
             yield shown
         if not any_frame and seek is None:
@@ -213,58 +273,52 @@ def _no_video(path: Path, container: Any) -> str:
     return f"{path} has no video track that can be decoded"
 
 
-def _timed(path: Path, container: Any, stream: Any, zero: Fraction, need_stamps: bool) -> Iterator[Shown]:
+def _timed(path: Path, container: Any, stream: Any, zero: Fraction, sought: bool) -> Iterator[Shown]:
     """Give each frame a time after the one before it, whatever its stamps say."""
     usual = float(1 / stream.average_rate) if stream.average_rate else 0.04
-    last = None
+    clock = Clock(usual, stated_length(container), sought, timed=container.format.name == MP4)
+    first = True
     for frame in decode_stream(path, container, stream):
-        if frame.pts is None and need_stamps and last is None:
+        if frame.pts is None and sought and first:
             return
-        stamp = None if frame.pts is None else float(frame.pts * stream.time_base - zero)
-        if stamp is None or (last is not None and stamp <= last):
-            stamp = 0.0 if last is None else last + usual
-        length = float(frame.duration * stream.time_base) if frame.duration else usual
-        last = stamp
-        yield Shown(stamp, length, frame)
+        first = False
+        time = clock.time(None if frame.pts is None else float(frame.pts * stream.time_base - zero))
+        length = clock.length(float(frame.duration * stream.time_base) if frame.duration else 0.0)
+        yield Shown(time, length, frame)
+    if clock.jumps:
+        warn_media(
+            f"{path}: its time stamps jump {clock.jumps} times, by up to {clock.longest:.0f} s; "
+            "these gaps are cut"
+        )
 
 
-def sampled(
-    frames: Iterator[Shown], fps: float, start: float, end: float, phase: float = 0.0
-) -> Iterator[Shown]:
-    """The frame on screen at start + (k + phase) / fps, for every k until `end` or the video's own end.
-
-    Where the first frame comes late, it stands for the times before it. Where the last interval, cut short by
-    the end, does not reach its moment, its last frame is taken, at that frame's time.
-    """
-    step = 0
-    held: Shown | None = None
-    stop = end
-    for shown in frames:
-        while held is not None and shown.time > (due := start + (step + phase) / fps) + TOLERANCE:
-            if due >= end - TOLERANCE:
-                break
-            yield Shown(due, 1 / fps, held.raw)
-            step += 1
-        if held is not None and shown.time >= end - TOLERANCE:
-            break
-        held = shown
-    else:
-        if held is None:
-            return
-        stop = min(end, held.time + max(held.duration, 2 * TOLERANCE))
-    while (begin := start + step / fps) < stop - TOLERANCE:
-        due = start + (step + phase) / fps
-        yield Shown(due if due < stop - TOLERANCE else max(begin, held.time), 1 / fps, held.raw)
-        step += 1
+def _deinterlaced(path: Path, frames: Iterator[Shown], sought: bool) -> Iterator[Shown]:
+    """Pass frames on, interlaced ones without combs."""
+    deinterlace = Deinterlacer()
+    waiting: deque[Shown] = deque()
+    first, told = True, False
+    for shown in chain(frames, [None]):
+        if shown is not None:
+            waiting.append(shown)
+        for raw in deinterlace(None if shown is None else shown.raw):
+            one = waiting.popleft()
+            changed = raw is not one.raw
+            if changed and not told:
+                told = True
+                warn_media(f"{path} is interlaced; its frames are deinterlaced")
+            # After a seek the frame before the first one is not known, so that it would look different.
+            if not (first and sought and changed):
+                yield replace(one, raw=raw)
+            first = False
 
 
-def native(frames: Iterator[Shown], start: float, end: float) -> Generator[Shown, None, None]:
-    """Every frame that begins in [start, end)."""
-    for shown in frames:
-        if shown.time >= end - TOLERANCE:
-            return
-        if shown.time >= start - TOLERANCE:
-            yield shown
+def coded_aspect(path: str | Path) -> Fraction:
+    """Width / height of the pixels of a video's image as coded, not turned upright; 1 if unknown."""
+    with open_media(path) as container:
+        stream = video_stream(container)
+        if stream is None or next(decode_stream(Path(path), container, stream), None) is None:
+            return Fraction(1)
+        return pixel_aspect(stream)
 
 
 def probe(path: str | Path) -> MediaInfo:
@@ -283,10 +337,9 @@ def probe(path: str | Path) -> MediaInfo:
     image = None if video_index is None else _first(path, video_index)
     samples = None if sound_index is None else _first(path, sound_index)
     width, height = (0, 0) if image is None else (image.width, image.height)
-    if image is not None:
-        a, b, c, d = display_matrix(image)
-        if abs(a) + abs(d) < abs(b) + abs(c):
-            width, height = height, width
+    aspect = Fraction(1) if image is None else coded_aspect(path)
+    if image is not None and is_turned(display_matrix(image)):
+        width, height, aspect = height, width, 1 / aspect
     return MediaInfo(
         duration=_counted(path) if duration is None else duration,
         width=width,
@@ -296,6 +349,7 @@ def probe(path: str | Path) -> MediaInfo:
         has_sound=samples is not None,
         rate=0 if samples is None else samples.sample_rate,
         channels=0 if samples is None else samples.layout.nb_channels,
+        pixel_aspect=aspect,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,15 @@ from moca_avs.io.frames import Planes
 from moca_avs.io.open import check_file
 from moca_avs.utils.files import atomic_write
 
+# What Pillow and its decoders raise on damaged files.
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
+    *(EOFError, MemoryError, struct.error),
+)
+_LONGEST_SIDE = 65535  # pixels, as in JPEG; longer ones are damaged headers
+_MOST_PIXELS = 9000  # per byte: a white page of one bit a pixel, at the most that deflate compresses
+_BAND_PIXELS = 2**22
+
 
 def read_image(path: str | Path) -> np.ndarray:
     """Any image Pillow reads, upright by its EXIF flag: uint8 [H, W, 3] RGB.
@@ -26,7 +36,14 @@ def read_image(path: str | Path) -> np.ndarray:
         MediaError: missing, empty, damaged, far too large (a decompression bomb), or not an image.
     """
     with _opened(path) as image:
-        return _rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        rgb = np.empty((image.height, image.width, 3), np.uint8)
+        # In bands, so that the largest images take no more memory than twice their size.
+        band = max(_BAND_PIXELS // image.width, 1)
+        for top in range(0, image.height, band):
+            bottom = min(top + band, image.height)
+            rgb[top:bottom] = _rgb(image.crop((0, top, image.width, bottom)))
+        return rgb
 
 
 def read_indices(path: str | Path) -> np.ndarray:
@@ -52,13 +69,19 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
+                width, height = image.size
+                if max(width, height) > _LONGEST_SIDE or width * height > path.stat().st_size * _MOST_PIXELS:
+                    raise MediaError(
+                        f"{path} has {path.stat().st_size} bytes and says that they hold {width}x{height} "
+                        "pixels: it is damaged; get the file again"
+                    )
                 image.load()
                 yield image
     except UnidentifiedImageError as error:
         raise MediaError(f"{path} is not an image that Pillow can read; save it as PNG or JPEG") from error
     except Image.DecompressionBombError as error:
         raise MediaError(f"{path} has too many pixels; make it smaller first ({error})") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except _DAMAGE as error:
         raise MediaError(f"{path} is a damaged image ({error}); get the file again") from error
 
 

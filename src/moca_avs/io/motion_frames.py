@@ -7,8 +7,10 @@ it is decoded.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
 
 import numpy as np
 from PIL import Image
@@ -35,16 +37,18 @@ class MotionFrames:
 
     Args:
         frames: every frame of the video in order, from `MOTION_SECONDS` before the first looked-at one on.
+        aspect: width / height of their pixels, to be made square.
     """
 
-    def __init__(self, frames: Iterator[Shown]) -> None:
+    def __init__(self, frames: Iterator[Shown], aspect: Fraction = Fraction(1)) -> None:
         self.frames = self._noting(frames)
-        self._gray = ToGray(*SMALL)
+        self._gray = ToGray(*SMALL, aspect)
         self._bytes = 1
         self._decoded = -np.inf  # time of the last frame that was decoded
         self._chosen = -np.inf  # time of the last one that was looked at
         self._around: deque[tuple[float, np.ndarray]] = deque()  # near a looked-at frame
         self._recent: deque[tuple[float, np.ndarray]] = deque()  # may yet be near one
+        self._reach: deque[tuple[float, float]] = deque()  # looked-at frames, and what was decoded by then
 
     def _noting(self, frames: Iterator[Shown]) -> Iterator[Shown]:
         """Pass frames on; keep a small copy of at most 30 a second, evenly spaced where they are."""
@@ -76,25 +80,30 @@ class MotionFrames:
             while waiting and (
                 self._decoded >= waiting[0].time + MOTION_SECONDS or len(waiting) * self._bytes > _HELD_BYTES
             ):
+                self._reach.append((waiting[0].time, self._decoded))
                 yield waiting.popleft()
         while waiting:
             while self._decoded < waiting[0].time + MOTION_SECONDS and next(self.frames, None) is not None:
                 pass
+            self._reach.append((waiting[0].time, np.inf))
             yield waiting.popleft()
 
     def forget(self, time: float) -> None:
         """Let go of what is near no frame looked at from `time` (seconds) on."""
         while self._around and self._around[0][0] < time - MOTION_SECONDS:
             self._around.popleft()
+        while self._reach and self._reach[0][0] < time:
+            self._reach.popleft()
 
-    def around(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def around(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What is within `MOTION_SECONDS` of looked-at frames; what lies before it is forgotten.
 
         Args:
             times: float64 [T] in seconds, increasing, none before those of the call before.
 
         Returns:
-            Gray uint8 [M, h, w] and their times, float64 [M] in seconds.
+            Gray uint8 [M, h, w] and their times, float64 [M] in seconds; and for each looked-at frame the
+            time up to which they count, float64 [T] (`Clip.motion_reach`), whatever others in the clip see.
         """
         self.forget(times[0])
         kept = [*self._around, *self._recent]
@@ -102,4 +111,5 @@ class MotionFrames:
         low, high = times - MOTION_SECONDS - TOLERANCE, times + MOTION_SECONDS + TOLERANCE
         near = np.any((found[:, None] >= low) & (found[:, None] <= high), axis=1)
         images = np.stack([image for _, image in kept])
-        return images[near], found[near]
+        reach = np.array([decoded for _, decoded in itertools.islice(self._reach, len(times))])
+        return images[near], found[near], reach

@@ -31,14 +31,14 @@ VIDEO_SUFFIXES = (
 
 
 class MediaWarning(UserWarning):
-    """A file that is damaged or cut off: what could be decoded was kept."""
+    """What should be known of a file that was read all the same: damaged or cut off, interlaced, ..."""
 
 
 _NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 
 
 def warn_media(message: str) -> None:
-    """Warn of a file's damage (`MediaWarning`), or tell whoever is `collect_warnings`."""
+    """Tell something of a file (`MediaWarning`), or tell whoever is `collect_warnings`."""
     notes = _NOTES.get()
     if notes is None:
         warnings.warn(message, MediaWarning, stacklevel=3)
@@ -69,6 +69,7 @@ class MediaInfo:
         has_sound: whether there is a sound track with at least one sample.
         rate: of the sound, in Hz; 0 without sound.
         channels: of the sound; 0 without sound.
+        pixel_aspect: width / height of the upright image's pixels; 1 where the file does not say.
     """
 
     duration: float
@@ -79,6 +80,7 @@ class MediaInfo:
     has_sound: bool
     rate: int
     channels: int
+    pixel_aspect: Fraction = Fraction(1)
 
 
 def check_file(path: str | Path) -> Path:
@@ -132,23 +134,53 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 def video_stream(container: Any) -> Any | None:
-    """The video's image track; None without one. A cover image (mp3, m4a) doesn't count."""
-    tracks = [
-        s
-        for s in container.streams.video
-        if s.codec_context is not None and not s.disposition & Disposition.attached_pic
+    """The video's image track; None without one.
+
+    Of several it is the one that the file marks as default, else the largest, else the first. A cover image
+    (mp3, m4a) or a thumbnail doesn't count.
+    """
+    return max(_image_tracks(container), key=_preference, default=None)
+
+
+def other_tracks(container: Any, chosen: Any) -> int:
+    """How many image tracks there are besides the chosen one."""
+    return sum(track.index != chosen.index for track in _image_tracks(container))
+
+
+def _image_tracks(container: Any) -> list[Any]:
+    return [
+        track
+        for track in container.streams.video
+        if track.codec_context is not None
+        and not track.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails)
     ]
-    best = container.streams.best("video")
-    return best if best in tracks else next(iter(tracks), None)
 
 
-# Containers whose header states a length of its own, whatever the time stamps say.
-_LENGTH_IN_HEADER = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+def _preference(track: Any) -> tuple[bool, int]:
+    context = track.codec_context
+    return bool(track.disposition & Disposition.default), context.width * context.height
+
+
+# Beyond this the header is damaged: no camera squeezes its image so much.
+_WIDEST_PIXEL = 8
+
+
+def pixel_aspect(stream: Any) -> Fraction:
+    """Width / height of a track's pixels as coded: what the container says, else the codec; 1 if neither.
+
+    Some codecs say it in their frames only: decode the first one before.
+    """
+    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    return aspect if aspect and 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL else Fraction(1)
+
+
+MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
+"""FFmpeg's names of the containers whose header states a length of its own, whatever the time stamps say."""
 
 
 def stated_length(container: Any) -> float:
     """The length that the header states, in seconds; 0 where there is none or FFmpeg estimates it."""
-    if container.format.name not in _LENGTH_IN_HEADER or not container.duration:
+    if container.format.name not in (MP4, MATROSKA) or not container.duration:
         return 0.0
     return float(container.duration / av.time_base)
 

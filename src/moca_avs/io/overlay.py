@@ -15,9 +15,10 @@ import numpy as np
 from moca_avs.errors import MediaError
 from moca_avs.io.audio import survey
 from moca_avs.io.audio_tracks import source_audio
-from moca_avs.io.frames import TOLERANCE, Planes, ToPlanes, native, probe, shown_frames
+from moca_avs.io.frames import TOLERANCE, Planes, ToPlanes, coded_aspect, probe, shown_frames
 from moca_avs.io.image import PlaneStencil, read_image
 from moca_avs.io.open import VIDEO_SUFFIXES, open_media, video_stream
+from moca_avs.io.sampling import native
 from moca_avs.io.write_video import VideoTrack, mp4, usual_rate
 from moca_avs.utils.profiler import record
 
@@ -31,10 +32,10 @@ _STILL_BASE = Fraction(1, 90000)
 class OverlayWriter:
     """Writes ``overlay.mp4`` while masks come in: every source frame is shown with the latest mask.
 
-    H.264 yuv420p with the index in front, the source's upright size (odd sizes padded to even), times and
-    length; the sound is the source's own packets where MP4 can hold them (AAC, MP3, AC-3, E-AC-3, ALAC,
-    FLAC, Opus), else AAC. Use it as a context manager: leaving it writes the rest of the video; leaving it by
-    an error or Ctrl-C ends the video where the masks end.
+    H.264 yuv420p with the index in front, the source's upright size (odd sizes padded to even), pixel aspect
+    ratio, times and length; the sound is the source's own packets where MP4 can hold them (AAC, MP3, AC-3,
+    E-AC-3, ALAC, FLAC, Opus), else AAC. Use it as a context manager: leaving it writes the rest of the video;
+    leaving it by an error or Ctrl-C ends the video where the masks end.
 
     Args:
         path: where to write; there only once the block is left.
@@ -46,6 +47,8 @@ class OverlayWriter:
         interval: seconds for which each mask of a result stands, counted from `start` on, wherever in them
             its frame was looked at; None: a mask holds from its own time until the next one.
         audio_track: which of several sound tracks, counted from 0; None: the one FFmpeg prefers.
+        square_pixels: the size is that of the source with its pixels made square (see
+            `moca_avs.io.video.read_clip`).
 
     Raises:
         MediaError: a source that can't be read, a mask of another size, a place that can't be written.
@@ -61,21 +64,26 @@ class OverlayWriter:
         still_fps: float | None = None,
         interval: float | None = None,
         audio_track: int | None = None,
+        square_pixels: bool = False,
     ) -> None:
         self._path, self._source, self._sound = Path(path), Path(source), sound
         self._start, self._end = start, math.inf if end is None else end
         self._still_fps, self._interval = still_fps, interval
         self._audio_track = audio_track
+        self._square_pixels = square_pixels
         self._stencil: PlaneStencil | None = None
         self._time = -math.inf
 
     def __enter__(self) -> OverlayWriter:
         if self._still_fps is None:
             rate, base = self._video_clock()
-            images = _video_images(self._source, self._start, self._end)
+            aspect = coded_aspect(self._source)
+            convert = ToPlanes(aspect if self._square_pixels else Fraction(1))
+            images = _video_images(self._source, self._start, self._end, convert)
         else:
             rate, base = usual_rate(1 / self._still_fps), _STILL_BASE
-            images = self._still_images(self._still_fps)
+            aspect, convert = Fraction(1), ToPlanes()
+            images = self._still_images(self._still_fps, convert)
         self._images = images
         self._next = next(images, None)
         if self._next is None:
@@ -83,7 +91,12 @@ class OverlayWriter:
         self._size = self._next[2][0].shape
         with ExitStack() as stack:
             container = stack.enter_context(mp4(self._path))
-            self._track = VideoTrack(container, self._size[0], self._size[1], rate, base, quick=True)
+            height, width = self._size
+            if self._square_pixels:
+                aspect = Fraction(1)
+            elif convert.turned:
+                aspect = 1 / aspect
+            self._track = VideoTrack(container, height, width, rate, base, quick=True, pixel_aspect=aspect)
             heard = self._sound or self._source
             self._heard = source_audio(container, heard, self._start, self._end, self._audio_track)
             if self._heard is not None:
@@ -99,10 +112,10 @@ class OverlayWriter:
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
             return usual_rate(float(1 / rate)), min(stream.time_base, _COARSEST)
 
-    def _still_images(self, fps: float) -> Iterator[tuple[float, float, Planes]]:
+    def _still_images(self, fps: float, convert: ToPlanes) -> Iterator[tuple[float, float, Planes]]:
         if self._sound is None:
             raise MediaError(f"{self._source} is an image: it needs a sound to go with it")
-        image = ToPlanes()(av.VideoFrame.from_ndarray(read_image(self._source), format="rgb24"))
+        image = convert(av.VideoFrame.from_ndarray(read_image(self._source), format="rgb24"))
         seconds = survey(self._sound, self._audio_track).seconds
         for step in range(max(math.ceil(seconds * fps), 1)):
             yield step / fps, min(1 / fps, max(seconds - step / fps, 1e-3)), image
@@ -146,8 +159,9 @@ class OverlayWriter:
                 self._heard.feed(end - self._start)
 
 
-def _video_images(source: Path, start: float, end: float) -> Iterator[tuple[float, float, Planes]]:
-    convert = ToPlanes()
+def _video_images(
+    source: Path, start: float, end: float, convert: ToPlanes
+) -> Iterator[tuple[float, float, Planes]]:
     for shown in native(shown_frames(source, start), start, end):
         yield shown.time, shown.duration, convert(shown.raw)
 
@@ -184,4 +198,14 @@ def overlay_writer(result: Segmentation, path: Path) -> OverlayWriter:
         stop = float(times[-1]) + gap if native else start + given["limit"] / float(given["fps"])
         end = stop if end is None else min(stop, end)
     interval = 1 / float(given["fps"]) if given.get("phase") and result.carried_from is None else None
-    return OverlayWriter(path, source, sound, start, end, interval=interval, audio_track=track)
+    square = given.get("square_pixels", False)
+    return OverlayWriter(
+        path,
+        source,
+        sound,
+        start,
+        end,
+        interval=interval,
+        audio_track=track,
+        square_pixels=square,
+    )

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import numpy as np
 from moca_avs.clip import MOTION_SECONDS, Clip
 from moca_avs.errors import MediaError, UsageError
 from moca_avs.io.audio import AudioSurvey, AudioWindows, survey
-from moca_avs.io.frames import Shown, ToRGB, native, sampled, shown_frames
+from moca_avs.io.frames import Shown, ToRGB, coded_aspect, shown_frames
 from moca_avs.io.image import read_image
 from moca_avs.io.motion_frames import MotionFrames, small_copies
 from moca_avs.io.open import open_media, start_time, warn_media
+from moca_avs.io.sampling import native, sampled
 from moca_avs.io.sound_track import NoAudioError
 
 # A chunk holds at most this many bytes of frames, however large they are (but at least one frame).
@@ -44,6 +46,7 @@ def read_clip(
     margin: float = 0.0,
     phase: float = 0.0,
     audio_track: int | None = None,
+    square_pixels: bool = False,
 ) -> Clip:
     """Read a stretch of a video into memory.
 
@@ -61,6 +64,8 @@ def read_clip(
         phase: where in its interval of 1 / fps a frame is looked at: 0 its beginning, 0.5 its middle; below
             1. An interval that the end cuts short is looked at no later than its last frame.
         audio_track: which of several sound tracks is heard, counted from 0; None: the one FFmpeg prefers.
+        square_pixels: make the frames as wide as players show them, where the file says that its pixels are
+            not square. Otherwise frames (and so masks) have the size in which the image is coded.
 
     Returns:
         A clip with the sound of [start - margin, end + margin); no samples where there is no sound track;
@@ -76,7 +81,7 @@ def read_clip(
     _check(fps, start, end, margin, phase=phase, audio_track=audio_track)
     last = math.inf if end is None else end
     with _source(path, sound, audio_track) as source:
-        moving, chosen = _frames(path, fps, start, last, source.heard, phase)
+        moving, chosen = _frames(path, fps, start, last, source.heard, phase, square_pixels)
         images = list(chosen)
         if not images:
             raise MediaError(f"{path} has no frame in {start:g} to {last:g} s; choose an earlier stretch")
@@ -96,6 +101,7 @@ def stream_clips(
     phase: float = 0.0,
     context: int = 0,
     audio_track: int | None = None,
+    square_pixels: bool = False,
     skip: int = 0,
 ) -> Iterator[Clip]:
     """The frames of `read_clip` as clips of at most `chunk_frames` frames, in bounded memory.
@@ -115,7 +121,7 @@ def stream_clips(
     last = math.inf if end is None else end
     with _source(path, sound, audio_track) as source:
         before = min(skip, context)
-        moving, chosen = _frames(path, fps, start, last, source.heard, phase, skip - before)
+        moving, chosen = _frames(path, fps, start, last, source.heard, phase, square_pixels, skip - before)
         yield from source.clips(chosen, chunk_frames, margin, moving, context, before)
 
 
@@ -198,7 +204,8 @@ class _Source:
         sound, sound_start = np.zeros(0, np.float32), 0.0
         if self.windows is not None:
             sound, sound_start = self.windows.between(low, high, picture_end)
-        motion_frames, motion_times = (None, None) if moving is None else moving.around(np.array(times))
+        nothing = None, None, None
+        motion_frames, motion_times, reach = nothing if moving is None else moving.around(np.array(times))
         return Clip(
             frames=np.stack(frames) if len(frames) == len(times) else _repeated(frames[0], len(times)),
             times=np.array(times, np.float64),
@@ -210,6 +217,7 @@ class _Source:
             loudest=None if self.heard is None else self.heard.loudest,
             motion_frames=motion_frames,
             motion_times=motion_times,
+            motion_reach=reach,
         )
 
     def clips(
@@ -259,14 +267,16 @@ def _frames(
     end: float,
     heard: AudioSurvey | None,
     phase: float,
+    square_pixels: bool,
     skip: int = 0,
 ) -> tuple[MotionFrames, Frames]:
     """The looked-at frames, and what moves around them."""
-    moving = MotionFrames(shown_frames(path, max(start - MOTION_SECONDS, 0.0)))
+    aspect = coded_aspect(path) if square_pixels else Fraction(1)
+    moving = MotionFrames(shown_frames(path, max(start - MOTION_SECONDS, 0.0)), aspect)
     frames = _noting_end(path, moving.frames, heard)
     every = isinstance(fps, str)
     chosen = native(frames, start, end) if every else sampled(frames, float(fps), start, end, phase)
-    convert = ToRGB()
+    convert = ToRGB(aspect)
 
     def images() -> Frames:
         for number, shown in enumerate(moving.held_back(chosen)):

@@ -62,6 +62,7 @@ class VideoTrack:
         rate: usual frames per second; frames come with their own times all the same.
         time_base: unit of the time stamps in seconds, best the source's own, so that they stay exact.
         quick: spend little time on each image, for somewhat more bytes.
+        pixel_aspect: width / height of a pixel, told to players.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class VideoTrack:
         rate: Fraction,
         time_base: Fraction,
         quick: bool = False,
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         self._mux = container.mux
         self._base = time_base
@@ -94,6 +96,8 @@ class VideoTrack:
         context.flags |= _FRAME_DURATION
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = ColorRange.MPEG
+        if pixel_aspect != 1:
+            context.sample_aspect_ratio = pixel_aspect
         self.stream = stream
 
     def add(self, image: np.ndarray, time: float, duration: float) -> None:

@@ -50,7 +50,9 @@ class BatchedMethod(Method, Protocol):
         ...
 
     def predict_batch(self, clips: Sequence[Clip]) -> list[Segmentation]:
-        """A result per clip, equal to that of each clip alone up to the rounding of batched arithmetic.
+        """A result per clip, equal to that of each clip alone.
+
+        On a CPU bit for bit, whatever the batches; on a GPU up to the rounding of batched arithmetic.
 
         Args:
             clips: with frames of any sizes and sounds of any sample rates; chunks of one video may be among
@@ -265,6 +267,16 @@ def silence_reasons(clip: Clip, config: MethodConfig) -> list[str]:
     return reasons
 
 
+def lots(device: torch.device, count: int) -> list[list[int]]:
+    """Which of so many items go through a network at once: on a CPU each alone, elsewhere all together.
+
+    The order in which a CPU adds up depends on how many items a batch has: alone, each has the same bits
+    whatever the others are. It costs little there: one item keeps the processor busy.
+    """
+    every = list(range(count))
+    return [[one] for one in every] if device.type == "cpu" else [every]
+
+
 def encode_windows(encoder: AudioVisualEncoder, windows: Sequence[tuple[np.ndarray, int]]) -> AudioFeatures:
     """Features of windows of sound (samples, their rate in Hz), one row each; equal ones are encoded once."""
     keys = [(window.tobytes(), rate) for window, rate in windows]
@@ -272,9 +284,11 @@ def encode_windows(encoder: AudioVisualEncoder, windows: Sequence[tuple[np.ndarr
     distinct = sorted(place.values())
     with record("audio encoder"):
         prepared = torch.stack([encoder.prepare_audio(*windows[index]) for index in distinct])
-        features = encoder.encode_audio(prepared)
+        parts = [encoder.encode_audio(prepared[lot]) for lot in lots(prepared.device, len(distinct))]
+    embedding = torch.cat([part.embedding for part in parts])
+    tokens = {site: torch.cat([part.tokens[site] for part in parts]) for site in parts[0].tokens}
     rows = [distinct.index(place[key]) for key in keys]
-    return features.index(torch.tensor(rows, device=features.embedding.device))
+    return AudioFeatures(embedding, tokens).index(torch.tensor(rows, device=embedding.device))
 
 
 def prepare_frames(encoder: AudioVisualEncoder, frames: Sequence[np.ndarray]) -> Tensor:

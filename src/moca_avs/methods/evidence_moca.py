@@ -21,7 +21,7 @@ from moca_avs.clip import MOTION_SECONDS, Clip
 from moca_avs.cues import HEARING, SEMANTIC, Cue, check_cues
 from moca_avs.encoders.preprocessing import square_tiles
 from moca_avs.errors import UsageError
-from moca_avs.methods.base import ClipFrame, FramePrediction, silence_reasons
+from moca_avs.methods.base import ClipFrame, FramePrediction, lots, silence_reasons
 from moca_avs.methods.moca import Moca
 from moca_avs.model.evidence import (
     FLAT,
@@ -197,14 +197,17 @@ class EvidenceMoca(Moca):
     def _semantic(self, frames: list[ClipFrame], adapter_clip: Clip | None) -> list[np.ndarray]:
         """Cosine of each frame's positions with its sound, float32 [h, w]; wide frames in tiles."""
         audio = self._encode_audio(frames, adapter_clip)
-        tiled = [square_tiles(frame.image, self.config.max_aspect) for frame in frames]
-        owner = [index for index, (tiles, _) in enumerate(tiled) for _ in tiles]
-        audio = audio.index(torch.tensor(owner, device=audio.embedding.device))
-        with record("image encoder"):
-            state = self._enhanced_state([tile for tiles, _ in tiled for tile in tiles], audio)
-            cosine = cosine_heatmap(self.encoder.joint_features(state), audio.embedding).cpu().numpy()
-        pieces = iter(cosine)
-        return [np.concatenate([next(pieces) for _ in tiles], axis) for tiles, axis in tiled]
+        found: list[np.ndarray] = []
+        for rows in lots(self.device, len(frames)):
+            tiled = [square_tiles(frames[row].image, self.config.max_aspect) for row in rows]
+            owner = [row for row, (tiles, _) in zip(rows, tiled, strict=True) for _ in tiles]
+            heard = audio.index(torch.tensor(owner, device=audio.embedding.device))
+            with record("image encoder"):
+                state = self._enhanced_state([tile for tiles, _ in tiled for tile in tiles], heard)
+                cosine = cosine_heatmap(self.encoder.joint_features(state), heard.embedding).cpu().numpy()
+            pieces = iter(cosine)
+            found += [np.concatenate([next(pieces) for _ in tiles], axis) for tiles, axis in tiled]
+        return found
 
 
 def _evidence_key(frame: ClipFrame) -> bytes:
