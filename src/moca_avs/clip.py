@@ -95,7 +95,8 @@ class Clip:
                 raise MediaError(
                     f"{name} must be float64 [{len(frames)}], found {found.dtype} {list(found.shape)}"
                 )
-            if found is not None and not np.isfinite(found).all():
+            # Reach is infinite where the video ends.
+            if found is not None and name != "motion_reach" and not np.isfinite(found).all():
                 raise MediaError(f"{name} must be finite, in seconds, found {found[~np.isfinite(found)][0]}")
         self._check_sound()
         self._check_motion()
