@@ -54,7 +54,7 @@ def segment(video: Path, out: Path) -> dict[str, float]:
     segment_file(job, lambda: load("lite", "frozen", "cpu"), SegmentOptions(fps=1.0), outcome, progress=False)
     return {
         "frames": outcome.frames,
-        "silent": outcome.empty["silent"],
+        "silent": outcome.empty["silent"] + outcome.empty["not above the recording's own floor"],
         "seconds": round(time.perf_counter() - begin, 1),
         "peak_mib": round(measuring.peak_mib(), 1),
     }

@@ -158,3 +158,26 @@ def test_three_phases_do_not_cancel():
 
 def test_silence_stays_silence():
     assert chosen(np.zeros((6, 100), np.float32), FIVE_ONE) == position_weights(FIVE_ONE).tolist()
+
+
+def joined(path, *sounds):
+    """AAC whose channels change on the way."""
+    parts = [
+        make_video(path.with_name(f"{index}.aac"), None, sound, layout=layout, form="adts").read_bytes()
+        for index, (sound, layout) in enumerate(sounds)
+    ]
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_channels_that_change_on_the_way_keep_their_level(tmp_path, count):
+    wave = tone(2.0)[0]
+    stereo_or_mono = np.repeat(wave[None], count, 0)
+    path = joined(
+        tmp_path / "a.aac", (alone(2, 6, wave), "5.1"), (stereo_or_mono, {1: "mono", 2: "stereo"}[count])
+    )
+    sound, rate = read_audio(path)
+    assert len(sound) / rate == pytest.approx(4.0, abs=0.2)
+    assert level(sound[rate // 2 : rate]) == pytest.approx(level(wave), abs=0.2)
+    assert level(sound[-rate : -rate // 2]) == pytest.approx(level(wave), abs=0.2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moca_avs.errors import UsageError
-from moca_avs.io.audio import LOWEST, SilenceConfig, block_levels, is_silent, level, noise_floor
+from moca_avs.io.audio import LOWEST, SilenceConfig, block_levels, is_silent, level, noise_floor, silence
 
 RATE = 16000
 
@@ -116,3 +116,43 @@ def test_the_levels_can_be_set():
 
 def test_an_empty_window_is_silent():
     assert is_silent(np.zeros(0, np.float32), RATE, -60)
+
+
+OWN_FLOOR = "not above the recording's own floor"
+
+
+def reasons(sound):
+    """Of each second of a recording."""
+    levels = block_levels(sound, RATE)
+    floor, loudest = noise_floor(levels), levels.max()
+    return [silence(sound[i : i + RATE], RATE, floor, loudest) for i in range(0, len(sound), RATE)]
+
+
+@pytest.mark.parametrize("dbfs", [-58, -50, -46])
+def test_a_steady_quiet_sound_is_not_called_silent(dbfs):
+    for steady in (
+        tone(5, dbfs),
+        tone(5, dbfs, 100) + room(5, dbfs - 20, 0.5),
+        room(5, dbfs + 1, 0),
+        room(5, dbfs, 1),
+    ):
+        assert reasons(steady) == [OWN_FLOOR] * 5
+        assert gate(steady) == [True] * 5
+
+
+def test_a_pause_is_silent_though_the_room_is_not():
+    sound = room(5, -50, 0.5)
+    sound[2 * RATE : 3 * RATE] += tone(1, -20)
+    assert reasons(sound) == ["silent", "silent", "", "silent", "silent"]
+
+
+def test_digital_silence_and_what_is_below_the_absolute_level_are_silent():
+    assert reasons(np.zeros(2 * RATE, np.float32)) == ["silent"] * 2
+    assert reasons(tone(2, -65)) == ["silent"] * 2
+    assert reasons(np.concatenate([tone(1, -50), np.zeros(RATE, np.float32)])) == [OWN_FLOOR, "silent"]
+
+
+def test_without_the_recordings_loudest_part_it_is_silent():
+    assert silence(tone(1, -50), RATE, -50.0) == "silent"
+    assert silence(tone(1, -30), RATE, -50.0) == ""
+    assert silence(np.zeros(0, np.float32), RATE, -60.0) == "silent"

@@ -127,8 +127,10 @@ def _measured(track: AudioTrack) -> tuple[AudioSurvey, np.ndarray, float]:
     waiting: list[np.ndarray] = []
     for place, planes in track.blocks():
         mixed = mono(planes, track.weights, limit=False)
-        peak = max(peak, float(np.abs(mixed).max()))
-        products += planes @ planes.T
+        if track.weights is not None:
+            peak = max(peak, float(np.abs(mixed).max()))
+        if track.channels > 1:
+            products += planes @ planes.T
         waiting.append(mixed)
         start, end = min(start, place), place + planes.shape[1]
         count += planes.shape[1]
@@ -146,12 +148,9 @@ def _measured(track: AudioTrack) -> tuple[AudioSurvey, np.ndarray, float]:
     return found, products / max(count, 1), peak
 
 
-def _heard_track(path: str | Path, audio_track: int | None) -> AudioTrack:
-    """A track with the weights that were chosen for the whole of it."""
+def _chosen_weights(path: str | Path, audio_track: int | None) -> np.ndarray | None:
     weights = survey(path, audio_track).weights
-    track = AudioTrack(path, audio_track)
-    track.weights = None if weights is None else np.array(weights)
-    return track
+    return None if weights is None else np.array(weights)
 
 
 class AudioWindows:
@@ -163,7 +162,9 @@ class AudioWindows:
     """
 
     def __init__(self, path: str | Path, audio_track: int | None = None) -> None:
-        self._track = _heard_track(path, audio_track)
+        weights = _chosen_weights(path, audio_track)
+        self._track = AudioTrack(path, audio_track)
+        self._track.weights = weights
         self.rate = self._track.rate
         self._coming = self._track.continuous()
         self._held: deque[np.ndarray] = deque()
@@ -213,9 +214,13 @@ def read_audio(path: str | Path, audio_track: int | None = None) -> tuple[np.nda
     Raises:
         MediaError: missing, empty or unreadable file, no sound in it, NaN or infinite samples.
     """
-    with _heard_track(path, audio_track) as track:
+    with AudioTrack(path, audio_track) as track:
+        if track.channels > 1 or track.others:
+            track.weights = _chosen_weights(path, audio_track)
         blocks = [mono(planes, track.weights) for planes in track.continuous()]
-        return np.concatenate([*blocks, np.zeros(0, np.float32)]), track.rate
+    if track.jumps:
+        survey(path, audio_track)  # which tells of them
+    return np.concatenate([*blocks, np.zeros(0, np.float32)]), track.rate
 
 
 def resample(sound: np.ndarray, rate: int, target: int) -> np.ndarray:

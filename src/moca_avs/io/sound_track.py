@@ -154,12 +154,10 @@ class AudioTrack:
 
             planes = soxr.resample(planes.T, frame.sample_rate, self.rate, quality="HQ").T
         if len(planes) != self.channels:
-            # So that the mix of these is that of the frame's own channels.
-            spread = (
-                np.ones(self.channels)
-                if self.weights is None
-                else self.weights / np.square(self.weights).sum()
-            )
+            # Into the channels that weigh most, so that the mix of these is that of the frame's own.
+            weights = np.ones(self.channels) / self.channels if self.weights is None else self.weights
+            spread = np.sign(weights) * (np.abs(weights) == np.abs(weights).max())
+            spread /= (spread * weights).sum()
             planes = spread[:, None].astype(np.float32) * mono(planes, _weights(frame))
         return np.clip(planes, -1, 1)
 
