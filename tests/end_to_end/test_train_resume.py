@@ -55,7 +55,16 @@ def test_resume_alone_ends_bit_equal(moca, whole, stopped):
 
 
 def test_flags_that_agree_or_change_no_step_are_taken(moca, whole, stopped, tmp_path):
-    others = ("--checkpoint-every", "500", "--log-every", "2", "--cache", tmp_path / "c", "--cache-limit", "0")
+    others = (
+        "--checkpoint-every",
+        "500",
+        "--log-every",
+        "2",
+        "--cache",
+        tmp_path / "c",
+        "--cache-limit",
+        "0",
+    )
     given = ("--lr", ".001", "--allow-same-clip", "--preset", "lite", "--steps", "3", *others)
     ended = moca("train", "--out", stopped, "--resume", "--device", "cpu", *given)
     assert ended.code == 0, ended.err

@@ -53,7 +53,7 @@ def read_pins() -> dict[str, dict[str, Any]]:
         raise WeightsError(f"{file} can't be read ({error!r}); correct or delete it") from error
 
 
-def pinned(source: str) -> dict[str, str]:
+def pinned(source: str) -> dict[str, Any]:
     """{"revision": the commit of a Hub repository that was used first}; {} where it is new here."""
     pin = read_pins().get(source)
     return {} if pin is None else {"revision": str(pin["revision"])}
