@@ -17,8 +17,6 @@ COMMANDS += [f"models {action}" for action in ("list", "show", "fetch", "check")
 # (module, name) of what would load models, build data or reach for a network.
 HEAVY = [
     ("moca_avs.inference.segment", "segment_all"),
-    ("moca_avs.methods", "check_weights"),
-    ("moca_avs.hub.available", "require_weights"),
     ("moca_avs_bench.data", "open_training_set"),
     ("moca_avs_bench.data", "open_evaluation_set"),
     ("moca_avs_bench.data", "check_dataset"),
@@ -54,7 +52,8 @@ def world(tmp_path, monkeypatch):
     for module, name in HEAVY:
         monkeypatch.setattr(f"{module}.{name}", reached)
     monkeypatch.setattr("moca_avs.methods.check_weights", lambda choice: None)
-    monkeypatch.setattr("moca_avs.hub.available.require_weights", lambda names, sources: None)
+    for module in ("moca_avs.hub.available", "moca_avs.cli.models"):
+        monkeypatch.setattr(f"{module}.require_weights", lambda names, sources: None)
     return tmp_path
 
 

@@ -96,3 +96,39 @@ def test_show_imagebind_prints_sizes_and_license(capsys, cache):
     assert code == 0
     assert found["adapter_parameters"] == {"P": 1_330_956, "Q": 1_304_838}
     assert "non-commercial" in found["note"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("--for", "imagebind", "--method", "at-gdino-sam"), ["ast", "grounding-dino", "sam"]),
+        (("--for", "languagebind", "--set", "refine=none"), ["languagebind-image", "languagebind-audio"]),
+        (("--for", "lite", "--config", "paper"), ["efficientnet-lite0", "yamnet", "u2netp"]),
+    ],
+)
+def test_fetch_for_a_preset_and_method_gets_all_they_need(capsys, cache, monkeypatch, arguments, names):
+    monkeypatch.setattr("moca_avs.cli.models.require_weights", lambda names, sources: None)
+    monkeypatch.setattr("moca_avs.cli.models.fetch", lambda item, sources: f"/there/{item.name}")
+    code, said = run(capsys, "fetch", *arguments)
+    assert code == 0
+    assert said.out.splitlines() == [f"{name}: /there/{name}" for name in names]
+
+
+def test_fetch_for_without_the_hub_lists_all_at_once(capsys, cache, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    code, said = run(capsys, "fetch", "--for", "imagebind")
+    assert code == 1
+    assert [line.split(":")[0] for line in said.err.splitlines()[1:4]] == [
+        "  imagebind",
+        "  grounding-dino",
+        "  sam",
+    ]
+    assert "8302 MB in all" in said.err
+
+
+@pytest.mark.parametrize("arguments", [(), ("sam", "--for", "lite")])
+def test_fetch_takes_a_name_or_a_preset(capsys, arguments):
+    code, said = run(capsys, "fetch", *arguments)
+    assert code == 2
+    assert "--for PRESET" in said.err

@@ -1,3 +1,4 @@
+import json
 import pickle
 import resource
 import shutil
@@ -101,6 +102,43 @@ def test_other_settings_are_refused_by_name(unfinished) -> None:
         train(TinyEncoder(), TinyData(seed=1), config(), unfinished, resume=True, progress=False)
     with pytest.raises(UsageError, match=r"unfinished; resume"):
         run(unfinished)
+
+
+def test_settings_that_change_no_step_may_differ(unfinished, finished) -> None:
+    run(unfinished, resume=True, checkpoint_every=7, log_every=3)
+    assert (unfinished / "adapters.safetensors").read_bytes() == (
+        finished / "adapters.safetensors"
+    ).read_bytes()
+    assert (unfinished / "config.json").read_bytes() == (finished / "config.json").read_bytes()
+
+
+def test_a_run_is_made_longer_but_not_shorter(unfinished, finished, tmp_path) -> None:
+    with pytest.raises(UsageError, match=r"steps = 20 there, 19 here"):
+        run(unfinished, resume=True, steps=19)
+    for steps in (22, 25):  # the second of a finished run
+        run(unfinished, resume=True, steps=steps)
+        assert latest_checkpoint(unfinished).name == f"{steps:06d}"
+    told = json.loads((unfinished / "config.json").read_text())
+    assert (told["training"]["steps"], told["extended"]) == (25, [20, 22])
+    lines = (unfinished / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 26))
+
+
+def test_a_run_killed_while_it_was_made_longer_is_not_taken_for_finished(
+    finished, tmp_path, monkeypatch
+) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+
+    def kill(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run(out, resume=True, steps=22)
+    assert not (out / "adapters.safetensors").exists()
+    run(out, resume=True)  # the shorter run, completed again
+    assert (out / "adapters.safetensors").read_bytes() == (finished / "adapters.safetensors").read_bytes()
 
 
 def test_a_config_that_is_none_of_ours(unfinished) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moca_avs.errors import MediaError
-from moca_avs.utils.files import atomic_write, partial_path, remove_abandoned
+from moca_avs.utils.files import atomic_write, check_writable, partial_path, remove_abandoned
 
 
 def interrupted(path, folder):
@@ -90,3 +90,21 @@ def test_two_threads_do_not_write_one_folder_at_once(tmp_path):
         with pytest.raises(MediaError, match="another process is writing it"), again:
             pass
     assert [entry.name for entry in tmp_path.rglob("*")] == ["x", "a"]
+
+
+def test_what_can_be_written_is_found_out_without_leaving_anything(tmp_path):
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "new" / "below" / "a.json")
+    check_writable(tmp_path, folder=True)
+    check_writable(tmp_path / "new", folder=True)
+    for path, folder in (
+        ("file/below", False),
+        ("file", True),
+        ("", False),
+        ("a" * 300, True),
+        ("a\0b", True),
+    ):
+        with pytest.raises(MediaError, match=r"can't be written: .*choose a place"):
+            check_writable(tmp_path / path, folder=folder)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, UseAppendAction, arg
 
-from moca_avs.errors import UsageError
+from moca_avs.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from moca_avs.hub.huggingface import ModelSources
@@ -145,6 +145,16 @@ def choose(
     choice = choose_method(preset, method, weights, parse_models(model), config, settings)
     choice.sources.folder()
     return choice
+
+
+def check_encoder(preset: str) -> None:
+    """See that a preset that is no run folder exists. Raises UsageError where it does not."""
+    from moca_avs.encoders import ENCODERS
+
+    if preset not in ENCODERS:
+        raise UsageError(
+            f"--preset must be one of {', '.join(ENCODERS)}, found {preset!r}{did_you_mean(preset, ENCODERS)}"
+        )
 
 
 def load_chosen(choice: MethodChoice, device: str) -> Method:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from moca_avs.cli.args import Device, Model, Weights, parse_sources
+from moca_avs.cli.args import Device, Model, Weights, check_encoder, parse_sources
 from moca_avs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +101,6 @@ class PaperTable:
     def _check(self) -> None:
         """What is known to fail before anything heavy is loaded."""
         from moca_avs.data import DATASETS
-        from moca_avs.encoders import ENCODERS
         from moca_avs.utils.device import check_device_name
         from moca_avs.utils.files import check_writable
         from moca_avs_bench.data import check_root, check_training_set
@@ -110,7 +109,7 @@ class PaperTable:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1, found {value}")
-        ENCODERS.find(self.preset)
+        check_encoder(self.preset)
         check_device_name(self.device)
         parse_sources(self.weights, self.model).folder()
         check_root(self.root)

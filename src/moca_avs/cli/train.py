@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import arg
 
-from moca_avs.cli.args import PARSING, Device, Model, Weights, parse_sources
+from moca_avs.cli.args import PARSING, Device, Model, Weights, check_encoder, parse_sources
 from moca_avs.errors import UsageError
 from moca_avs.training.config import CACHE_LIMIT, RuntimeConfig, TrainConfig, may_differ
 
@@ -170,7 +170,6 @@ class Train:
 
     def _check(self) -> str:
         """What is trained on; anything known to fail is told before anything heavy is loaded."""
-        from moca_avs.encoders import ENCODERS
         from moca_avs.hub.available import require_weights
         from moca_avs.methods.needs import encoder_weights
         from moca_avs.utils.device import check_device_name
@@ -186,7 +185,7 @@ class Train:
                 "says so itself goes on without (--resume; since 0.2 config.json says where its data lie)"
             )
         check_training_set(self.data, self.root)
-        ENCODERS.find(self.preset)
+        check_encoder(self.preset)
         check_device_name(self.device)
         if self.config.neighbour_search == "faiss":
             require_extra("faiss", "--neighbour-search faiss")

@@ -35,6 +35,8 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
         MediaError: where it can't, saying why.
     """
     try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()  # a name that is too long is told
         there = next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))
         if there == path.absolute() and not folder:
             if there.is_dir():
