@@ -175,7 +175,7 @@ class InputJob:
                 raise UsageError(
                     "an image is shown for as long as its sound lasts: leave start, end, limit out"
                 )
-            return stream_pair(job.source, job.sound, options.fps, frames, SOUND_MARGIN)
+            return stream_pair(job.source, job.sound, options.fps, frames, SOUND_MARGIN, context=1)
         if options.limit is not None:  # where to stop, so that there are no more frames than that
             if options.fps != "native":
                 stop = options.start + options.limit / float(options.fps)

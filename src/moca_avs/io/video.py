@@ -131,11 +131,12 @@ def stream_pair(
     fps: float = 1.0,
     chunk_frames: int = 16,
     margin: float = 2.0,
+    context: int = 0,
 ) -> Iterator[Clip]:
-    """`clip_from_pair` as clips of at most `chunk_frames` frames, in bounded memory."""
+    """`clip_from_pair` as clips of at most `chunk_frames` frames, in bounded memory; see `stream_clips`."""
     _check(fps, 0.0, None, margin, chunk_frames)
     with _source(image_path, sound_path) as source:
-        yield from source.clips(_still(image_path, fps, source.end), chunk_frames, margin)
+        yield from source.clips(_still(image_path, fps, source.end), chunk_frames, margin, context=context)
 
 
 def _check(
