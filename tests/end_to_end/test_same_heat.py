@@ -10,6 +10,8 @@ from helpers.raw_videos import make_raw_video
 from moca_avs.clip import Segmentation
 from moca_avs.io.video import clip_from_pair, read_clip, stream_clips, stream_pair
 
+pytestmark = pytest.mark.weights
+
 RATE = 16000
 FIELDS = ("masks", "heatmaps", "scores", "times")
 
