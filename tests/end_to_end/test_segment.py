@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 from PIL import Image
 
 from helpers.media_files import bark, images, look, make_video, make_wav
+from helpers.raw_videos import make_raw_video
 from moca_avs import Segmentation
+from moca_avs.io.frames import probe
 from moca_avs.io.results import is_complete
 
 pytestmark = pytest.mark.weights
@@ -164,6 +167,23 @@ def test_a_image_with_a_sound(moca, tmp_path):
     assert found.times.tolist() == [0.0, 1.0, 2.0]
     assert found.masks.shape[1:] == (40, 60)
     assert look(tmp_path / "out" / "dog" / "overlay.mp4")[3] == pytest.approx(2.5, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "aspect"), [((), (36, 48), 4 / 3), (("--square-pixels",), (36, 64), 1)]
+)
+def test_pixels_that_are_not_square(moca, tmp_path, options, size, aspect):
+    planes = [np.full((36, 48), value, np.uint8) for value in (90, 110, 140)]
+    video = make_raw_video(tmp_path / "dv.mkv", [planes] * 10, "yuv444p", aspect=Fraction(4, 3))
+    wav = make_wav(tmp_path / "bark.wav", bark(1))
+    ended = moca("segment", video, "--sound", wav, "-o", tmp_path / "out", *options, *FROZEN, *QUICK)
+    assert ended.code == 0, ended.err
+    found = Segmentation.load(tmp_path / "out" / "dv")
+    assert found.masks.shape[1:] == size
+    assert found.settings["input"].get("square_pixels", False) == bool(options)
+    info = probe(tmp_path / "out" / "dv" / "overlay.mp4")
+    assert (info.height, info.width) == size
+    assert float(info.pixel_aspect) == pytest.approx(aspect)
 
 
 def test_another_sound_for_a_video(moca, videos, tmp_path):

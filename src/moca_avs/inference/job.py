@@ -263,6 +263,7 @@ class InputJob:
                 options.fps,
                 frames,
                 SOUND_MARGIN,
+                context=1,
                 audio_track=options.audio_track,
                 skip=self._skip,
             )

@@ -208,10 +208,13 @@ def is_turned(matrix: tuple[int, int, int, int]) -> bool:
 
 
 def _turned(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
-    """A view of [H, W, ...], upright."""
+    """A view of [H, W, ...], upright; of a copy where rows become columns."""
     a, b, c, d = matrix
     if is_turned(matrix):
-        image, a, d = image.swapaxes(0, 1), c, b
+        import cv2
+
+        # In NumPy, copying columns to rows takes five times as long: as long as converting the frame.
+        image, a, d = cv2.transpose(image), c, b
     return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 

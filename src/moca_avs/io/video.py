@@ -145,14 +145,16 @@ def stream_pair(
     fps: float = 1.0,
     chunk_frames: int = 16,
     margin: float = 2.0,
+    context: int = 0,
     audio_track: int | None = None,
     skip: int = 0,
 ) -> Iterator[Clip]:
-    """`clip_from_pair` without its first `skip` frames, as clips of at most `chunk_frames` frames each."""
+    """`clip_from_pair` as clips of at most `chunk_frames` frames, in bounded memory; see `stream_clips`."""
     _check(fps, 0.0, None, margin, chunk_frames, audio_track=audio_track)
     with _source(image_path, sound_path, audio_track) as source:
-        images = itertools.islice(_still(image_path, fps, source.end), skip, None)
-        yield from source.clips(images, chunk_frames, margin)
+        before = min(skip, context)
+        images = itertools.islice(_still(image_path, fps, source.end), skip - before, None)
+        yield from source.clips(images, chunk_frames, margin, None, context, before)
 
 
 def _check(

@@ -156,11 +156,14 @@ class EvidenceMoca(Moca):
     def _beside(self, frame: ClipFrame, reasons: list[str]) -> list[ClipFrame]:
         """The frames right before and after one that are heard, too, and belong to its shot."""
         clip, index = frame.clip, frame.index
-        moving, times = clip.motion_window(index)
-        if not self.config.smoothing or not len(moving):  # nobody knows where it cuts
+        if not self.config.smoothing:
             return []
         near = [one for one in (index - 1, index + 1) if 0 <= one < len(clip) and not reasons[one]]
         near = [one for one in near if abs(clip.times[one] - clip.times[index]) <= MOTION_SECONDS]
+        moving, times = clip.motion_window(index)
+        if not len(moving):  # nobody knows where it cuts, but not from a picture to the same one
+            same = (one for one in near if np.array_equal(clip.frames[one], frame.image))
+            return [ClipFrame(clip, one) for one in same]
         shots = shot_numbers(clip.times[[index, *near]], find_cuts(moving, times))
         return [ClipFrame(clip, one) for one, shot in zip(near, shots[1:], strict=True) if shot == shots[0]]
 

@@ -135,41 +135,39 @@ class Moca(FrameMethod):
         self, frames: list[ClipFrame], adapter_clip: Clip | None = None
     ) -> Iterator[FramePrediction]:
         """The paper's inference on a batch of B audible frames; see `FrameMethod` and `__call__`."""
-        images = [downscale(frame.image, self.config.working_side) for frame in frames]
+        config = self.config
+        images = [downscale(frame.image, config.working_side) for frame in frames]
         with self._proposals(images) as proposals:  # found in threads meanwhile: they need no sound
             audio = self._encode_audio(frames, adapter_clip)
             for rows in lots(self.device, len(frames)):
                 heard = audio.index(torch.tensor(rows, device=audio.embedding.device))
-                sizes = [images[row].shape[:2] for row in rows]
-                coarse, heat, fine = self._look([frames[row].image for row in rows], heard, sizes)
+                with record("image encoder"):
+                    # With adapters beside the last frozen blocks.
+                    state = self._enhanced_state([frames[row].image for row in rows], heard)
+                    features = self.encoder.joint_features(state)  # [B, E, h, w]
+                cosine = cosine_heatmap(features, heard.embedding)  # [B, h, w] in [-1, 1]
+                heat = ((1 + cosine) / 2).half().cpu().numpy()
+                fine = _upsample(cosine, [images[row].shape[:2] for row in rows])
+                if config.masks == "heat":
+                    coarse = [top_share(one, config.heat_share) for one in fine]
+                else:
+                    size = (features.shape[2] * config.upsample, features.shape[3] * config.upsample)
+                    joint = config.cluster_space == "joint"
+                    clustered = features if joint else self.encoder.backbone_features(state)
+                    with record("clustering"):
+                        clusters = spherical_kmeans(
+                            clustered, config.clusters, size=size, seed=config.seed, starts=config.starts
+                        )
+                        cosine = cosine_heatmap(features, heard.embedding, size)
+                        sounding = sounding_clusters(
+                            clusters.labels, cosine, config.sounding, config.sounding_threshold
+                        )
+                    masks = zip(sounding.cpu().numpy(), fine, strict=True)
+                    coarse = [resize_mask(mask, one.shape) for mask, one in masks]
                 for index, row in enumerate(rows):
                     with record("waiting for proposals"):
                         found = next(proposals)
                     yield self._match(images[row], found, coarse[index], heat[index], fine[index])
-
-    def _look(
-        self, frames: list[np.ndarray], audio: AudioFeatures, sizes: list[tuple[int, ...]]
-    ) -> tuple[list[np.ndarray], np.ndarray, list[np.ndarray]]:
-        """Coarse masks bool [H, W] each, heat float16 [B, h, w], cosines float32 [H, W] each, of `sizes`."""
-        config = self.config
-        with record("image encoder"):
-            state = self._enhanced_state(frames, audio)  # adapters beside the last frozen blocks
-            features = self.encoder.joint_features(state)  # [B, E, h, w]
-        cosine = cosine_heatmap(features, audio.embedding)  # [B, h, w] in [-1, 1]
-        heat = ((1 + cosine) / 2).half().cpu().numpy()
-        fine = _upsample(cosine, sizes)
-        if config.masks == "heat":
-            return [top_share(one, config.heat_share) for one in fine], heat, fine
-        size = (features.shape[2] * config.upsample, features.shape[3] * config.upsample)
-        clustered = features if config.cluster_space == "joint" else self.encoder.backbone_features(state)
-        with record("clustering"):
-            clusters = spherical_kmeans(
-                clustered, config.clusters, size=size, seed=config.seed, starts=config.starts
-            )
-            cosine = cosine_heatmap(features, audio.embedding, size)
-            sounding = sounding_clusters(clusters.labels, cosine, config.sounding, config.sounding_threshold)
-        masks = zip(sounding.cpu().numpy(), fine, strict=True)
-        return [resize_mask(mask, one.shape) for mask, one in masks], heat, fine
 
     @contextmanager
     def _proposals(self, images: list[np.ndarray]) -> Iterator[Iterator[np.ndarray | None]]:
