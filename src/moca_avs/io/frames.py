@@ -71,13 +71,14 @@ class ToRGB:
         if self._last is not None and self._last[0] is frame:
             return self._last[1]
         if self._size is None:
-            self._size = squared_size(frame, self._aspect)
+            # Once: a frame that was asked for its matrix stays in memory until Python looks for cycles.
+            self._size, self._matrix = squared_size(frame, self._aspect), display_matrix(frame)
         width, height = self._size
         if is_deep(frame):
             rgb = self._deep(frame, width, height, "rgb24")
         else:
             rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
-        upright = turned_upright(rgb.to_ndarray(), display_matrix(frame))
+        upright = turned_upright(rgb.to_ndarray(), self._matrix)
         self._last = (frame, upright)
         return upright
 
@@ -91,7 +92,7 @@ class ToPlanes:
         aspect: width / height of the frames' pixels, to be made square; 1 keeps the coded size.
 
     Attributes:
-        turned: whether the last frame's rows have become columns.
+        turned: whether the first frame's rows have become columns.
     """
 
     def __init__(self, aspect: Fraction = Fraction(1)) -> None:
@@ -101,16 +102,15 @@ class ToPlanes:
 
     def __call__(self, frame: Any) -> Planes:
         """Views where the frame is such an image already, else converted."""
-        if self._size is None:
-            self._size = squared_size(frame, self._aspect)
+        if self._size is None:  # once, as `ToRGB`
+            self._size, self._matrix = squared_size(frame, self._aspect), display_matrix(frame)
+            self.turned = is_turned(self._matrix)
         width, height = self._size
         if is_hdr(frame):
             converted = self._deep(frame, width, height, "yuv420p")
         else:
             converted = to_bt709(self._reformatter, frame, width, height)
-        matrix = display_matrix(frame)
-        self.turned = is_turned(matrix)
-        y, u, v = (_turned(plane, matrix) for plane in planes_of(converted))
+        y, u, v = (_turned(plane, self._matrix) for plane in planes_of(converted))
         return y, u, v
 
 
@@ -142,8 +142,7 @@ class ToGray:
     def __call__(self, frame: Any) -> np.ndarray:
         """uint8 [h, w], 0 black and 255 white; each pixel about the mean of its area."""
         if self._size is None:
-            # Once: a frame that was asked for its matrix stays in memory until Python looks for cycles.
-            self._matrix = display_matrix(frame)
+            self._matrix = display_matrix(frame)  # once, as `ToRGB`
             full_width, full_height = squared_size(frame, self._aspect)
             self._size = fitted_size(full_height, full_width, *self._sides)
         height, width = self._size
