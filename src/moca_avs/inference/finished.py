@@ -6,15 +6,17 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import Timeout
 
 from moca_avs.errors import MediaError
 from moca_avs.inference.inputs import JobSpec, is_finished, open_store, store_errors
 from moca_avs.io.kept_results import KeptResult, parse_settings_line, read_kept
 from moca_avs.io.results import RESULT
-from moca_avs.utils.files import unwritable_error
+from moca_avs.utils.files import held, unwritable_error
 
 # Neither changes a mask: frames that are computed together, and the software (the result names it).
 _UNSEEN = {"batch", "versions", "input"}
@@ -161,26 +163,18 @@ def refusal(job: JobSpec, kept: Mapping[str, Any], other: list[str], settings: l
 def claim(folder: Path) -> Iterator[bool]:
     """Hold a result folder for the length of the block: false where another process holds it.
 
-    The claim is a locked file beside the folder, ``.NAME.claim``; a process that dies lets go of it.
+    The claim is a locked file beside the folder, ``.NAME.lock``; a process that dies lets go of it.
 
     Raises:
         MediaError: where the file can't be made.
     """
-    from filelock import FileLock, Timeout
-
-    path = folder.with_name(f".{folder.name}.claim")
-    lock = FileLock(path, timeout=0, thread_local=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    except OSError as error:
-        raise unwritable_error(folder, error) from error
-    try:
-        yield True
-    finally:
-        with suppress(OSError):  # Windows removes it by itself, later
-            path.unlink()
-        lock.release()
+    with ExitStack() as stack:
+        ours = True
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(folder.with_name(f".{folder.name}")))
+        except Timeout:
+            ours = False
+        except OSError as error:
+            raise unwritable_error(folder, error) from error
+        yield ours

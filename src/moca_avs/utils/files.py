@@ -99,7 +99,7 @@ def held(path: Path) -> Iterator[None]:
         Timeout: (of `filelock`, an OSError) where another process or thread holds it.
     """
     file = path.with_name(f"{path.name}{_LOCK}")
-    with FileLock(file, timeout=0):
+    with FileLock(file, timeout=0, thread_local=False):  # taken in one thread, let go in another
         try:
             yield
         finally:
