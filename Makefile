@@ -14,10 +14,10 @@ export ORT_DISABLE_TELEMETRY := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test bench lint format stats install clean help
+.PHONY: demo test bench fuzz fuzz-guided fuzz-kill lint format stats install clean help
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/'
 
 demo: $(INSTALLED)  ## segment three composed clips and ten seconds of a real video, into out/demo
 	$(BIN)/python -m moca_avs_bench.demo
@@ -31,6 +31,16 @@ test: lint  ## lint, then every test
 # BENCH: options, as in make bench BENCH="--only matching neighbours" or BENCH=--quick
 bench: $(INSTALLED)  ## measure speed and memory, into out/bench (hours; BENCH=--quick: minutes)
 	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+# FUZZ: options, as in make fuzz FUZZ="--cases 500 --only video"
+fuzz: $(INSTALLED)  ## read 10,000 damaged files of every kind (fuzz/README.md)
+	$(BIN)/python fuzz/run.py $(FUZZ)
+
+fuzz-guided: $(INSTALLED)  ## coverage-guided damage to what our own parsers read (needs atheris)
+	$(BIN)/python fuzz/guided.py $(FUZZ)
+
+fuzz-kill: $(INSTALLED)  ## kill segment, train, eval and fetch at random moments; they must resume
+	$(BIN)/python fuzz/kill.py $(FUZZ)
 
 lint: $(INSTALLED)  ## style, format and types
 	$(BIN)/ruff check .
@@ -54,4 +64,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 clean:  ## remove the virtual environment and what was made here (the cache stays)
 	rm -rf $(VENV) out dist build .pytest_cache .mypy_cache .ruff_cache .coverage
-	find src tests recipes benchmarks tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests recipes benchmarks fuzz tools examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -52,3 +52,13 @@ def test_a_damaged_file_is_named(tmp_path):
     path.write_bytes(b"hello")
     with pytest.raises(WeightsError, match=r"w\.npy is no pickled numpy file"):
         read_pickled_arrays(path)
+
+
+def test_damage_that_calls_methods_arrays_do_not_have(tmp_path):
+    """Opcodes APPEND to an array, a memo that is not there: AttributeError and KeyError inside pickle."""
+    for body in (b"cnumpy\nndarray\nK\x01a.", b"g7\n.", b"a."):
+        path = as_npy(tmp_path / "w.npy", {})
+        head = path.read_bytes()[:128]
+        path.write_bytes(head + body)
+        with pytest.raises(WeightsError, match=r"w\.npy is no pickled numpy file"):
+            read_pickled_arrays(path)

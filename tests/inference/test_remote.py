@@ -171,3 +171,23 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_holds_stays(memor
         assert time.monotonic() < deadline
         with fetched(plan(["memory://videos/a/x.mp4"], Path("out"))[0]):
             pass
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["local:///etc/x.mp4", "simplecache::file:///etc/x.mp4", "zip://x.mp4::http://h/a.zip", "ssh://h/x.mp4"],
+)
+def test_protocols_that_reach_elsewhere_and_chains_are_refused_also_in_a_list(tmp_path, url):
+    (tmp_path / "list.txt").write_text(f"{url}\n")
+    for given in (url, f"@{tmp_path}/list.txt"):
+        with pytest.raises(UsageError, match=r"not allowed; give a path or one URL .* s3://"):
+            find_inputs([given])
+
+
+@pytest.mark.parametrize("name", ["[" * 3000, "a\0b.mp4", "~nobody-at-all/x.mp4"])
+def test_a_name_that_no_file_can_have_is_one_failure_of_a_list(tmp_path, name):
+    (tmp_path / "list.txt").write_text(f"{name}\n")
+    files, ((failed, why),) = find_inputs([f"@{tmp_path}/list.txt"])
+    assert files == []
+    assert failed == name
+    assert why.startswith(("it can't be the name of a file (", "no file matches"))

@@ -9,7 +9,7 @@ from helpers.media_files import gray_steps, make_video, make_wav, noise, quadran
 from moca_avs.errors import MediaError, UsageError
 from moca_avs.io.audio import read_audio
 from moca_avs.io.frames import probe
-from moca_avs.io.open import MediaWarning
+from moca_avs.io.open import MediaWarning, decode_stream
 from moca_avs.io.video import clip_from_pair, read_clip, stream_clips
 
 
@@ -133,3 +133,35 @@ def test_a_stretch_beyond_the_end(tmp_path):
 )
 def test_arguments_that_make_no_sense(tmp_path, options):
     message(read_clip, tmp_path / "video.mp4", kind=UsageError, **options)
+
+
+def test_a_playlist_of_files_here_is_not_followed(tmp_path):
+    make_video(tmp_path / "a.ts", gray_steps(20), codec="mpeg4", form="mpegts")
+    lists = {
+        "hls.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.ts\n#EXT-X-ENDLIST\n",
+        "concat.mp4": "ffconcat version 1.0\nfile a.ts\n",
+    }
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+        assert "is a playlist" in message(read_clip, tmp_path / name)
+
+
+def test_a_track_that_appears_in_mid_file_costs_one_packet(tmp_path):
+    path = make_video(tmp_path / "a.mkv", gray_steps(5))
+
+    class Container:
+        """PyAV's, whose demux fails once as it does at a packet of an unknown track."""
+
+        def __init__(self, real):
+            self.real, self.left = real, 1
+
+        def demux(self, stream):
+            for packet in self.real.demux(stream):
+                yield packet
+                if self.left:
+                    self.left = 0
+                    raise IndexError("list index out of range")
+
+    with av.open(str(path)) as real, pytest.warns(MediaWarning, match="1 damaged"):
+        frames = list(decode_stream(path, Container(real), real.streams.video[0]))
+    assert len(frames) == 5

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,9 @@ _DAMAGE = (
     TypeError,
     AttributeError,
     AssertionError,
+    MemoryError,
+    OverflowError,
+    struct.error,
     zipfile.BadZipFile,
 )
 

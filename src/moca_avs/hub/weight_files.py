@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,11 @@ from moca_avs.hub.pypi import converted_path, package_file
 from moca_avs.hub.tensor_bundle import read_tensor_bundle
 from moca_avs.utils.files import atomic_write
 
+# All that pickle's reader and numpy's constructors raise at damage.
+_DAMAGE = (
+    *(ValueError, TypeError, AttributeError, LookupError, EOFError, MemoryError, OverflowError, RuntimeError),
+    *(NotImplementedError, pickle.UnpicklingError, struct.error),
+)
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
@@ -62,7 +68,7 @@ def read_pickled_arrays(path: Path) -> Any:
             np.lib.format.read_magic(handle)
             np.lib.format.read_array_header_1_0(handle)
             found = ArrayUnpickler(handle, path.name).load()
-        except (ValueError, EOFError, pickle.UnpicklingError, TypeError) as error:
+        except _DAMAGE as error:
             raise WeightsError(f"{path} is no pickled numpy file ({error}); delete it, run again") from error
     return found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found
 

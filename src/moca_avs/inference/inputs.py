@@ -114,15 +114,18 @@ def _files(given: str) -> tuple[Sequence[InputSource], str]:
     """(what one input means, what to say if that is nothing)."""
     if is_url(given):
         return expand(given)
-    path = Path(given).expanduser()
-    if path.is_dir():
-        return _videos_below(path), f"the folder holds no video; looked for {', '.join(VIDEO_SUFFIXES)}"
-    if path.exists():
-        return [path], ""
-    # Path.glob takes no absolute pattern.
-    matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
-    complaint = "no file matches" if glob.has_magic(given) else "there is no such file or folder"
-    return [match for match in matches if match.is_file()], complaint
+    try:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            return _videos_below(path), f"the folder holds no video; looked for {', '.join(VIDEO_SUFFIXES)}"
+        if path.exists():
+            return [path], ""
+        # Path.glob takes no absolute pattern.
+        matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
+        complaint = "no file matches" if glob.has_magic(given) else "there is no such file or folder"
+        return [match for match in matches if match.is_file()], complaint
+    except (OSError, ValueError, RuntimeError) as error:  # too long a name, a zero byte, an unknown ~user
+        return [], f"it can't be the name of a file ({getattr(error, 'strerror', None) or error})"
 
 
 def plan(files: Sequence[InputSource], out: InputSource, name_by: str = "stem") -> list[JobSpec]:
@@ -189,6 +192,8 @@ ENDING = b'"complete": true}'  # of a whole result.json
 PREFIX = "moca-avs-fetched-"
 CLAIM = "claim"
 WEB = "'moca-avs[web]'"
+PROTOCOLS = ("file", "memory", "http", "https", "s3", "gs", "gcs", "az", "abfs")
+"""Of URLs that are opened; fsspec knows more, some of which reach into archives, caches or other machines."""
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": WEB, "https": WEB, "az": "adlfs"}
 IMAGES = ("masks", "heatmaps", "labels")
 SPARE = 256 * 2**20  # bytes of the temporary folder's disk that fetching leaves free
@@ -217,6 +222,11 @@ def open_store(url: str) -> tuple[AbstractFileSystem, str]:
     from fsspec.core import url_to_fs
 
     protocol = url.split("://", 1)[0]
+    if protocol not in PROTOCOLS or "::" in url.split("?", 1)[0]:
+        raise UsageError(
+            f"{url} can't be opened: Protocol not known or not allowed; give a path or one URL that begins "
+            f"with {', '.join(f'{name}://' for name in PROTOCOLS)}"
+        )
     try:
         return url_to_fs(url)
     except ImportError as error:

@@ -19,6 +19,9 @@ from moca_avs.errors import MediaError
 
 # FFmpeg would happily "play" a text file as a terminal recording.
 _NOT_VIDEOS = {"tty"}
+# They name other files, which FFmpeg would open: whoever wrote one could have any file here shown.
+_PLAYLISTS = {"concat", "dash", "hls", "imf", "rtsp", "sdp", "webm_dash_manifest"}
+_FORMATS = ",".join(sorted(av.formats_available - _PLAYLISTS))
 
 LONGEST_GAP = 60.0
 """Seconds. A longer gap in the time stamps of a track is believed only if something else speaks for it."""
@@ -107,11 +110,13 @@ def ffmpeg_path(path: Path) -> str:
 
 @contextmanager
 def open_media(path: str | Path) -> Iterator[Any]:
-    """Open `path` for reading; local files only, whatever a playlist inside may ask for."""
+    """Open `path` for reading: that file alone, nothing that a playlist may ask for."""
     path = check_file(path)
     try:
         container = av.open(
-            ffmpeg_path(path), options={"protocol_whitelist": "file"}, metadata_errors="replace"
+            ffmpeg_path(path),
+            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
+            metadata_errors="replace",
         )
     except av.error.FFmpegError as error:
         raise MediaError(_unreadable(path, error)) from error
@@ -129,6 +134,8 @@ def _unreadable(path: Path, error: Exception) -> str:
             f"{path} lacks the index (moov) of an MP4 file: the recording or download was cut off; "
             "get the whole file again"
         )
+    if head.startswith((b"#EXTM3U", b"ffconcat")):
+        return f"{path} is a playlist, which is not followed; give the videos that it names"
     reason = getattr(error, "strerror", None) or str(error)
     return f"{path} is not a video or sound that FFmpeg can read ({reason}); is it what its name says?"
 
@@ -258,6 +265,10 @@ def decode_stream(path: Path, container: Any, stream: Any) -> Iterator[Any]:
         except av.error.FFmpegError:  # the file ends in the middle of something
             damaged += 1
             break
+        except IndexError:  # PyAV's, at a packet of a track that appears in the middle of the file
+            damaged += 1
+            packets = container.demux(stream)  # goes on with the next packet
+            continue
         if packet is None:
             break
         try:

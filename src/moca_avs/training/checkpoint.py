@@ -146,10 +146,17 @@ class RunFolder:
             file.write(json.dumps(entry) + "\n")
 
     def cut_log(self, step: int) -> None:
-        """Forget what was logged after `step`: those steps will be run again."""
+        """Forget what was logged after `step`: those steps will be run again.
+
+        Raises:
+            UsageError: where a line before the last is damaged.
+        """
         path = self.path / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UsageError(f"{path} is damaged ({error!r}); mend or move that file, then resume") from error
         if kept != lines:
             with writing(path), atomic_write(path, explain=False) as partial:
                 partial.write_text("".join(kept), encoding="utf-8")

@@ -29,12 +29,25 @@ SHOWN_AT = 0.9375
 
 
 def read_manifest(base: Path, split: str) -> dict[str, dict[str, Any]]:
-    """Clip -> line of the offline benchmark's manifest; empty where there is none (the real data)."""
+    """Clip -> line of the offline benchmark's manifest; empty where there is none (the real data).
+
+    Raises:
+        DataError: where it is damaged.
+    """
     path = base / "manifest" / f"{split}.jsonl"
     if not path.is_file():
         return {}
-    lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return {line["id"]: line for line in lines}
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        found = {line["id"]: line for line in lines}
+        for line in found.values():
+            heard_classes(line)
+            line["tier"]
+        return found
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{path} is damaged ({error!r}); make the benchmark again (moca data stamps)"
+        ) from error
 
 
 def heard_classes(line: dict[str, Any]) -> str:
@@ -121,9 +134,21 @@ class TableSet:
     def _sample(self, entry: Entry, frames: np.ndarray, masks: np.ndarray, **more: Any) -> Sample:
         """A clip with its truth, and what the offline benchmark's manifest says of it."""
         clip = self._clip(frames, self.layout.path(self.layout.audio, entry))
-        category, line = self._category(entry), self.manifest.get(entry.name)
+        line = self.manifest.get(entry.name)
         if line is None:
-            return Sample(entry.id, clip, masks, category, entry.video, **more)
+            return Sample(entry.id, clip, masks, self._category(entry), entry.video, **more)
+        try:
+            return self._composite(entry, clip, masks, line, **more)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"the manifest's line of {entry.name} is damaged ({error!r}); make the benchmark again"
+            ) from error
+
+    def _composite(
+        self, entry: Entry, clip: Clip, masks: np.ndarray, line: dict[str, Any], **more: Any
+    ) -> Sample:
+        """A clip of the offline benchmark."""
+        frames, category = clip.frames, self._category(entry)
         count, objects, swap = len(masks), [], None
         for item in line["objects"]:
             if "masks" not in item:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -125,8 +126,13 @@ class TableLayout:
 
 def _rows(path: Path, columns: tuple[str, ...], **known: tuple[str, ...]) -> list[dict[str, str]]:
     """Rows of a CSV file with headings; `known` names all values that a column may have."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} must be a CSV file in UTF-8: {error}; get the file again") from error
+    if any(None in row or None in row.values() for row in rows):
+        raise DataError(f"{path} has rows of more or fewer columns than its heading; get the file again")
     if not rows or not set(columns) <= set(rows[0]):
         raise DataError(f"{path} must have rows and the columns {', '.join(columns)}; get the file again")
     for column, values in known.items():
@@ -187,16 +193,20 @@ def _read_flickr(path: Path) -> list[Entry]:
 
 
 def _read_vggsound(path: Path) -> list[Entry]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} must be a CSV file in UTF-8: {error}; get the file again") from error
     entries = []
-    with path.open(newline="", encoding="utf-8") as file:
-        for number, row in enumerate(csv.reader(file), 1):
-            if len(row) != 4 or not row[1].isdecimal() or row[3] not in ("train", "test"):
-                raise DataError(
-                    f"line {number} of {path} should be id,second,label,train|test (a label with commas in "
-                    f"quotes), found {','.join(row)!r}"
-                )
-            name = f"{row[0]}_{int(row[1]):06d}"
-            entries.append(Entry(name, name, row[3], video=row[0]))
+    for number, row in enumerate(rows, 1):
+        if len(row) != 4 or not re.fullmatch("[0-9]{1,9}", row[1]) or row[3] not in ("train", "test"):
+            raise DataError(
+                f"line {number} of {path} should be id,second,label,train|test (a label with commas in "
+                f"quotes), found {','.join(row)!r}"
+            )
+        name = f"{row[0]}_{int(row[1]):06d}"
+        entries.append(Entry(name, name, row[3], video=row[0]))
     if not entries:
         raise DataError(f"{path} is empty; get it again")
     return entries

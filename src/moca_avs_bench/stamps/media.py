@@ -8,14 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-import struct
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from moca_avs.errors import DataError, UsageError
+from moca_avs_bench.stamps.archives import find_files, read_member
 from moca_avs_bench.stamps.splits import MEDIA, Row, assign_sides, in_media, unseen_classes, world_sides
 
 if TYPE_CHECKING:
@@ -34,139 +29,6 @@ RATE = 16000
 LEVEL = -20.0
 """dBFS that the audible parts of every sound are brought to."""
 _CUTOUT_SIDE, _BACKGROUND_SIDE = 320, 640  # pixels: no composite shows more
-_ZLIB, _DIRECTORY, _ZSTD = 1, 2, 4  # flags of an entry in a Qt resource tree
-
-
-def read_member(root: Path, path: str) -> bytes:
-    """The bytes of one file of an unpacked package.
-
-    Args:
-        root: where the package was unpacked.
-        path: inside the package; ``rcc:NAME``, ``cat:NAME``, ``zip:NAME`` and ``tar.gz:NAME`` are files in
-            an archive.
-
-    Raises:
-        DataError: if the file, or the archive that should hold it, isn't there.
-    """
-    kind, _, inner = path.partition(":")
-    if not inner:
-        if not (root / path).is_file():
-            raise DataError(f"expected {path} in {root}; unpack the package again (`moca data stamps`)")
-        return (root / path).read_bytes()
-    if kind not in _OPENERS:
-        raise DataError(f"unknown kind of archive {kind!r} for {inner}; known: {', '.join(_OPENERS)}")
-    # GCompris names one .rcc after each activity.
-    name = inner.split("/")[3] if kind == "rcc" and inner.count("/") > 3 else "*"
-    for archive in _find(root, f"{name}.{kind}"):
-        found = _OPENERS[kind](archive).get(inner)
-        if found is not None:
-            return found()
-    raise DataError(f"no .{kind} file in {root} holds {inner}; another version of the package was unpacked?")
-
-
-@lru_cache(maxsize=128)
-def _find(root: Path, pattern: str) -> tuple[Path, ...]:
-    return tuple(sorted(root.rglob(pattern)))
-
-
-Member = Callable[[], bytes]
-"""A file of an archive, decoded when called."""
-
-
-def _slice(archive: Path, start: int, size: int, flags: int = 0) -> bytes:
-    """Part of a file, decompressed as `flags` say."""
-    with archive.open("rb") as file:
-        file.seek(start)
-        data = file.read(size)
-    if flags & _ZLIB:
-        return zlib.decompress(data[4:])  # the first four bytes tell the decompressed size
-    if flags & _ZSTD:
-        import zstandard
-
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=1 << 28)
-    return data
-
-
-def _zipped(archive: Path, name: str) -> bytes:
-    with zipfile.ZipFile(archive) as file:
-        return file.read(name)
-
-
-@lru_cache(maxsize=64)
-def open_rcc(archive: Path) -> Mapping[str, Member]:
-    """Index of a Qt binary resource: path -> member.
-
-    Layout (big-endian): ``qres``, version, offsets of tree, data and names; tree entries of 14 bytes (22 from
-    version 2): name offset, flags, then first child and count, or locale and data offset.
-    """
-    data = archive.read_bytes()
-    if data[:4] != b"qres":
-        raise DataError(f"{archive} is not a Qt resource file: expected it to begin with 'qres'")
-    version, tree, blobs, names = struct.unpack_from(">4I", data, 4)
-    size = 14 if version < 2 else 22
-
-    def walk(index: int, prefix: str) -> Iterator[tuple[str, Member]]:
-        name_at, flags, first, second = struct.unpack_from(">IHII", data, tree + index * size)
-        path = prefix
-        if index:
-            length = struct.unpack_from(">H", data, names + name_at)[0]
-            start = names + name_at + 6  # length, then a 32-bit hash
-            path = f"{prefix}/{data[start : start + 2 * length].decode('utf-16-be')}".lstrip("/")
-        if flags & _DIRECTORY:
-            for child in range(second, second + first):
-                yield from walk(child, path)
-        else:
-            length = struct.unpack_from(">I", data, blobs + second)[0]
-            yield path, partial(_slice, archive, blobs + second + 4, length, flags)
-
-    return dict(walk(0, ""))
-
-
-@lru_cache(maxsize=8)
-def open_cat(archive: Path) -> Mapping[str, Member]:
-    """Index of an OpenTTD sound set: a file of (offset, length) pairs, then per sound a name and a RIFF file.
-
-    Everything is little-endian; a name is one byte of length, then its text, zero-terminated. The text is
-    ``"TITLE". Original: ...``; a sound is called by its number and title, such as ``37_Cow``.
-    """
-    data = archive.read_bytes()
-    first = struct.unpack_from("<I", data)[0] & 0x7FFFFFFF
-    found = {}
-    for at in range(0, first, 8):
-        offset = struct.unpack_from("<I", data, at)[0] & 0x7FFFFFFF
-        length = data[offset]
-        text = data[offset + 1 : offset + 1 + length].split(b"\0")[0].decode("latin-1")
-        start = offset + 1 + length
-        if data[start : start + 4] == b"RIFF":
-            size = struct.unpack_from("<I", data, start + 4)[0] + 8
-            title = re.sub(r"\W+", "_", text.split('"')[1] if '"' in text else text)
-            found[f"{at // 8:02d}_{title.strip('_')}"] = partial(_slice, archive, start, size)
-    return found
-
-
-@lru_cache(maxsize=8)
-def open_zip(archive: Path) -> Mapping[str, Member]:
-    """Index of a zip: every file under its path, and under that path below its first folder (``audio/``)."""
-    with zipfile.ZipFile(archive) as file:
-        names = [n for n in file.namelist() if not n.endswith("/")]
-    members = {name: partial(_zipped, archive, name) for name in names}
-    return {name.partition("/")[2]: member for name, member in members.items()} | members
-
-
-@lru_cache(maxsize=8)
-def open_tar(archive: Path) -> Mapping[str, Member]:
-    """Index of the images in a compressed tar, read at once: path -> member."""
-    with tarfile.open(archive) as tar:
-        images = [entry for entry in tar if entry.isfile() and entry.name.endswith((".jpg", ".png"))]
-        return {entry.name: partial(bytes, tar.extractfile(entry).read()) for entry in images}  # type: ignore[union-attr]
-
-
-_OPENERS: dict[str, Callable[[Path], Mapping[str, Member]]] = {
-    "rcc": open_rcc,
-    "cat": open_cat,
-    "zip": open_zip,
-    "tar.gz": open_tar,
-}
 
 
 @dataclass(frozen=True)
@@ -351,7 +213,7 @@ def _decode_sound(package: str, path: str) -> np.ndarray:
     if kind == "sf2":
         from moca_avs_bench.stamps.soundfont import FONT_RATE, phrase
 
-        sound = resampled(phrase(_find(root, "*.sf2")[0], name), FONT_RATE)
+        sound = resampled(phrase(find_files(root, "*.sf2")[0], name), FONT_RATE)
     else:
         sound = decode(read_member(root, path), "gsm" if path.endswith(".gsm") else None)
     return _frozen(level(trim(sound), LEVEL))

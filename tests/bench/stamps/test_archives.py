@@ -9,46 +9,12 @@ import zlib
 import pytest
 import zstandard
 
+from helpers.archive_files import write_cat, write_rcc
 from moca_avs.errors import DataError
-from moca_avs_bench.stamps.media import read_member
+from moca_avs_bench.stamps import archives
+from moca_avs_bench.stamps.archives import read_member
 
 FILES = {"gcompris/src/activities/cows/resource/moo.ogg": b"moo" * 50, "gcompris/src/readme.txt": b"words"}
-
-
-def write_rcc(path, files, version, packing):
-    """A Qt resource: breadth-first tree, children of a folder side by side."""
-    root: dict = {}
-    for name, data in files.items():
-        *folders, last = name.split("/")
-        place = root
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place[last] = data
-    names, blobs = bytearray(), bytearray()
-    nodes, queue = [(0, root)], [root]
-    first_child = {}
-    while queue:
-        folder = queue.pop(0)
-        first_child[id(folder)] = len(nodes)
-        for name, child in folder.items():
-            nodes.append((len(names), child))
-            names += struct.pack(">HI", len(name), 0) + name.encode("utf-16-be")
-            if isinstance(child, dict):
-                queue.append(child)
-    tree = bytearray()
-    for name_at, node in nodes:
-        if isinstance(node, dict):
-            tree += struct.pack(">IHII", name_at, 2, len(node), first_child[id(node)])
-        else:
-            flag, packed = packing(node)
-            tree += struct.pack(">IHHHI", name_at, flag, 0, 0, len(blobs))
-            blobs += struct.pack(">I", len(packed)) + packed
-        tree += b"\0" * 8 if version >= 2 else b""  # time of last change
-    header = 20 if version < 3 else 24
-    head = struct.pack(
-        ">4sIIII", b"qres", version, header, header + len(tree), header + len(tree) + len(blobs)
-    )
-    path.write_bytes(head + b"\0" * (header - 20) + tree + blobs + names)
 
 
 PACKINGS = {
@@ -68,14 +34,7 @@ def test_rcc_gives_every_file_back(tmp_path, version, packing):
 
 
 def test_cat_sounds_are_named_by_number_and_title(tmp_path):
-    riffs = [b"RIFF" + struct.pack("<I", len(body)) + body for body in (b"WAVEfirst", b"WAVEsecond!")]
-    texts = [b'"Cow". Original "moo.wav" by "someone"\0', b'"Tropical: Bird (2)"\0']
-    body, offsets = b"", []
-    for text, riff in zip(texts, riffs, strict=True):
-        offsets.append((16 + len(body), len(riff)))
-        body += bytes([len(text)]) + text + riff
-    pairs = b"".join(struct.pack("<II", offset | 0x80000000, size) for offset, size in offsets)
-    (tmp_path / "sounds.cat").write_bytes(pairs + body)
+    riffs = write_cat(tmp_path / "sounds.cat")
     assert read_member(tmp_path, "cat:00_Cow") == riffs[0]
     assert read_member(tmp_path, "cat:01_Tropical_Bird_2") == riffs[1]
 
@@ -111,3 +70,69 @@ def test_a_file_that_is_no_resource_is_named(tmp_path):
     (tmp_path / "cows.rcc").write_bytes(b"something else entirely")
     with pytest.raises(DataError, match=r"cows\.rcc"):
         read_member(tmp_path, "rcc:gcompris/src/activities/cows/resource/moo.ogg")
+
+
+def refused(root, name, words):
+    with pytest.raises(DataError, match=words):
+        read_member(root, name)
+
+
+@pytest.mark.parametrize("kind", ["zlib", "zstd"])
+def test_a_resource_that_unpacks_to_more_than_the_limit_is_refused(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(archives, "MEMBER_BYTES", 1000)
+    write_rcc(tmp_path / "a.rcc", {"big": bytes(5000), "small": bytes(900)}, 1, PACKINGS[kind])
+    refused(tmp_path, "rcc:big", r"a\.rcc would take")
+    assert read_member(tmp_path, "rcc:small") == bytes(900)
+
+
+def test_zips_and_tars_that_unpack_to_more_than_the_limit_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MEMBER_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/big", bytes(5000))
+    refused(tmp_path, "zip:big", r"x/big in .*a\.zip would take")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        entry = tarfile.TarInfo("skipped.txt")  # no image, but decompressed on the way to one
+        entry.size = 5000
+        archive.addfile(entry, io.BytesIO(bytes(5000)))
+    refused(tmp_path, "tar.gz:a.jpg", r"skipped\.txt in .*a\.tar\.gz would take")
+
+
+def test_a_resource_tree_that_contains_itself_is_refused(tmp_path):
+    write_rcc(tmp_path / "a.rcc", {"x/y": b"1", "z": b"2"}, 1, PACKINGS["raw"])
+    data = bytearray((tmp_path / "a.rcc").read_bytes())
+    struct.pack_into(">II", data, 20 + 14 + 6, 2, 1)  # the folder x: its children are x itself and z
+    (tmp_path / "a.rcc").write_bytes(data)
+    refused(tmp_path, "rcc:x/y", r"a\.rcc is a damaged archive .*two folders")
+
+
+def test_members_are_never_written_and_links_lead_nowhere(tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in" / "a.tar.gz", "w:gz") as archive:
+        entry = tarfile.TarInfo("link.jpg")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "../secret.jpg"
+        archive.addfile(entry)
+        entry = tarfile.TarInfo("../out.jpg")
+        entry.size = 3
+        archive.addfile(entry, io.BytesIO(b"out"))
+    refused(tmp_path / "in", "tar.gz:link.jpg", r"no \.tar\.gz file")
+    assert read_member(tmp_path / "in", "tar.gz:../out.jpg") == b"out"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar.gz", "in", "secret.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["rcc", "cat", "zip", "tar.gz"])
+def test_archives_cut_short_are_named(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    if kind == "rcc":
+        write_rcc(path, FILES, 1, PACKINGS["raw"])
+    elif kind == "cat":
+        write_cat(path)
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a/b", b"1")
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            archive.addfile(tarfile.TarInfo("a.jpg"))
+    path.write_bytes(path.read_bytes()[: 18 if kind == "cat" else 24])
+    with pytest.raises(DataError, match=rf"a\.{kind}.*(damaged|no)"):
+        read_member(tmp_path, f"{kind}:x")

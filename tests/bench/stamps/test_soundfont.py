@@ -5,43 +5,9 @@ import struct
 import numpy as np
 import pytest
 
+from helpers.archive_files import LOOPED, PERIOD, PERIODS, chunk, write_font
 from moca_avs.errors import DataError
 from moca_avs_bench.stamps.soundfont import FONT_RATE, PHRASE_SECONDS, SoundFont, phrase
-
-PERIOD, PERIODS = 100, 20  # samples; 441 Hz at 44.1 kHz
-LOOPED = (54, struct.pack("<h", 1))
-
-
-def chunk(name, data):
-    return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
-
-
-def write_font(path, bank=0, preset=24, generators=(LOOPED,), ranges=((0, 127),)):
-    """One preset; one zone, all of the same sample, per range of keys."""
-    wave = np.sin(2 * np.pi * np.arange(PERIOD * PERIODS) / PERIOD)
-    samples = np.r_[np.rint(wave * 20000).astype("<i2"), np.zeros(46, "<i2")]
-    zones = []
-    for low, high in ranges:
-        zones.append([(43, bytes((low, high))), *generators, (53, struct.pack("<H", 0))])
-    flat = [g for zone in zones for g in zone]
-    bounds = np.cumsum([0, *map(len, zones)])
-    inst = struct.pack("<20sH", b"sine", 0) + struct.pack("<20sH", b"EOI", len(zones))
-    ibag = b"".join(struct.pack("<HH", b, 0) for b in bounds)
-    igen = b"".join(struct.pack("<H", g) + raw for g, raw in flat) + bytes(4)
-    phdr = struct.pack("<20sHHHIII", b"sine", preset, bank, 0, 0, 0, 0) + struct.pack(
-        "<20sHHHIII", b"EOP", 0, 0, 1, 0, 0, 0
-    )
-    pbag = struct.pack("<4H", 0, 0, 1, 0)
-    pgen = struct.pack("<HH", 41, 0) + bytes(4)
-    loop = (PERIOD * 5, PERIOD * 15)
-    shdr = struct.pack("<20s5IBbHH", b"sine", 0, PERIOD * PERIODS, *loop, 44100, 69, 0, 0, 1) + bytes(46)
-    tables = {b"phdr": phdr, b"pbag": pbag, b"pmod": bytes(10), b"pgen": pgen, b"inst": inst}
-    tables |= {b"ibag": ibag, b"imod": bytes(10), b"igen": igen, b"shdr": shdr}
-    pdta = b"pdta" + b"".join(chunk(name, data) for name, data in tables.items())
-    sdta = b"sdta" + chunk(b"smpl", samples.tobytes())
-    body = b"sfbk" + chunk(b"LIST", sdta) + chunk(b"LIST", pdta)
-    path.write_bytes(chunk(b"RIFF", body))
-    return path
 
 
 def hertz(tone):
