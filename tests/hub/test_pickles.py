@@ -62,3 +62,10 @@ def test_damage_that_calls_methods_arrays_do_not_have(tmp_path):
         path.write_bytes(head + body)
         with pytest.raises(WeightsError, match=r"w\.npy is no pickled numpy file"):
             read_pickled_arrays(path)
+
+
+def test_a_header_that_is_no_python(tmp_path):
+    path = as_npy(tmp_path / "w.npy", {})
+    path.write_bytes(path.read_bytes().replace(b"{'descr'", b"{((((((("))
+    with pytest.raises(WeightsError, match=r"w\.npy is no pickled numpy file"):
+        read_pickled_arrays(path)

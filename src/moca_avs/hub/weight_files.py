@@ -9,6 +9,7 @@ import hashlib
 import pickle
 import re
 import struct
+import tokenize
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -29,7 +30,7 @@ from moca_avs.utils.files import atomic_write
 # All that pickle's reader and numpy's constructors raise at damage.
 _DAMAGE = (
     *(ValueError, TypeError, AttributeError, LookupError, EOFError, MemoryError, OverflowError, RuntimeError),
-    *(NotImplementedError, pickle.UnpicklingError, struct.error),
+    *(SyntaxError, tokenize.TokenError, pickle.UnpicklingError, struct.error),
 )
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {

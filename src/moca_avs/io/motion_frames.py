@@ -107,7 +107,7 @@ class MotionFrames:
         """
         self.forget(times[0])
         kept = [*self._around, *self._recent]
-        found = np.array([time for time, _ in kept])
+        found = np.array([time for time, _ in kept], np.float64)
         low, high = times - MOTION_SECONDS - TOLERANCE, times + MOTION_SECONDS + TOLERANCE
         near = np.any((found[:, None] >= low) & (found[:, None] <= high), axis=1)
         images = np.stack([image for _, image in kept])
