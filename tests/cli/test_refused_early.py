@@ -36,9 +36,9 @@ REFUSED = [
     (("segment", "{film}", "-o", "{film}/below"), "below can't be written: .* is a file"),
     (("segment", "{film}", "-o", "{film}"), "can't be written"),
     ((*EVAL, "--dataset", "m3"), "dataset must be one of .*did you mean 'ms3'"),
-    ((*EVAL, "--protocol", "lvs"), "--protocol of s4 is one of avsbench"),
+    ((*EVAL, "--protocol", "lvs"), "no protocol named .lvs.; choose from avsbench"),
     ((*EVAL, "--shard", "3/2"), "--shard must be I/N"),
-    ((*EVAL, "--predictions", "{out}/gone"), "should be a folder of masks"),
+    ((*EVAL, "--predictions", "{out}/gone"), "should be a folder of predicted masks"),
     ((*EVAL, "--set", "refin=none"), "did you mean 'refine'"),
     (
         ("eval", "--out", "{out}/e.json", "--root", "stampz"),

@@ -277,7 +277,7 @@ def test_shards_share_out_the_inputs_and_names_follow_the_path(moca, videos, tmp
         assert [entry.name for entry in folder.iterdir()] == ["result.json"]
     for wrong in ("0/2", "3/2", "2", "a/b"):
         ended = moca("segment", *inputs, "-o", tmp_path / "out", "--shard", wrong)
-        assert (ended.code, "--shard must be I/N" in ended.err) == (2, True)
+        assert (ended.code, "--shard must be I/N, like 1/4, with 1 <= i <= n" in ended.err) == (2, True)
 
 
 def test_equal_stems_are_refused_before_anything_is_done(moca, videos, tmp_path):

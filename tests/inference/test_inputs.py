@@ -74,7 +74,8 @@ def test_a_folder_is_called_by_the_stem():
 )
 def test_inputs_that_would_share_a_folder_are_refused_by_name_and_told_apart_by_path_or_hash(files):
     with pytest.raises(
-        UsageError, match=r"x\.m.* and .*x\.m.* \(out/x\); name them with --name-by path or hash"
+        UsageError,
+        match=r"x\.m.* and .*x\.m.* would both be written to out/x; name them with --name-by path or hash",
     ):
         folders(files)
     for naming in ("path", "hash"):

@@ -75,6 +75,18 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
+def parse_shard(given: str) -> tuple[int, int]:
+    """``"1/4"`` -> ``(1, 4)``.
+
+    Raises:
+        UsageError: where it is not I/N with 1 <= I <= N.
+    """
+    first, slash, last = given.partition("/")
+    if not (slash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise UsageError(f"--shard must be I/N, like 1/4, with 1 <= i <= n, found {given!r}")
+    return int(first), int(last)
+
+
 Weights = Annotated[
     str | None,
     arg(

@@ -21,6 +21,7 @@ from moca_avs.cli.args import (
     choose,
     load_chosen,
     parse_settings,
+    parse_shard,
 )
 from moca_avs.errors import UsageError
 
@@ -134,17 +135,19 @@ class Evaluate:
         from moca_avs.methods import check_weights
         from moca_avs_bench.data import check_evaluation_set
 
-        self._shard()
+        parse_shard(self.shard)
         check_evaluation_set(self.dataset, self.root)
         allowed = PROTOCOLS.get(self.dataset)
         if self.protocol is not None and allowed is not None and self.protocol not in allowed:
             raise UsageError(
-                f"--protocol of {self.dataset} is one of {', '.join(allowed)}, found {self.protocol!r}"
+                f"{self.dataset} has no protocol named {self.protocol!r}; choose from {', '.join(allowed)}"
             )
         if self.predictions is None:
             check_weights(self._choice())
         elif not Path(self.predictions).is_dir():
-            raise UsageError(f"--predictions {self.predictions} should be a folder of masks; it is none")
+            raise UsageError(
+                f"--predictions {self.predictions} should be a folder of predicted masks; there is none"
+            )
 
     def _evaluated(self) -> Report:
         from moca_avs.data.base import subset
@@ -163,19 +166,13 @@ class Evaluate:
             "protocol": self.protocol,
             "jsonl": out.with_suffix(".jsonl"),
             "resume": self.resume,
-            "shard": self._shard(),
+            "shard": parse_shard(self.shard),
             "seed": self.seed,
             "progress": True,
         }
         if self.predictions is not None:
             return evaluate_predictions(self.predictions, dataset, **common)
         return evaluate(self._load(dataset), dataset, f_from=self.f_from, **common)
-
-    def _shard(self) -> tuple[int, int]:
-        first, slash, last = self.shard.partition("/")
-        if not (slash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-            raise UsageError(f"--shard must be I/N, like 1/4, with I from 1 to N; found {self.shard!r}")
-        return int(first), int(last)
 
     def _load(self, dataset: EvaluationSet) -> Any:
         """The method; in AVSS it is told the dataset's classes, unless `--set classes=` names others."""

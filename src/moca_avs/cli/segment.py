@@ -20,6 +20,7 @@ from moca_avs.cli.args import (
     choose,
     load_chosen,
     parse_settings,
+    parse_shard,
 )
 from moca_avs.errors import UsageError
 
@@ -218,17 +219,11 @@ class Segment:
         if not self.inputs:
             raise UsageError("give at least one video, folder or glob, or --image and --sound")
         if self.sound is None:
-            return plan(files, out, self.name_by)[self._shard()]
+            number, count = parse_shard(self.shard or "1/1")
+            return plan(files, out, self.name_by)[number - 1 :: count]
         if len(files) != 1:
             raise UsageError(f"--sound goes with one input, found {len(files)}")
         return [replace(plan(files, out, self.name_by)[0], sound=Path(self.sound))]
-
-    def _shard(self) -> slice:
-        """Which of the inputs are this process's."""
-        number, slash, count = (self.shard or "1/1").partition("/")
-        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-            raise UsageError(f"--shard must be I/N with 1 <= I <= N, like 1/4, found {self.shard!r}")
-        return slice(int(number) - 1, None, int(count))
 
     def _check(self) -> None:
         """What is known to fail before anything heavy is loaded."""

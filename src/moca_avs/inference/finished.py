@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,10 @@ def claim(folder: Path) -> Iterator[bool]:
     """
     with ExitStack() as stack:
         ours = True
+        new = [parent for parent in folder.parents if not parent.exists()]
+        # Where nothing was written nothing is left behind.
+        for parent in reversed(new):
+            stack.callback(_remove_empty, parent)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(folder.with_name(f".{folder.name}")))
@@ -178,3 +182,8 @@ def claim(folder: Path) -> Iterator[bool]:
         except OSError as error:
             raise unwritable_error(folder, error) from error
         yield ours
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # it holds something, or another process was quicker
+        folder.rmdir()

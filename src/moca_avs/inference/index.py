@@ -22,6 +22,7 @@ class RunIndex:
 
     Runs, shards and processes that share an output folder share the file: lines are appended whole, and the
     last one of an input counts. Where the output is a URL, the file there is replaced when the run ends.
+    A run whose one input fails leaves nothing behind, no index either.
 
     Args:
         out: the output folder or its URL.
@@ -33,6 +34,7 @@ class RunIndex:
 
     def __init__(self, out: InputSource) -> None:
         self._out = out
+        self._first = ""
 
     def __enter__(self) -> RunIndex:
         self._run = _now()
@@ -62,7 +64,11 @@ class RunIndex:
 
     def add_line(self, values: dict[str, Any]) -> None:
         """Add a line; the time and the beginning of the run (UTC) are added to it."""
-        line = json.dumps({**values, "time": _now(), "run": self._run}) + "\n"
+        line = self._first + json.dumps({**values, "time": _now(), "run": self._run}) + "\n"
+        if not self._first and not self._path.parent.exists():
+            self._first = line
+            return
+        self._first = ""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # One write to the end of the file, so that processes don't mix their lines.

@@ -156,11 +156,9 @@ def plan(files: Sequence[InputSource], out: InputSource, name_by: str = "stem") 
         job = _job(file, place, folder, out)
         first = jobs.setdefault(folder, job)
         if first is not job:
-            clashes.append(f"{first.name} and {job.name} ({job.result})")
+            clashes.append(f"{first.name} and {job.name} would both be written to {job.result}")
     if clashes:
-        raise UsageError(
-            f"inputs would share a result folder: {first_few(clashes)}; name them with --name-by path or hash"
-        )
+        raise UsageError(f"{first_few(clashes)}; name them with --name-by path or hash")
     return list(jobs.values())
 
 
