@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from moca_avs.errors import MediaError
-from moca_avs.utils.files import atomic_write, check_writable, partial_path, remove_abandoned
+from moca_avs.utils.files import (
+    atomic_write,
+    check_writable,
+    partial_path,
+    remove_abandoned,
+    temporary_folder,
+)
 
 
 def interrupted(path, folder):
@@ -108,3 +114,15 @@ def test_what_can_be_written_is_found_out_without_leaving_anything(tmp_path):
         with pytest.raises(MediaError, match=r"can't be written: .*choose a place"):
             check_writable(tmp_path / path, folder=folder)
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_temporary_folder_goes_with_its_block_and_a_dead_process_s_with_the_next(tmp_path):
+    (tmp_path / "x-dead").mkdir()
+    (tmp_path / "x-dead" / "half.bin").write_bytes(b"half")
+    (tmp_path / "other").mkdir()
+    with temporary_folder("x-", tmp_path, young=-1.0) as first:
+        (first / "mine").touch()
+        with temporary_folder("x-", tmp_path, young=-1.0) as second:
+            assert (first / "mine").exists()
+            assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "other", first, second])
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]

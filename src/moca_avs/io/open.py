@@ -16,15 +16,13 @@ import numpy as np
 from av.stream import Disposition
 
 from moca_avs.errors import MediaError
+from moca_avs.io.clock import LONGEST_GAP
 
 # FFmpeg would happily "play" a text file as a terminal recording.
 _NOT_VIDEOS = {"tty"}
 # They name other files, which FFmpeg would open: whoever wrote one could have any file here shown.
 _PLAYLISTS = {"concat", "dash", "hls", "imf", "rtsp", "sdp", "webm_dash_manifest"}
 _FORMATS = ",".join(sorted(av.formats_available - _PLAYLISTS))
-
-LONGEST_GAP = 60.0
-"""Seconds. A longer gap in the time stamps of a track is believed only if something else speaks for it."""
 
 VIDEO_SUFFIXES = (
     *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".gif", ".m1v", ".m2ts", ".m4v", ".mkv", ".mov"),

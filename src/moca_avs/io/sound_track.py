@@ -11,9 +11,9 @@ import av
 import numpy as np
 
 from moca_avs.errors import MediaError
+from moca_avs.io.clock import LONGEST_GAP
 from moca_avs.io.downmix import mono, position_weights
 from moca_avs.io.open import (
-    LONGEST_GAP,
     audio_stream,
     decode_stream,
     open_media,

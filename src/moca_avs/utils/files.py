@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from filelock import FileLock, Timeout
 from moca_avs.errors import MediaError
 
 _LOCK = ".lock"
+_CLAIM = "claim"
 
 
 def unwritable_error(path: Path, error: Exception) -> MediaError:
@@ -105,6 +107,26 @@ def held(path: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):  # Windows lets nobody remove what is open, and removes it by itself
                 file.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(prefix: str, parent: Path, young: float = 60.0) -> Iterator[Path]:
+    """A folder `held` for the length of the block, then removed; those of killed processes go now.
+
+    Args:
+        prefix: of its name.
+        parent: where it is made.
+        young: seconds in which one may be there without being held yet.
+    """
+    for folder in parent.glob(f"{prefix}*"):
+        # Others may hold it, own it, or be quicker.
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > young:
+                with held(folder / _CLAIM):
+                    pass  # on Windows a folder with an open file can't be removed
+                shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name, held(Path(name, _CLAIM)):
+        yield Path(name)
 
 
 def remove_abandoned(folder: Path) -> None:
