@@ -13,6 +13,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "stamps": (("resvg_py", "zstandard"), "moca data stamps, and every --root stamps until it is built"),
     "web": (("aiohttp",), "inputs on the web, http:// and https://"),
     "faiss": (("faiss",), "neighbour_search=faiss"),
+    "fuzz": (("atheris",), "make fuzz-guided"),
 }
 """Extra -> modules that it brings, and what that is for."""
 
