@@ -351,14 +351,14 @@ def test_one_bar_at_a_time(videos, tmp_path, capsys):
 @pytest.mark.weights
 def test_the_command_takes_a_batch(moca, videos, tmp_path):
     inputs = [video for video in videos if video.stem != "broken"]
-    flags = ("--method", "frozen", "--device", "cpu", "--fps", "native", "--set", "refine=none")
+    flags = ("--method", "frozen", "--device", "cpu", "--fps", "native", "--limit", 3, "--set", "refine=none")
     for name, more in (("one", ()), ("many", ("--batch", 16)), ("set", ("--batch", 16, "--set", "batch=3"))):
         ended = moca("segment", *inputs, "-o", tmp_path / name, *flags, *more)
         assert ended.code == 0, ended.err
     for video in inputs:
         one, many, told = (Segmentation.load(tmp_path / name / video.stem) for name in ("one", "many", "set"))
         assert np.array_equal(one.masks, many.masks)
-        np.testing.assert_allclose(one.heatmaps, many.heatmaps, atol=1e-3)
+        assert np.array_equal(one.heatmaps, many.heatmaps)
         assert (many.settings["batch"], told.settings["batch"]) == (16, 3)
         assert many.settings == {**one.settings, "batch": 16}
 
