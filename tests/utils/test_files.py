@@ -11,6 +11,7 @@ from moca_avs.errors import MediaError
 from moca_avs.utils.files import (
     atomic_write,
     check_writable,
+    parse_json,
     partial_path,
     remove_abandoned,
     temporary_folder,
@@ -126,3 +127,9 @@ def test_a_temporary_folder_goes_with_its_block_and_a_dead_process_s_with_the_ne
             assert (first / "mine").exists()
             assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "other", first, second])
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, b'{"a":' * 200_000, "{", b"\xff"])
+def test_json_that_can_not_be_read_is_a_value_error(text):
+    with pytest.raises(ValueError, match=r"nested too deeply|Expecting|decode"):
+        parse_json(text)

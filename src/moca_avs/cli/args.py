@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, UseAppendAction, arg
 
 from moca_avs.errors import UsageError, did_you_mean
+from moca_avs.utils.files import parse_json
 
 if TYPE_CHECKING:
     from moca_avs.hub.huggingface import ModelSources
@@ -68,7 +69,7 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
         if not (name and equals and value):
             raise UsageError(f"--set must be NAME=VALUE, like refine=none, found {item!r}")
         try:
-            settings[name] = json.loads(value)
+            settings[name] = parse_json(value)
         except json.JSONDecodeError:  # .3 and 1. are numbers too, everything else is a text
             number = re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+)(e[+-]?\d+)?", value, re.IGNORECASE)
             settings[name] = float(value) if number else value

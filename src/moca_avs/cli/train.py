@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -17,6 +16,7 @@ from tyro.conf import arg
 from moca_avs.cli.args import PARSING, Device, Model, Weights, check_encoder, parse_sources
 from moca_avs.errors import UsageError
 from moca_avs.training.config import CACHE_LIMIT, RuntimeConfig, TrainConfig, may_differ
+from moca_avs.utils.files import parse_json
 
 PLACES = ("data", "root", "weights", "cache", "model")
 """Flags that ``config.json`` keeps under "command"."""
@@ -117,7 +117,7 @@ class Train:
         if not (self.resume and file.is_file()):
             return self
         try:
-            known = json.loads(file.read_text(encoding="utf-8"))
+            known = parse_json(file.read_text(encoding="utf-8"))
             own = TrainConfig.from_dict(known["training"])
             encoder, places = str(known["encoder"]["name"]), dict(known.get("command", {}))
             precision = known.get("arithmetic", {"precision": "float32"})["precision"]

@@ -17,7 +17,7 @@ from PIL import Image
 from moca_avs.clip import MOTION_SECONDS, Clip
 from moca_avs.errors import DataError, MocaError
 from moca_avs.hub.cache import cache_dir, lock
-from moca_avs.utils.files import atomic_write
+from moca_avs.utils.files import atomic_write, parse_json
 
 Pairs = Iterator[tuple[np.ndarray, np.ndarray, int, np.ndarray]]
 """(uint8 [side, side, 3], int16 [N], Hz, float16 [`GRID`, `GRID`] or empty) of each frame, see `framed`."""
@@ -61,7 +61,7 @@ class DecodedVideos:
         with lock(f"folder-{store.name}"):
             if not (store / "index.json").is_file():
                 _decode_all(root, paths, store, read, progress)
-        index = json.loads((store / "index.json").read_text(encoding="utf-8"))
+        index = parse_json((store / "index.json").read_text(encoding="utf-8"))
         self.skipped: tuple[tuple[str, str], ...] = tuple((p, why) for p, why in index["skipped"])
         self._rows: list[dict[str, Any]] = index["frames"]
         if not self._rows:

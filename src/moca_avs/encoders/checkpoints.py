@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from moca_avs.errors import WeightsError, first_few, first_line
 from moca_avs.hub.cache import cache_dir
 from moca_avs.hub.weight_files import read_safetensors, tensors_sha256
-from moca_avs.utils.files import atomic_write
+from moca_avs.utils.files import atomic_write, parse_json
 
 # All that torch's reader raises at random damage (found by trying); OSError where there is no file.
 _DAMAGE = (
@@ -82,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} is no readable JSON ({error}); get the file again") from error
     if not isinstance(found, dict):

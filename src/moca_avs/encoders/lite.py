@@ -24,6 +24,7 @@ from moca_avs.encoders.sound_trunks import TRUNKS, SoundTrunk
 from moca_avs.errors import UsageError, WeightsError
 from moca_avs.hub.catalog import SHIPPED
 from moca_avs.hub.weight_files import load_asset, read_safetensors, tensors_sha256, write_safetensors
+from moca_avs.utils.files import parse_json
 
 HIDDEN = 128
 CLASSES = 1000
@@ -122,7 +123,7 @@ class AudioHead(nn.Module):
         """
         tensors, metadata = read_safetensors(path)
         try:
-            config = json.loads(metadata["config"])
+            config = parse_json(metadata["config"])
             head = cls(len(tensors["mean"]), int(config["members"]), joint_dim=tensors["axes"].shape[1])
             head.load_state_dict({k: v.float() for k, v in tensors.items()})
         except (KeyError, ValueError, RuntimeError) as error:

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from moca_avs.errors import WeightsError
 from moca_avs.hub.cache import file_sha256
-from moca_avs.utils.files import atomic_write
+from moca_avs.utils.files import atomic_write, parse_json
 
 PINS = "moca-avs-pins.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -42,7 +42,7 @@ def read_pins() -> dict[str, dict[str, Any]]:
     """
     file = pins_file()
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse_json(file.read_text(encoding="utf-8"))
         return {
             str(source): {"revision": str(pin["revision"]), "sha256": dict(pin["sha256"])}
             for source, pin in found.items()

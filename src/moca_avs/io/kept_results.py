@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moca_avs.io.results import HEADER, HEATMAPS, OUTPUTS, PARTIAL, RESULT, heat_shape, is_complete
+from moca_avs.utils.files import parse_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ def read_kept(folder: str | Path) -> KeptResult | None:
                 return KeptResult(settings, complete=True)
             file.readline()
             for line in file:
-                frame = json.loads(line.rstrip(b",\n"))
+                frame = parse_json(line.rstrip(b",\n"))
                 time, reason, _ = float(frame["time"]), str(frame["reason"]), frame["rle"]["counts"]
                 times.append(time)
                 reasons.append(reason)
@@ -57,7 +57,7 @@ def read_kept(folder: str | Path) -> KeptResult | None:
 
 def parse_settings_line(line: bytes) -> dict[str, Any]:
     """The settings by the first line of a ``result.json``; ValueError or KeyError where it is none."""
-    settings = json.loads(line.rstrip().rstrip(b",") + b"}")["settings"]
+    settings = parse_json(line.rstrip().rstrip(b",") + b"}")["settings"]
     if not (isinstance(settings, dict) and isinstance(settings.get("input", {}), dict)):
         raise ValueError("settings and their input must be objects")
     return settings

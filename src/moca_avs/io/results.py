@@ -28,7 +28,7 @@ from PIL import Image
 
 from moca_avs.errors import MediaError
 from moca_avs.io.image import overlay, resized
-from moca_avs.utils.files import unwritable_error
+from moca_avs.utils.files import parse_json, unwritable_error
 from moca_avs.utils.profiler import record
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class SegmentationWriter:
         with text.open("rb") as file:
             lines = list(itertools.islice(file, 2 + self.frames))
         self._end = sum(map(len, lines)) - len(lines[-1]) + len(lines[-1].rstrip(b",\n"))
-        height, width = json.loads(lines[2].rstrip(b",\n"))["rle"]["size"]
+        height, width = parse_json(lines[2].rstrip(b",\n"))["rle"]["size"]
         self._size = height, width
         if "heatmaps" in self._images:
             self._heat = heat.open("r+b", buffering=0)
@@ -141,7 +141,7 @@ class SegmentationWriter:
         """Time and mask bool [H, W] of each frame that was kept; to be walked before the first `append`."""
         with (self.folder / (RESULT + PARTIAL)).open("rb") as file:
             for line in itertools.islice(file, 2, 2 + self.frames):
-                frame = json.loads(line.rstrip(b",\n"))
+                frame = parse_json(line.rstrip(b",\n"))
                 yield float(frame["time"]), decode_rle(frame["rle"])
 
     def append(self, result: Segmentation) -> None:
@@ -311,7 +311,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
-        result = json.loads((folder / RESULT).read_text("utf-8"))
+        result = parse_json((folder / RESULT).read_text("utf-8"))
         outputs = result["settings"].get("input", {}).get("outputs", OUTPUTS)
         heatmaps = np.zeros((len(result["frames"]), 0, 0), np.float16)
         if "heatmaps" in outputs:
@@ -353,7 +353,7 @@ def load_segmentation(folder: str | Path, kind: type[Segmentation]) -> Segmentat
 def heat_shape(path: Path) -> tuple[int, int, int]:
     """Frames, height and width by the header of our own heatmaps.safetensors."""
     with path.open("rb") as file:
-        frames, height, width = json.loads(file.read(HEADER)[8:])["heatmaps"]["shape"]
+        frames, height, width = parse_json(file.read(HEADER)[8:])["heatmaps"]["shape"]
     return int(frames), int(height), int(width)
 
 

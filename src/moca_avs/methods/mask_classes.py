@@ -12,7 +12,6 @@ list it does not know is matched by its names.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -26,6 +25,7 @@ from moca_avs.errors import DataError
 from moca_avs.proposals.boxes import bounding_boxes, box_iou
 from moca_avs.proposals.detectors import Grounder
 from moca_avs.proposals.masks import pairwise_iou
+from moca_avs.utils.files import parse_json
 
 TABLE = Path(__file__).with_name("semantics_table.json")
 SEPARATE_IOU = 0.3
@@ -141,7 +141,7 @@ def read_classes(path: str | Path) -> dict[str, int]:
         DataError: if it can't be read, or is no such table.
     """
     try:
-        content: dict[str, int] = json.loads(Path(path).read_text(encoding="utf-8"))
+        content: dict[str, int] = parse_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} can't be read ({error}); give the dataset's label2idx.json") from error
     good = isinstance(content, dict) and all(type(i) is int and 0 <= i <= 255 for i in content.values())
@@ -153,7 +153,7 @@ def read_classes(path: str | Path) -> dict[str, int]:
 @lru_cache
 def _table() -> dict[str, list[str]]:
     """Class -> tags, the special classes before the general ones."""
-    content = json.loads(TABLE.read_text(encoding="utf-8"))
+    content = parse_json(TABLE.read_text(encoding="utf-8"))
     table: dict[str, list[str]] = {name: list(tags) for name, tags in content["audioset"].items()}
     for name, indices in content["imagenet"].items():
         table.setdefault(name, []).extend(f"imagenet {index}" for index in _numbers(indices))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -21,6 +20,7 @@ from moca_avs.methods.config import (
     check_parts,
 )
 from moca_avs.model.adapter_file import ADAPTERS, read_adapter_config
+from moca_avs.utils.files import parse_json
 
 if TYPE_CHECKING:
     from moca_avs.hub.huggingface import ModelSources
@@ -140,7 +140,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = parse_json(file.read_text(encoding="utf-8"))
         return {part: dict(config.get(part, {})) for part in CONFIG_PARTS}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise WeightsError(f"{file} is not a config that moca-avs wrote: {error}") from error
@@ -154,7 +154,7 @@ def given_config(config: str | Path | Mapping[str, Any] | None) -> Mapping[str, 
         return PAPER
     if not isinstance(config, Mapping):
         try:
-            config = json.loads(Path(config).read_text(encoding="utf-8"))
+            config = parse_json(Path(config).read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError) as error:
             raise UsageError(f'{config!r} is neither "paper" nor a JSON file of settings: {error}') from error
     if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from moca_avs.errors import WeightsError
+from moca_avs.utils.files import parse_json
 
 ADAPTERS = "adapters.safetensors"
 """Name of the file, in a run, in one of its steps, and where weights are published."""
@@ -31,7 +31,7 @@ def read_adapter_config(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
     if "moca_avs_adapters" not in metadata:
         raise WeightsError(f"{path} is a safetensors file, but not one of MoCA adapters")
-    config: dict[str, Any] = json.loads(metadata["moca_avs_adapters"])
+    config: dict[str, Any] = parse_json(metadata["moca_avs_adapters"])
     latents = {int(name[5:7]): shape[1] for name, shape in shapes.items() if name.endswith(".latents")}
     widths = {layer: latents[block] for block, layer in config["pairs"] if block in latents}
     config["encoder"] = recorded_encoder(config["encoder"], widths)

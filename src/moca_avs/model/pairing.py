@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from moca_avs.errors import DataError, UsageError
 from moca_avs.hub.weight_files import write_safetensors
+from moca_avs.utils.files import parse_json
 
 GRID = 2.0**26
 SPARE = 16  # candidates per row beyond the neighbours wanted
@@ -161,7 +162,7 @@ class NeighbourTable:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})["moca_avs_pairs"])
+                about = parse_json((file.metadata() or {})["moca_avs_pairs"])
                 table = cls(file.get_tensor("neighbours"), file.get_tensor("clips"), **about)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise DataError(f"{path} is not a readable table of pairs ({error}); delete it") from error

@@ -34,7 +34,7 @@ from moca_avs.model.adapter import AdapterSet, load_adapters, save_adapters
 from moca_avs.model.adapter_file import ADAPTERS
 from moca_avs.training.config import may_differ
 from moca_avs.training.distributed import DistributedContext
-from moca_avs.utils.files import atomic_write
+from moca_avs.utils.files import atomic_write, parse_json
 
 STATE = "state.pt"
 _PARTIAL = (".partial", ".part")  # the second up to 0.1
@@ -117,7 +117,7 @@ class RunFolder:
     def _check_same(self, config: Path) -> dict[str, Any]:
         """What `config` holds, which must be this very run's."""
         try:
-            found = json.loads(config.read_text(encoding="utf-8"))
+            found = parse_json(config.read_text(encoding="utf-8"))
             parts = {part: _named((_BEFORE | found)[part]) for part in self.compared}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{config} is not the config of a training run ({error!r})") from error
@@ -154,7 +154,7 @@ class RunFolder:
         path = self.path / "log.jsonl"
         try:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+            kept = [line for line in lines if line.endswith("\n") and parse_json(line)["step"] <= step]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UsageError(f"{path} is damaged ({error!r}); mend or move that file, then resume") from error
         if kept != lines:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from moca_avs.errors import UsageError
 from moca_avs.utils.device import PrecisionName
+from moca_avs.utils.files import parse_json
 from moca_avs.utils.settings import Count, NonNegative, Range, Seed, Settings
 
 CACHE_LIMIT = 8 * 10**9
@@ -160,7 +161,7 @@ class TrainConfig(Settings):
             UsageError: where the file is missing, no JSON object, or names unknown fields.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = parse_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} must be a JSON file of training settings: {error}") from error
         if not isinstance(values, dict):

@@ -33,7 +33,7 @@ from moca_avs.encoders.base import AudioFeatures, AudioVisualEncoder, HookPoint
 from moca_avs.model.fusion import image_prefix
 from moca_avs.training.distributed import DistributedContext
 from moca_avs.training.precision import Precision
-from moca_avs.utils.files import held, partial_path, remove_abandoned
+from moca_avs.utils.files import held, parse_json, partial_path, remove_abandoned
 
 FORMAT = 1  # raise it when the same key would mean other bytes
 FLOAT16_MAX = 65504.0
@@ -218,7 +218,7 @@ class CachedFeatures:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Map the arrays of a whole cache folder; features are returned in `dtype`, on `device`."""
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        index = parse_json((folder / "index.json").read_text(encoding="utf-8"))
         self._hook_points = hook_points
         self._device = device
         self._dtype = dtype
@@ -287,7 +287,7 @@ def open_features(extractor: FeatureExtractor, folder: Path, limit: int) -> Prec
 def _is_whole(folder: Path, key: dict[str, Any]) -> bool:
     """Whether a cache is there with all its bytes; a damaged one is removed."""
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        index = parse_json((folder / "index.json").read_text(encoding="utf-8"))
         sizes = {
             name: key["frames"] * math.prod(shape) * np.dtype(dtype).itemsize
             for name, (dtype, shape) in index["arrays"].items()

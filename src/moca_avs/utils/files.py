@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -18,6 +20,18 @@ from moca_avs.errors import MediaError
 
 _LOCK = ".lock"
 _CLAIM = "claim"
+
+
+def parse_json(text: str | bytes) -> Any:
+    """`json.loads` for what others may have written.
+
+    Raises:
+        json.JSONDecodeError: (a ValueError) also where it is nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise json.JSONDecodeError("nested too deeply", str(text[:20]), 0) from error
 
 
 def unwritable_error(path: Path, error: Exception) -> MediaError:

@@ -8,7 +8,6 @@ files (the offline benchmark "stamps"), samples also carry their objects, tier a
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from moca_avs.data.base import Sample, SceneObject
 from moca_avs.errors import DataError, MediaError, UsageError
 from moca_avs.io.audio import read_audio
 from moca_avs.io.image import read_image
+from moca_avs.utils.files import parse_json
 from moca_avs_bench.data.layout import LAYOUTS, Entry, find_root, read_entries
 
 SECONDS = 5
@@ -38,7 +38,7 @@ def read_manifest(base: Path, split: str) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
         found = {line["id"]: line for line in lines}
         for line in found.values():
             heard_classes(line)

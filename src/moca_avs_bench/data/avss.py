@@ -8,7 +8,6 @@ labels), as the public script evaluates them; the offline benchmark "stamps" kee
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image
 from moca_avs.data.base import Sample
 from moca_avs.errors import DataError
 from moca_avs.io.image import read_image, read_indices
+from moca_avs.utils.files import parse_json
 from moca_avs_bench.data.avsbench import TableSet
 from moca_avs_bench.data.layout import Entry
 
@@ -33,7 +33,7 @@ def read_classes(base: Path) -> tuple[str, ...]:
     """
     path = base / CLASSES
     try:
-        indices = json.loads(path.read_text(encoding="utf-8"))
+        indices = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} should map class names to indices: {error}; get the file again") from error
     found = [str(index) for index in indices.values()] if isinstance(indices, dict) else []

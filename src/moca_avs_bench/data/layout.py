@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections import Counter
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from moca_avs.errors import DataError
+from moca_avs.utils.files import parse_json
 
 SPLITS = ("train", "val", "test")
 
@@ -176,7 +176,7 @@ def _read_vggss(path: Path) -> list[Entry]:
         return found
 
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = parse_json(path.read_text(encoding="utf-8"))
         listed = [(str(row["file"]), str(row["class"]), boxes(row["bbox"])) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f'{path} should be a list of {{"file", "class", "bbox"}}: {error!r}') from error

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from moca_avs.errors import DataError, UsageError
+from moca_avs.utils.files import parse_json
 
 FORMAT = 1
 METRICS = 2
@@ -27,7 +27,7 @@ def read_header(path: Path) -> Header:
     """
     try:
         with path.open(encoding="utf-8") as lines:
-            header = json.loads(lines.readline() or "null")
+            header = parse_json(lines.readline() or "null")
     except (OSError, ValueError) as error:
         raise DataError(f"{path} should be the JSONL file of an evaluation: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -47,7 +47,7 @@ def read_records(path: Path) -> Iterator[Record]:
             if not line.endswith("\n"):
                 return
             try:
-                yield json.loads(line)
+                yield parse_json(line)
             except ValueError as error:
                 raise DataError(f"line {number} of {path} is damaged: {error}; remove the file") from error
 

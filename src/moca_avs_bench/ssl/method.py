@@ -27,6 +27,7 @@ from moca_avs.model.proposal_matching import match_proposals
 from moca_avs.proposals import build_proposer
 from moca_avs.proposals.base import Proposer, cached_proposer
 from moca_avs.proposals.masks import downscale
+from moca_avs.utils.files import parse_json
 from moca_avs.utils.frame_cache import FrameCache
 from moca_avs_bench.ssl import COMPARATORS, ComparatorConfig, HeatConfig
 from moca_avs_bench.ssl.backbone import (
@@ -111,7 +112,7 @@ def read_system(path: Path, expected: str | None = None) -> TrainedSystem:
             f"{file} holds {name}, not {expected}; give the folder that {expected} was trained in"
         )
     try:
-        values = dict(json.loads(about["config"]))
+        values = dict(parse_json(about["config"]))
     except (KeyError, ValueError, TypeError) as error:
         raise WeightsError(f"{file} does not say how it was trained ({error!r}); train it again") from error
     config = ComparatorConfig.from_dict(values)

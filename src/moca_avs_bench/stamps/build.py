@@ -16,7 +16,7 @@ from typing import Any
 from moca_avs.errors import UsageError
 from moca_avs.hub.cache import cache_dir, lock
 from moca_avs.utils.extras import EXTRAS, lacking_modules, require_extra
-from moca_avs.utils.files import atomic_write
+from moca_avs.utils.files import atomic_write, parse_json
 from moca_avs_bench.data.avss import CLASSES
 from moca_avs_bench.data.layout import LAYOUTS, SPLITS
 from moca_avs_bench.stamps.media import Catalog, package_root
@@ -147,7 +147,7 @@ def configuration(catalog: Catalog, seed: int, size: str, limit: int | None) -> 
 def is_built(folder: Path, config: dict[str, Any]) -> bool:
     """Whether a folder holds the whole benchmark of this configuration."""
     note = folder / "stamps.json"
-    return note.is_file() and json.loads(note.read_text(encoding="utf-8"))["hash"] == config["hash"]
+    return note.is_file() and parse_json(note.read_text(encoding="utf-8"))["hash"] == config["hash"]
 
 
 def _write_all(catalog: Catalog, config: dict[str, Any], out: Path, progress: bool) -> None:

@@ -5,7 +5,6 @@ What is shown is drawn by seed out of the samples that the table evaluates, neve
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from moca_avs.data.base import EvaluationSet, Sample
 from moca_avs.errors import DataError, MediaError
 from moca_avs.io.image import contact_sheet, overlay
 from moca_avs.methods.base import Method
-from moca_avs.utils.files import atomic_write
+from moca_avs.utils.files import atomic_write, parse_json
 from moca_avs_bench.evaluation.controls import with_audio_of
 from moca_avs_bench.tables.result import TableResult
 from moca_avs_bench.tables.setup import RunContext
@@ -251,7 +250,7 @@ def training_losses(result: TableResult, folder: Path) -> dict[str, np.ndarray]:
         if row.run and row.run not in seen:
             seen.add(row.run)
             (log,) = folder.glob(f"*-{row.run}/log.jsonl")
-            entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+            entries = [parse_json(line) for line in log.read_text(encoding="utf-8").splitlines()]
             found[row.row.title] = np.array([entry["loss"] for entry in entries], float)
     return found
 
