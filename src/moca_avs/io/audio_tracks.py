@@ -84,7 +84,7 @@ class CopiedAudio:
         while self._next is None:
             try:
                 packet = next(self._packets, None)
-            except av.error.FFmpegError:  # the source ends in the middle of something
+            except (av.error.FFmpegError, IndexError):  # the source ends in the middle of something
                 return None
             if packet is None or packet.size == 0:
                 return None
@@ -216,7 +216,7 @@ def _can_be_copied(source: str | Path, audio_track: int | None) -> bool:
                     if packet.size and packet.pts is not None:
                         packet.stream = track
                         trial.mux(packet)
-        except av.error.FFmpegError:
+        except (av.error.FFmpegError, IndexError):
             return False
     return True
 

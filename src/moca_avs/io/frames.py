@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 from collections import deque
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
@@ -367,7 +368,9 @@ def _counted(path: str | Path) -> float:
     with open_media(path) as container:
         zero = start_time(container)
         tracks = [s for s in (video_stream(container), audio_stream(container)) if s is not None]
-        for packet in container.demux(*tracks):
-            if packet.pts is not None:
-                end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base - zero)
+        # A damaged file may end, or come upon a track of which its header knew nothing.
+        with suppress(av.error.FFmpegError, IndexError):
+            for packet in container.demux(*tracks):
+                if packet.pts is not None:
+                    end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base - zero)
     return float(end)

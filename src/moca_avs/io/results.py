@@ -141,8 +141,15 @@ class SegmentationWriter:
         """Time and mask bool [H, W] of each frame that was kept; to be walked before the first `append`."""
         with (self.folder / (RESULT + PARTIAL)).open("rb") as file:
             for line in itertools.islice(file, 2, 2 + self.frames):
-                frame = parse_json(line.rstrip(b",\n"))
-                yield float(frame["time"]), decode_rle(frame["rle"])
+                try:
+                    frame = parse_json(line.rstrip(b",\n"))
+                    time, mask = float(frame["time"]), decode_rle(frame["rle"])
+                except (KeyError, TypeError, ValueError, OverflowError) as error:
+                    raise MediaError(
+                        f"the interrupted result in {self.folder} is damaged ({error!r}); begin anew with "
+                        "--overwrite"
+                    ) from error
+                yield time, mask
 
     def append(self, result: Segmentation) -> None:
         """Write the frames of a chunk (its settings are not looked at)."""
@@ -346,7 +353,7 @@ def load_segmentation(folder: str | Path, kind: type[Segmentation]) -> Segmentat
             labels=_read_labels(frames, result["size"]),
             carried_from=_read_origins(frames),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MediaError(f"{folder / RESULT} is damaged ({error!r}); make it again") from error
 
 

@@ -145,8 +145,14 @@ class SoundFont:
         self._chunks = dict(_chunks(path))
         if not {b"smpl", b"phdr", b"pbag", b"pgen", b"inst", b"ibag", b"igen", b"shdr"} <= set(self._chunks):
             raise DataError(f"{path} is not a SoundFont 2 file; unpack its package again")
+        try:
+            self._read_tables()
+        except (struct.error, IndexError, ValueError) as error:
+            raise DataError(f"{path} is damaged ({error}); unpack its package again") from error
+
+    def _read_tables(self) -> None:
         start, size = self._chunks[b"smpl"]
-        self._wave = np.memmap(path, "<i2", "r", start, (size // 2,))
+        self._wave = np.memmap(self._path, "<i2", "r", start, (size // 2,))
         self._headers = [h[1:] for h in struct.iter_unpack("<20s5IBbHH", self._read(b"shdr"))]
         self._tables = {
             name: list(struct.iter_unpack(form, self._read(name)))
@@ -164,13 +170,17 @@ class SoundFont:
         """One note, held so long and then released: float32 [N] mono at 44.1 kHz, in about [-1, 1].
 
         Raises:
-            DataError: if no sample answers to it.
+            DataError: if no sample answers to it, or the one that does lies outside of the file.
         """
-        tones = [
-            self._tone(zone, key, seconds)
-            for zone in self._of(bank, preset)
-            if zone.keys[0] <= key <= zone.keys[1] and zone.velocities[0] <= velocity <= zone.velocities[1]
-        ]
+        try:
+            tones = [
+                self._tone(zone, key, seconds)
+                for zone in self._of(bank, preset)
+                if zone.keys[0] <= key <= zone.keys[1]
+                and zone.velocities[0] <= velocity <= zone.velocities[1]
+            ]
+        except (IndexError, ValueError, OverflowError) as error:
+            raise DataError(f"{self._path} is damaged ({error}); unpack its package again") from error
         if not tones:
             raise DataError(f"{self._path} has no sound for bank {bank}, preset {preset}, key {key}")
         out = np.zeros(max(tone.size for tone in tones), np.float32)
