@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from helpers.media_files import bark, images, make_video
+from helpers.media_files import training_videos
 from moca_avs import Segmentation
 
 pytestmark = pytest.mark.weights
@@ -14,10 +14,7 @@ SMALL = ("--batch", "2", "--neighbours", "1", "--device", "cpu", "--steps", "2",
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("videos")
-    for index in range(4):
-        frames = images(10, 48, 48, seed=index * 9) // (index + 1)
-        make_video(folder / f"{index}.mp4", frames, bark(2, seed=index), fps=5)
+    folder = training_videos(tmp_path_factory.mktemp("videos"))
     (folder / "notes.txt").write_text("no video")
     return folder
 

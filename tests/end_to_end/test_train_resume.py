@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from helpers.media_files import bark, images, make_video
+from helpers.media_files import training_videos
 
 pytestmark = pytest.mark.weights
 
@@ -14,11 +14,7 @@ SMALL = ("--batch", "2", "--neighbours", "1", "--lr", "1e-3", "--allow-same-clip
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("videos")
-    for index in range(4):
-        frames = images(10, 48, 48, seed=index * 9) // (index + 1)
-        make_video(folder / f"{index}.mp4", frames, bark(2, seed=index), fps=5)
-    return folder
+    return training_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture(scope="module")

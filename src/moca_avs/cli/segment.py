@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from moca_avs.inference.inputs import InputSource, JobSpec
     from moca_avs.inference.job import JobResult, SegmentOptions
+    from moca_avs.inference.ray_config import RayConfig
     from moca_avs.methods.base import Method
     from moca_avs.methods.source import MethodChoice
 
@@ -175,11 +176,17 @@ class Segment:
             from moca_avs.inference.segment import segment_all
 
             return segment_all(jobs, self._load, options)
-        from moca_avs.inference.ray import RayConfig, segment_on_ray
+        from moca_avs.inference.ray import segment_on_ray
 
-        gpus = 0.0 if self.device == "cpu" else self.gpus_per_worker
-        config = RayConfig(self.workers, self.cpus_per_worker, gpus, self.retries, self.ray_address)
-        return segment_on_ray(jobs, self._load, options, config)
+        return segment_on_ray(jobs, self._load, options, self._spread())
+
+    def _spread(self) -> RayConfig:
+        from moca_avs.inference.ray_config import RayConfig
+
+        asked = RayConfig(
+            self.workers, self.cpus_per_worker, self.gpus_per_worker, self.retries, self.ray_address
+        )
+        return replace(asked, gpus_per_worker=0.0) if self.device == "cpu" else asked
 
     def _options(self) -> SegmentOptions:
         from moca_avs.inference.job import SegmentOptions
@@ -233,15 +240,7 @@ class Segment:
 
         if self.engine == "ray":
             require_extra("ray", "--engine ray")
-            for name, least in (
-                ("workers", 1),
-                ("cpus_per_worker", 1),
-                ("gpus_per_worker", 0),
-                ("retries", 0),
-            ):
-                value = getattr(self, name)
-                if value is not None and value < least:
-                    raise UsageError(f"{name} must be at least {least}, found {value}")
+            self._spread()
         if not is_url(self.out):
             check_writable(Path(self.out), folder=True)
 

@@ -17,7 +17,7 @@ from PIL import Image
 from moca_avs.clip import MOTION_SECONDS, Clip
 from moca_avs.errors import DataError, MocaError
 from moca_avs.hub.cache import cache_dir, lock
-from moca_avs.utils.files import atomic_write, parse_json
+from moca_avs.utils.files import atomic_write, file_ends, parse_json
 
 Pairs = Iterator[tuple[np.ndarray, np.ndarray, int, np.ndarray]]
 """(uint8 [side, side, 3], int16 [N], Hz, float16 [`GRID`, `GRID`] or empty) of each frame, see `framed`."""
@@ -185,7 +185,6 @@ def _moving_with_sound(clip: Clip, index: int) -> np.ndarray:
     return resize(found, (GRID, GRID)).astype(np.float16)
 
 
-_CHUNK = 1 << 16  # bytes of a file's beginning and end that its identity is read from
 _FORMAT = 1
 
 
@@ -231,10 +230,7 @@ class VideoFolder(DecodedVideos):
             size = path.stat().st_size
             digest.update(f"\0{name.as_posix()}\0{size}\0".encode())
             try:
-                with path.open("rb") as file:
-                    digest.update(file.read(_CHUNK))
-                    file.seek(max(size - _CHUNK, 0))
-                    digest.update(file.read(_CHUNK))
+                digest.update(file_ends(path)[1])
             except OSError as error:  # it is listed as skipped when decoding fails on it too
                 digest.update(str(error).encode())
 

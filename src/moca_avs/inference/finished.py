@@ -16,12 +16,11 @@ from moca_avs.errors import MediaError
 from moca_avs.inference.inputs import JobSpec, is_finished, open_store, store_errors
 from moca_avs.io.kept_results import KeptResult, parse_settings_line, read_kept
 from moca_avs.io.results import RESULT
-from moca_avs.utils.files import held, unwritable_error
+from moca_avs.utils.files import file_ends, held, unwritable_error
 
 # Neither changes a mask: frames that are computed together, and the software (the result names it).
 _UNSEEN = {"batch", "versions", "input"}
 _FILES = {"source", "sound", "file", "sound_file"}
-_ENDS = 2**16
 _SHOWN = 3
 
 
@@ -36,14 +35,10 @@ def identity(path: Path) -> dict[str, Any]:
         MediaError: where it can't be read.
     """
     try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
-            digest = hashlib.sha256(file.read(_ENDS))
-            file.seek(max(found.st_size - _ENDS, file.tell()))
-            digest.update(file.read(_ENDS))
+        found, ends = file_ends(path)
     except OSError as error:
         raise MediaError(f"{path} can't be read: {error.strerror}; check its name and permissions") from error
-    return {"bytes": found.st_size, "modified": found.st_mtime_ns, "ends": digest.hexdigest()}
+    return {"bytes": found.st_size, "modified": found.st_mtime_ns, "ends": hashlib.sha256(ends).hexdigest()}
 
 
 def _remote_identity(url: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from moca_avs.io.kept_results import KeptResult
 from moca_avs.io.open import collect_warnings
 from moca_avs.io.overlay import OverlayWriter
 from moca_avs.io.results import OUTPUTS, OVERLAY, SegmentationWriter
-from moca_avs.io.video import stream_clips, stream_pair
+from moca_avs.io.video import check_stretch, stream_clips, stream_pair
 from moca_avs.utils.prefetch import BackgroundWriter, prefetch
 from moca_avs.utils.profiler import Profiler, record, record_each
 
@@ -74,16 +74,7 @@ class SegmentOptions:
         for name, value in (("limit", self.limit), ("batch", self.batch)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1 frame, found {value}")
-        if self.audio_track is not None and self.audio_track < 0:
-            raise UsageError(
-                f"audio_track must be 0 or more (the first sound track is 0), found {self.audio_track}"
-            )
-        if self.fps != "native" and not (isinstance(self.fps, int | float) and 0 < self.fps < math.inf):
-            raise UsageError(f'fps must be a positive number or "native", found {self.fps!r}')
-        if not 0 <= self.start < math.inf:
-            raise UsageError(f"start must be 0 s or more, found {self.start!r}")
-        if self.end is not None and not self.end > self.start:
-            raise UsageError(f"end must be after start ({self.start:g} s), found {self.end!r}")
+        check_stretch(self.fps, self.start, self.end, 0.0, audio_track=self.audio_track)
         if self.propagate not in ("none", "flow"):
             raise UsageError(f'propagate must be "none" or "flow", found {self.propagate!r}')
         unknown = sorted(set(self.outputs) - set(OUTPUTS))
@@ -299,18 +290,17 @@ class InputJob:
             square_pixels=options.square_pixels,
         )
 
-    def begin(self, settings: dict[str, Any], progress: bool) -> bool:
+    def begin(self, progress: bool) -> bool:
         """Make ready to write, the first time; says whether it goes on.
 
         Args:
-            settings: the method's.
             progress: show a bar over the input's frames; on a log file it speaks every few seconds only.
         """
         if self.error is not None or self.begun:
             return self.error is None
         self.begun = True
         job, options, enter = self._job, self._options, self._stack.enter_context
-        described = {**settings, "input": self._input}
+        described = {**self._settings(), "input": self._input}
         with self._own():
             self._writer = enter(SegmentationWriter(job.folder, described, options.outputs, self._keep))
             self._stack.callback(lambda: setattr(self.result, "frames", self._writer.frames))

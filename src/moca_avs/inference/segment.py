@@ -111,9 +111,8 @@ def segment_all(
         UsageError: options that make no sense.
         WeightsError: where the method can't be loaded.
     """
-    held = cache(load)
-    inputs = (InputJob(job, JobResult(job), options, lambda: held().settings) for job in jobs)
-    for job in _segment(inputs, held, options, len(jobs), progress):
+    todo = ((job, JobResult(job)) for job in jobs)
+    for job in _segment(todo, load, options, len(jobs), progress):
         yield job.result
 
 
@@ -137,29 +136,28 @@ def segment_file(
         MediaError: an input that can't be read, or a place that can't be written.
         UsageError: options that make no sense for this input.
     """
-    held = cache(load)
-    one_job = InputJob(job, result, options, lambda: held().settings)
-    for one in _segment([one_job], held, options, 1, progress):
+    for one in _segment([(job, result)], load, options, 1, progress):
         if one.error is not None:
             raise one.error
 
 
 def _segment(
-    inputs: Iterable[InputJob],
+    todo: Iterable[tuple[JobSpec, JobResult]],
     load: Callable[[], Method],
     options: SegmentOptions,
     total: int,
     progress: bool,
 ) -> Iterator[InputJob]:
     """Each input once it is closed, in order; by Ctrl-C the stopped ones too."""
-    queue = _JobQueue()
+    queue, held = _JobQueue(), cache(load)
+    inputs = (InputJob(job, result, options, lambda: held().settings) for job, result in todo)
     try:
         with closing(queue.read(inputs, options.batch or CHUNK_FRAMES)) as chunks, ExitStack() as stack:
             for first in chunks:
                 if first[1] is None:  # skipped, or it can't be read: no method is needed
                     yield from queue.close(1)
                     continue
-                method, frames = load(), options.batch
+                method, frames = held(), options.batch
                 if frames is None and isinstance(method, BatchedMethod) and method.device.type == "cuda":
                     frames = GPU_FRAMES
                 batches: Iterator[list[Chunk]] = ([chunk] for chunk in chain([first], chunks))
@@ -262,7 +260,7 @@ def _part(clip: Clip, rows: slice) -> Clip:
 
 def _predict(method: Method, batch: list[Chunk], profiler: Profiler, progress: bool) -> None:
     """Give a batch to the method, and each result to its input's writer."""
-    todo = [(job, clip) for job, clip in batch if clip is not None and job.begin(method.settings, progress)]
+    todo = [(job, clip) for job, clip in batch if clip is not None and job.begin(progress)]
     try:
         with profiler.activate():
             results = _results(method, [clip for _, clip in todo])

@@ -31,10 +31,11 @@ def read_kept(folder: str | Path) -> KeptResult | None:
     """What of a result a folder holds; None where there is none that can be used."""
     folder = Path(folder)
     partial = folder / (RESULT + PARTIAL)
-    whole = is_complete(folder) and not partial.exists()
+    interrupted = partial.exists()
+    whole = not interrupted and is_complete(folder)
     times, reasons = [], []
     try:
-        with (folder / (partial.name if partial.exists() else RESULT)).open("rb") as file:
+        with (partial if interrupted else folder / RESULT).open("rb") as file:
             settings = parse_settings_line(file.readline())
             if whole:
                 return KeptResult(settings, complete=True)

@@ -127,10 +127,13 @@ class SegmentationWriter:
                 os.replace(final, path)  # noqa: PTH105
         (self.folder / OVERLAY).unlink(missing_ok=True)
         self._json = text.open("r+b", buffering=0)
+        line = b""
         with text.open("rb") as file:
-            lines = list(itertools.islice(file, 2 + self.frames))
-        self._end = sum(map(len, lines)) - len(lines[-1]) + len(lines[-1].rstrip(b",\n"))
-        height, width = parse_json(lines[2].rstrip(b",\n"))["rle"]["size"]
+            for line in itertools.islice(file, 2 + self.frames):
+                self._end += len(line)
+        last = line.rstrip(b",\n")
+        self._end += len(last) - len(line)
+        height, width = parse_json(last)["rle"]["size"]
         self._size = height, width
         if "heatmaps" in self._images:
             self._heat = heat.open("r+b", buffering=0)

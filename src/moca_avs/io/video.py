@@ -20,14 +20,14 @@ from moca_avs.io.audio import AudioSurvey, AudioWindows, survey
 from moca_avs.io.frames import Shown, ToRGB, coded_aspect, shown_frames
 from moca_avs.io.image import read_image
 from moca_avs.io.motion_frames import MotionFrames, small_copies
-from moca_avs.io.open import open_media, start_time, warn_media
+from moca_avs.io.open import MATROSKA, MP4, open_media, start_time, warn_media
 from moca_avs.io.sampling import native, sampled
 from moca_avs.io.sound_track import NoAudioError
 
 # A chunk holds at most this many bytes of frames, however large they are (but at least one frame).
 _CHUNK_BYTES = 2**28
 # Files whose header states the true length: ending this many seconds before it means that they were cut off.
-_LENGTH_IN_HEADER = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}
+_LENGTH_IN_HEADER = {MP4, MATROSKA, "avi"}
 _CUT_OFF = 1.0
 # Arrays given at this many frames a second or more show how things move.
 _MOTION_RATE = 8
@@ -78,7 +78,7 @@ def read_clip(
             sound track.
         UsageError: rates or times that make no sense.
     """
-    _check(fps, start, end, margin, phase=phase, audio_track=audio_track)
+    check_stretch(fps, start, end, margin, phase=phase, audio_track=audio_track)
     last = math.inf if end is None else end
     with _source(path, sound, audio_track) as source:
         moving, chosen = _frames(path, fps, start, last, source.heard, phase, square_pixels)
@@ -117,7 +117,7 @@ def stream_clips(
     Raises:
         MediaError, UsageError: as `read_clip`, once the first clip is asked for.
     """
-    _check(fps, start, end, margin, chunk_frames, phase, audio_track)
+    check_stretch(fps, start, end, margin, chunk_frames, phase, audio_track)
     last = math.inf if end is None else end
     with _source(path, sound, audio_track) as source:
         before = min(skip, context)
@@ -133,7 +133,7 @@ def clip_from_pair(
     Raises:
         MediaError: either file missing or unreadable, NaN samples.
     """
-    _check(fps, 0.0, None, 0.0, audio_track=audio_track)
+    check_stretch(fps, 0.0, None, 0.0, audio_track=audio_track)
     with _source(image_path, sound_path, audio_track) as source:
         times, frames = zip(*_still(image_path, fps, source.end), strict=True)
         return source.clip(times, frames[:1], 0.0, math.inf)
@@ -150,14 +150,14 @@ def stream_pair(
     skip: int = 0,
 ) -> Iterator[Clip]:
     """`clip_from_pair` as clips of at most `chunk_frames` frames, in bounded memory; see `stream_clips`."""
-    _check(fps, 0.0, None, margin, chunk_frames, audio_track=audio_track)
+    check_stretch(fps, 0.0, None, margin, chunk_frames, audio_track=audio_track)
     with _source(image_path, sound_path, audio_track) as source:
         before = min(skip, context)
         images = itertools.islice(_still(image_path, fps, source.end), skip - before, None)
         yield from source.clips(images, chunk_frames, margin, None, context, before)
 
 
-def _check(
+def check_stretch(
     fps: float | str,
     start: float,
     end: float | None,
@@ -166,10 +166,17 @@ def _check(
     phase: float = 0.0,
     audio_track: int | None = None,
 ) -> None:
+    """See that what is asked of a video makes sense; arguments as of `stream_clips`.
+
+    Raises:
+        UsageError: where it does not.
+    """
     if fps != "native" and not (isinstance(fps, (int, float)) and 0 < fps < math.inf):
         raise UsageError(f'fps must be a positive number or "native", found {fps!r}')
-    if not 0 <= start < math.inf or not margin >= 0:
-        raise UsageError(f"start and margin must be 0 s or more, found {start!r} and {margin!r}")
+    if not 0 <= start < math.inf:
+        raise UsageError(f"start must be 0 s or more, found {start!r}")
+    if not margin >= 0:
+        raise UsageError(f"margin must be 0 s or more, found {margin!r}")
     if end is not None and not end > start:
         raise UsageError(f"end must be after start ({start:g} s), found {end!r}")
     if not 0 <= phase < 1:

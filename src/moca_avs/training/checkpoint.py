@@ -155,7 +155,7 @@ class RunFolder:
         try:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
             kept = [line for line in lines if line.endswith("\n") and parse_json(line)["step"] <= step]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} is damaged ({error!r}); mend or move that file, then resume") from error
         if kept != lines:
             with writing(path), atomic_write(path, explain=False) as partial:

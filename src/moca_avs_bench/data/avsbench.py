@@ -44,7 +44,7 @@ def read_manifest(base: Path, split: str) -> dict[str, dict[str, Any]]:
             heard_classes(line)
             line["tier"]
         return found
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is damaged ({error!r}); make the benchmark again (moca data stamps)"
         ) from error
