@@ -48,8 +48,8 @@ def changed(asset, **fields):
     return dataclasses.replace(asset, **fields)
 
 
-def make_deb(folder, package, version, files):
-    """A Debian package with `files` (path -> text) in `folder`."""
+def make_deb(folder, package, version, files, links=None):
+    """A Debian package with `files` (path -> text) and `links` (path -> where it leads) in `folder`."""
     tree = folder / "tree"
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN" / "control").write_text(
@@ -58,6 +58,9 @@ def make_deb(folder, package, version, files):
     for path, text in files.items():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_text(text)
+    for path, leads in (links or {}).items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).symlink_to(leads)
     target = folder / f"{package}_{version.replace(':', '%3a')}_all.deb"
     subprocess.run(["dpkg-deb", "--build", str(tree), str(target)], check=True, capture_output=True)
     return target

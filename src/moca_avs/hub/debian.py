@@ -6,11 +6,13 @@ touches nothing else; apt itself checks signatures and hashes against the machin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,6 +36,10 @@ Acquire::Retries "3";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
 """
+
+
+PACKAGE_BYTES = 1 << 33
+"""Of one unpacked package, at most: what is larger is damaged, or made to fill the disk."""
 
 
 def available() -> bool:
@@ -91,8 +97,8 @@ def _fetch(package: str) -> Path:
         found = _dpkg_deb("--field", archive, "Version").replace(":", "%3a")
         target = _root() / f"{package}_{found}"
         with atomic_write(target, folder=True) as tree:
-            _dpkg_deb("--extract", archive, str(tree))
-            os.utime(tree)  # dpkg-deb gives the root its build date; `_find` wants ours
+            _extract(archive, tree)
+            os.utime(tree)  # the root got its build date; `_find` wants ours
         return target
 
 
@@ -103,6 +109,28 @@ def _dpkg_deb(action: str, archive: Path, argument: str) -> str:
     if done.returncode:
         raise DataError(f"{archive} could not be unpacked: {done.stderr.strip()}; delete it and run again")
     return done.stdout.strip()
+
+
+def _extract(archive: Path, tree: Path) -> None:
+    """Unpack; links that lead out of `tree` are left out, paths that do are refused."""
+    size, command = 0, ["dpkg-deb", "--fsys-tarfile", str(archive)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as unpacking:
+        assert unpacking.stdout is not None
+        try:
+            with tarfile.open(fileobj=unpacking.stdout, mode="r|") as tar:
+                for member in tar:
+                    size += member.size
+                    if size > PACKAGE_BYTES:
+                        raise ValueError(f"it would take more than {PACKAGE_BYTES >> 30} GiB")
+                    with contextlib.suppress(tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError):
+                        tar.extract(member, tree, filter="data")
+            while unpacking.stdout.read(1 << 20):  # what is behind the end, so that its exit code counts
+                pass
+            if unpacking.wait():
+                raise ValueError(f"dpkg-deb ended with {unpacking.returncode}")
+        except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+            unpacking.kill()
+            raise DataError(f"{archive} could not be unpacked: {error}; delete it and run again") from error
 
 
 def _download(package: str, folder: Path) -> Path:

@@ -87,10 +87,11 @@ def partial_path(path: Path, process: int | None = None) -> Path:
 def atomic_write(path: Path, *, folder: bool = False, explain: bool = True) -> Iterator[Path]:
     """A name beside `path` to write to; it becomes `path` when the block ends well, else it is removed.
 
+    What killed processes left of writing `path` is removed too.
+
     Args:
         path: a file, which may be there, or a folder, which must not be there or be empty.
-        folder: whether `path` is a folder; then it is made under the other name before the block, and what
-            killed processes left of it is removed.
+        folder: whether `path` is a folder; then it is made under the other name before the block.
         explain: whether an OSError becomes the error that tells a user what to do.
 
     Raises:
@@ -100,10 +101,10 @@ def atomic_write(path: Path, *, folder: bool = False, explain: bool = True) -> I
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
+            remove_abandoned(path)
+            stack.enter_context(held(partial, patience=1.0))  # others look whether it is held
+            stack.callback(_remove, partial)
             if folder:
-                remove_abandoned(path)
-                stack.enter_context(held(partial))
-                stack.callback(shutil.rmtree, partial, ignore_errors=True)
                 partial.mkdir()
             yield partial
             os.replace(partial, path)  # noqa: PTH105
@@ -111,23 +112,24 @@ def atomic_write(path: Path, *, folder: bool = False, explain: bool = True) -> I
         if not explain:
             raise
         raise unwritable_error(path, error) from error
-    finally:
-        if not folder and partial.parent.is_dir():  # nothing to remove under a file
-            partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def held(path: Path, patience: float = 0.0) -> Iterator[None]:
     """Hold a lock beside `path`, which tells everybody that a living process works on it; gone afterwards.
 
     A lock and not a process id: ids are given out again, mean nothing in another container on the same disk,
     and can't be looked up without harm on Windows.
 
+    Args:
+        path: what the work is on.
+        patience: seconds to wait for another process or thread that holds it.
+
     Raises:
-        Timeout: (of `filelock`, an OSError) where another process or thread holds it.
+        Timeout: (of `filelock`, an OSError) where it is held longer than that.
     """
     file = path.with_name(f"{path.name}{_LOCK}")
-    with FileLock(file, timeout=0, thread_local=False):  # taken in one thread, let go in another
+    with FileLock(file, timeout=patience, thread_local=False):  # taken in one thread, let go in another
         try:
             yield
         finally:
@@ -155,14 +157,21 @@ def temporary_folder(prefix: str, parent: Path, young: float = 60.0) -> Iterator
         yield Path(name)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Delete what killed processes left of writing `folder`; what is `held` stays."""
-    name = re.escape(folder.name)
+def remove_abandoned(path: Path) -> None:
+    """Delete what killed processes left of writing `path`, a file or a folder; what is `held` stays."""
+    name = re.escape(path.name)
     # The second and third form are those of moca-avs up to 0.1, which held no lock.
     left = re.compile(rf"(\.{name}\.\d+\.partial|{name}\.partial-\d+|\.{name}\.partial)(\{_LOCK})?")
-    found = {
-        entry.name.removesuffix(_LOCK) for entry in folder.parent.iterdir() if left.fullmatch(entry.name)
-    }
-    for partial in map(folder.with_name, found):
+    found = {entry.name.removesuffix(_LOCK) for entry in path.parent.iterdir() if left.fullmatch(entry.name)}
+    for partial in map(path.with_name, found):
         with suppress(Timeout), held(partial):
+            _remove(partial)
+
+
+def _remove(partial: Path) -> None:
+    """A file or a folder, if it is there and can be removed."""
+    with suppress(OSError):
+        if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
