@@ -1,4 +1,4 @@
-"""Help is quick, imports nothing heavy, and shows an example of every command."""
+"""Help imports nothing heavy and shows an example of every command."""
 
 import subprocess
 import sys
@@ -34,9 +34,9 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize("arguments", [[], ["segment"], ["train"], ["table"]], ids=str)
-def test_help_imports_nothing_heavy_and_is_quick(arguments):
-    resource = pytest.importorskip("resource")  # not on Windows
-    heavy = {
+def test_help_imports_nothing_heavy(arguments):
+    """What makes help slow is importing; seconds are not measured here."""
+    heavy = [
         "torch",
         "transformers",
         "numpy",
@@ -46,19 +46,10 @@ def test_help_imports_nothing_heavy_and_is_quick(arguments):
         "scipy",
         "PIL",
         "huggingface_hub",
-    }
+    ]
     code = (
         "import sys; from moca_avs.cli import main; code = main(sys.argv[1:]);"
-        f"print(*({heavy!r} & set(sys.modules)), file=sys.stderr); sys.exit(code)"
+        f"print(*(set({heavy!r}) & set(sys.modules)), file=sys.stderr); sys.exit(code)"
     )
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments, "--help"], capture_output=True, text=True, check=True
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        # Of the processor, not of the clock: the machine may be doing other things as well.
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert done.stderr.strip() == ""
-    assert min(seconds) < 1.0  # torch alone would take longer; quiet machines need .4
+    command = [sys.executable, "-c", code, *arguments, "--help"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr.strip() == ""
