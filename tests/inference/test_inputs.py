@@ -1,3 +1,5 @@
+import io
+import os
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,44 @@ def test_two_links_to_one_file_are_two_inputs(tree):
     files, _ = find_inputs(["one.mp4", "two.mp4", str(tree / "one.mp4")])
     assert names(files) == ["one.mp4", "two.mp4"]
     assert folders(files) == ["out/one", "out/two"]
+
+
+@pytest.mark.parametrize("naming", ["stem", "path", "hash"])
+@pytest.mark.parametrize(
+    "name",
+    ["...mp4", "..mp4", "index.jsonl.mp4", f"{'n' * 251}.mp4", f"{'名' * 80}.mp4", ".mp4", "a.mp4"],
+    ids=["..", ".", "index", "long", "wide", "hidden", "plain"],
+)
+def test_a_result_lies_in_a_folder_of_its_own_below_the_output(naming, name):
+    out = Path("/out")
+    for file in (Path("/data/b") / name, f"file:///data/b/{name}"):
+        (job,) = plan([file], out, naming)
+        folder = Path(os.path.normpath(job.folder))
+        assert folder == job.folder
+        assert out in folder.parents
+        assert folder.name not in ("index.jsonl", "")
+        beside = f".{folder.name}.lock"  # the longest name that is written beside it
+        assert len(os.fsencode(beside)) <= 255
+    longer = Path("/data/c") / name
+    assert len({job.folder for job in plan([Path("/data/b") / name, longer], out, "hash")}) == 2
+
+
+def test_a_list_may_hold_names_that_are_no_utf8(tree, monkeypatch):
+    name = os.fsdecode(b"caf\xe9.mp4")
+    (tree / name).touch()
+    text = b"\xef\xbb\xbf" + os.fsencode(tree / name) + b"\n"
+    (tree / "list.txt").write_bytes(text)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    for given in (f"@{tree / 'list.txt'}", "-"):
+        assert find_inputs([given]) == ([tree / name], [])
+
+
+def test_an_empty_name_is_not_this_folder(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    assert find_inputs([""]) == ([], [("", "an empty name is no file; for all videos of this folder give .")])
+
+
+def test_what_is_no_text_is_no_list(tree):
+    (tree / "film.bin").write_bytes(b"\0\1\2")
+    with pytest.raises(UsageError, match="zero bytes"):
+        find_inputs([f"@{tree / 'film.bin'}"])

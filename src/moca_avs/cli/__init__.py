@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 STOPPED = 130  # 128 + SIGINT, what a shell expects of a program stopped by Ctrl-C
 TERMINATED = 143  # 128 + SIGTERM, what schedulers and containers send
@@ -63,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from moca_avs.cli.eval import Evaluate
     from moca_avs.cli.models import Models
     from moca_avs.cli.segment import Segment
+    from moca_avs.cli.streams import lasting_streams
     from moca_avs.cli.table import PaperTable
     from moca_avs.cli.train import Train
     from moca_avs.errors import MocaError
@@ -77,42 +76,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         | Annotated[Models, subcommand("models")]
         | Annotated[Doctor, subcommand("doctor")]
     )
-    print_anything()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["--version"]:
         print(f"moca {__version__}")
         return 0
-    try:
-        chosen = tyro.cli(
-            command,
-            prog="moca",
-            description=DESCRIPTION,
-            args=given,
-            config=PARSING,
-        )
-        if isinstance(chosen, Train):
-            chosen = chosen.completed(given[1:])
-        import_plugins()  # a broken one is told whether or not it is needed
-        with _sigterm_like_ctrl_c():
-            return int(chosen.run())
-    except SystemExit as stop:  # tyro has printed its help (0) or what is wrong (2)
-        return stop.code if isinstance(stop.code, int) else 1
-    except MocaError as error:
-        print(f"moca: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt as stop:
-        print("moca: stopped", file=sys.stderr)
-        return TERMINATED if isinstance(stop, Terminated) else STOPPED
-    except BrokenPipeError:  # `moca models list | head`: nobody reads on, which is no error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
-
-def print_anything() -> None:
-    """Let stdout and stderr escape what their encoding lacks: ``LC_ALL=C``, odd bytes in a name.
-
-    A name that can't be printed must not end a run whose result is written.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    with lasting_streams() as lost:
+        try:
+            chosen = tyro.cli(
+                command,
+                prog="moca",
+                description=DESCRIPTION,
+                args=given,
+                config=PARSING,
+            )
+            if isinstance(chosen, Train):
+                chosen = chosen.completed(given[1:])
+            import_plugins()  # a broken one is told whether or not it is needed
+            with _sigterm_like_ctrl_c():
+                code = int(chosen.run())
+        except SystemExit as stop:  # tyro has printed its help (0) or what is wrong (2)
+            code = stop.code if isinstance(stop.code, int) else 1
+        except MocaError as error:
+            print(f"moca: {error}", file=sys.stderr)
+            code = error.exit_code
+        except KeyboardInterrupt as stop:
+            print("moca: stopped", file=sys.stderr)
+            code = TERMINATED if isinstance(stop, Terminated) else STOPPED
+    if lost:
+        with suppress(OSError):
+            print(f"moca: what was printed is lost: {lost[0].strerror}; the rest is done", file=sys.stderr)
+    return code or (1 if lost else 0)

@@ -226,7 +226,7 @@ class Segment:
         if not self.inputs:
             raise UsageError("give at least one video, folder or glob, or --image and --sound")
         if self.sound is None:
-            number, count = parse_shard(self.shard or "1/1")
+            number, count = parse_shard("1/1" if self.shard is None else self.shard)
             return plan(files, out, self.name_by)[number - 1 :: count]
         if len(files) != 1:
             raise UsageError(f"--sound goes with one input, found {len(files)}")
@@ -238,6 +238,8 @@ class Segment:
         from moca_avs.utils.extras import require_extra
         from moca_avs.utils.files import check_writable
 
+        if not self.out:
+            raise UsageError("-o must name a folder or URL, found an empty name; for this folder give .")
         if self.engine == "ray":
             require_extra("ray", "--engine ray")
             self._spread()

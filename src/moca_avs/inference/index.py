@@ -10,11 +10,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from moca_avs.inference.inputs import InputSource, open_store, store_errors
+from moca_avs.inference.inputs import INDEX, InputSource, open_store, store_errors
 from moca_avs.inference.job import JobResult
 from moca_avs.utils.files import unwritable_error
-
-INDEX = "index.jsonl"
 
 
 class RunIndex:

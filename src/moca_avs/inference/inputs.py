@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import hashlib
 import os
@@ -99,12 +100,17 @@ def _listed(given: str) -> list[str]:
     if given != "-" and not given.startswith("@"):
         return [given]
     try:
-        if given == "-":
-            text = sys.stdin.read()
-        else:  # names as this system's own, whose encoding may be another (LC_ALL=C)
-            text = os.fsdecode(Path(given[1:]).expanduser().read_text("utf-8-sig").encode())
-    except (OSError, UnicodeDecodeError) as error:
+        if given != "-":
+            data = Path(given[1:]).expanduser().read_bytes()
+        elif hasattr(sys.stdin, "buffer"):
+            data = sys.stdin.buffer.read()
+        else:
+            data = sys.stdin.read().encode()
+        if b"\0" in data:
+            raise ValueError("it holds zero bytes")
+    except (OSError, ValueError) as error:
         raise UsageError(f"{given} must be a text file with one input per line: {error}") from error
+    text = os.fsdecode(data.removeprefix(codecs.BOM_UTF8))  # the system's own names, in whatever encoding
     lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -113,6 +119,8 @@ def _files(given: str) -> tuple[Sequence[InputSource], str]:
     """(what one input means, what to say if that is nothing)."""
     if is_url(given):
         return expand(given)
+    if not given:
+        return [], "an empty name is no file; for all videos of this folder give ."
     try:
         path = Path(given).expanduser()
         if path.is_dir():
@@ -130,7 +138,9 @@ def _files(given: str) -> tuple[Sequence[InputSource], str]:
 def plan(files: Sequence[InputSource], out: InputSource, name_by: str = "stem") -> list[JobSpec]:
     """Give each file its own folder below `out`, which may be a URL too.
 
-    Its name is a function of the file's own absolute path (or URL) and of nothing else.
+    Its name is a function of the file's own absolute path (or URL) and of nothing else. Where a stem can't
+    name a folder (``..`` of ``...mp4``) the file's whole name does, and what is longer than 200 bytes is cut
+    and gets the path's digits, since files beside the folder are named after it.
 
     Args:
         files: inputs.
@@ -147,11 +157,11 @@ def plan(files: Sequence[InputSource], out: InputSource, name_by: str = "stem") 
     jobs: dict[PurePath, JobSpec] = {}
     clashes = []
     for file, place in zip(files, sources, strict=True):
-        folder = PurePath(place.stem)
-        if name_by == "path":
-            folder = place.relative_to(place.anchor)
-        elif name_by == "hash":
-            folder = PurePath(f"{place.stem}-{hashlib.sha256(os.fsencode(place.as_posix())).hexdigest()[:8]}")
+        digits = hashlib.sha256(os.fsencode(place.as_posix())).hexdigest()[:8]
+        name = place.name if name_by == "path" or place.stem in _TAKEN else place.stem
+        if name_by == "hash" or len(os.fsencode(name)) > _LONGEST:
+            name = f"{os.fsencode(name)[:_LONGEST].decode('utf-8', 'ignore')}-{digits}"
+        folder = place.relative_to(place.anchor).with_name(name) if name_by == "path" else PurePath(name)
         job = _job(file, place, folder, out)
         first = jobs.setdefault(folder, job)
         if first is not job:
@@ -185,6 +195,10 @@ def _videos_below(folder: Path) -> list[Path]:
 
 
 NAMINGS = ("stem", "path", "hash")
+INDEX = "index.jsonl"
+"""Beside the result folders, a line per input; see `moca_avs.inference.index`."""
+_TAKEN = ("", ".", "..", INDEX)  # stems that would lead elsewhere
+_LONGEST = 200  # bytes of a folder's name
 ENDING = b'"complete": true}'  # of a whole result.json
 PREFIX = "moca-avs-fetched-"
 WEB = "'moca-avs[web]'"

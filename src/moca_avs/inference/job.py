@@ -74,6 +74,9 @@ class SegmentOptions:
         for name, value in (("limit", self.limit), ("batch", self.batch)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1 frame, found {value}")
+        if self.end == math.inf:  # which JSON can't hold
+            object.__setattr__(self, "end", None)
+        object.__setattr__(self, "outputs", tuple(dict.fromkeys(self.outputs)))
         check_stretch(self.fps, self.start, self.end, 0.0, audio_track=self.audio_track)
         if self.propagate not in ("none", "flow"):
             raise UsageError(f'propagate must be "none" or "flow", found {self.propagate!r}')
