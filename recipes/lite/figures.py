@@ -317,16 +317,16 @@ def notes(
         f"Made by `recipes/lite/figures.py`; weights (SHA-256): {', '.join(weights)}.",
         *["", f"**{NO_ADAPTERS}**"] * (not trained),
         "",
-        f"`contact_sheet.png`: {COMPOSITES} composites of the offline benchmark's test sets and {MOMENTS} evenly "
-        f"spaced moments of a real video. The composites were drawn with seed {seed} and not selected. The heat "
-        "map of each image is scaled to its own range. Labels under the heat map: *hit*, the sounding object "
-        "has more heat than the silent ones; *miss*, it has not; a percentage, the share of hits where there "
-        "are several pairs; *alone*, all objects sound. Label under the mask: its IoU with the ground truth. "
-        "Label under the ground truth: what sounds.",
+        f"`contact_sheet.png`: {COMPOSITES} composites of the offline benchmark's test sets and {MOMENTS} "
+        f"evenly spaced moments of a real video. The composites were drawn with seed {seed} and not "
+        "selected. The heat map of each image is scaled to its own range. Labels under the heat map: "
+        "*hit*, the sounding object has more heat than the silent ones; *miss*, it has not; a percentage, "
+        "the share of hits where there are several pairs; *alone*, all objects sound. Label under the mask: "
+        "its IoU with the ground truth. Label under the ground truth: what sounds.",
         "",
-        f"`result.png`: {STRIP} composites, drawn in the same way from those that do not move, contain a second "
-        "sound and become silent. Each is shown with the sound of one object, with the sound of another object, "
-        "and with room noise only. The last column shows moments of the video.",
+        f"`result.png`: {STRIP} composites, drawn in the same way from those that do not move, contain a "
+        "second sound and become silent. Each is shown with the sound of one object, with the sound of "
+        "another object, and with room noise only. The last column shows moments of the video.",
         *["", "## Composites", ""],
         *["| image | clip | seconds | photo | cut-outs |", "|---|---|---|---|---|"],
         *composite_rows("contact_sheet.png", on_sheet),
