@@ -40,10 +40,10 @@ from moca_avs_bench.evaluation.report import Report
 
 ROOT = TESTS.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "recipes/lite/README.md"]
-PAGES += [ROOT / "SECURITY.md", ROOT / "fuzz/README.md"]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAPER, ARCHITECTURE = ROOT / "docs/paper_to_code.md", ROOT / "docs/architecture.md"
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.md"))
+PAGES += [ROOT / "SECURITY.md", ROOT / "fuzz/README.md"]
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
