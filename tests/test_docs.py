@@ -84,6 +84,8 @@ def test_each_statement_of_the_paper_has_its_file_and_symbol():
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_dotted_names_are_there(page):
     text = page.read_text(encoding="utf-8")
+    for name, module in re.findall(r"\[`([\w.]+)`\]\([./]*src/([\w/]+)\.py\)", text):
+        assert symbol(f"{module.removesuffix('/__init__').replace('/', '.')}.{name}") is not None
     for dotted in re.findall(r"`(moca_avs(?:_bench)?(?:\.\w+)+)`", text):
         if dotted not in ("moca_avs.encoders", "moca_avs.methods", "moca_avs.datasets", "moca_avs.proposers"):
             assert symbol(dotted) is not None
