@@ -11,6 +11,7 @@ import shlex
 import traceback
 from dataclasses import fields
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -28,16 +29,21 @@ from moca_avs.cli.models import Models
 from moca_avs.cli.segment import Segment
 from moca_avs.cli.table import PaperTable
 from moca_avs.cli.train import Train
+from moca_avs.cues import HEARING
 from moca_avs.encoders import ENCODERS, PRESET_CONFIGS
 from moca_avs.methods import moca
-from moca_avs.methods.config import ENCODER_OPTIONS, BaselineConfig, MocaConfig
+from moca_avs.methods.config import ENCODER_OPTIONS, BaselineConfig, MethodConfig, MocaConfig
+from moca_avs.model.evidence import PARTS, SIDE
+from moca_avs.proposals import build_proposer
+from moca_avs_bench import demo
 from moca_avs_bench.evaluation.report import Report
 
 ROOT = TESTS.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "recipes/lite/README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "recipes/lite/README.md"]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAPER, ARCHITECTURE = ROOT / "docs/paper_to_code.md", ROOT / "docs/architecture.md"
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.md"))
+PAGES += [ROOT / "SECURITY.md", ROOT / "fuzz/README.md"]
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -78,6 +84,8 @@ def test_each_statement_of_the_paper_has_its_file_and_symbol():
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_dotted_names_are_there(page):
     text = page.read_text(encoding="utf-8")
+    for name, module in re.findall(r"\[`([\w.]+)`\]\([./]*src/([\w/]+)\.py\)", text):
+        assert symbol(f"{module.removesuffix('/__init__').replace('/', '.')}.{name}") is not None
     for dotted in re.findall(r"`(moca_avs(?:_bench)?(?:\.\w+)+)`", text):
         if dotted not in ("moca_avs.encoders", "moca_avs.methods", "moca_avs.datasets", "moca_avs.proposers"):
             assert symbol(dotted) is not None
@@ -223,6 +231,88 @@ def test_python_uses_public_names_only(page):
                 elif kind is not None:
                     known = {field.name for field in fields(kind)} | set(vars(kind))
                     assert node.attr in known
+
+
+@pytest.mark.weights
+@pytest.mark.stamps
+def test_the_first_examples_run_and_print_what_they_say(tmp_path, monkeypatch):
+    """The first command and Python block of README.md on the demo's video; docs/index.md shows the same."""
+    pytest.importorskip("resvg_py")
+    demo.compose(demo.unseen_media(), demo.PAIRS[0], tmp_path / "out/demo/videos/dog-drum_kit.mp4", demo.SEED)
+    monkeypatch.chdir(tmp_path)
+    words, line = commands(ROOT / "README.md")[0]
+    assert main(words) == 0
+    kept = {path.name for path in Path("out/first/dog-drum_kit").iterdir() if not path.name.startswith(".")}
+    example = PYTHON.findall((ROOT / "README.md").read_text(encoding="utf-8"))[0]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(example, "README.md", "exec"), {})
+    assert out.getvalue().splitlines() == re.findall(r"^print\(.*?\)  # (.*)$", example, re.MULTILINE)
+    for page in (ROOT / "README.md", ROOT / "docs/index.md"):
+        text = page.read_text(encoding="utf-8")
+        assert commands(page)[0] == (words, line)
+        said = PYTHON.findall(text)[0].splitlines()
+        assert [one.split("  #")[0] for one in said] == [one.split("  #")[0] for one in example.splitlines()][
+            : len(said)
+        ]
+        table = re.findall(r"^\| (`[^|]*) \|", text[text.index(line) :], re.MULTILINE)
+        listed = {name.strip("/").split("/")[0] for row in table for name in re.findall(r"`([\w./]+)`", row)}
+        assert kept <= listed, page
+
+
+def test_the_page_on_the_data_flow_has_the_numbers_of_the_code():
+    page = (ROOT / "docs/how_it_works.md").read_text(encoding="utf-8")
+    drawn = (ROOT / "docs/data_flow.svg").read_text(encoding="utf-8")
+    regions = build_proposer("regions")  # whose limit holds for what it is joined with
+    for text in (page, drawn):
+        assert f"at most {regions.joint_limit}" in text
+        assert f"{MethodConfig().window:g} s" in text
+        assert f"{MethodConfig().gate_window:g} s" in text
+    assert f"1 to {PARTS} proposals" in drawn
+    assert f"{SIDE} positions along the longer side" in page
+    config = MethodConfig()
+    assert f"below {config.silence_level:g} dBFS" in page
+    assert f"less than {config.silence_margin:g} dB above" in page
+    assert f"at most {config.silence_ceiling:g} dBFS" in page
+    cues = dict(re.findall(r"^\| `(\w+)` \| .* \| (yes|no) \|$", page, re.MULTILINE))
+    shipped = json.loads((ROOT / "src/moca_avs/weights/lite/config.json").read_text())["method"][
+        "cues"
+    ].split("+")
+    assert cues == {name: "yes" if name in HEARING else "no" for name in shipped}
+    glossary = page[page.index("## Glossary") :]
+    for name in (*moca_avs.list_presets(), *moca_avs.list_methods()):
+        assert f"`{name}`" in glossary
+
+
+def test_the_figure_can_be_read_aloud_and_on_any_background():
+    """A title and a description, text inside the canvas, dark text on an opaque light ground."""
+    root = ElementTree.parse(ROOT / "docs/data_flow.svg").getroot()
+    space = "{http://www.w3.org/2000/svg}"
+    assert root.get("role") == "img"
+    assert root.find(f"{space}title").text
+    assert len(root.find(f"{space}desc").text.split()) > 40
+    _, _, width, height = map(float, root.get("viewBox").split())
+    ground = root.find(f"{space}rect")
+    assert (float(ground.get("width")), float(ground.get("height"))) == (width, height)
+    assert ground.get("fill") == "#ffffff"
+    for text in root.iter(f"{space}text"):
+        if text.get("transform") is None:
+            half = 9.5 * len(text.text) / 2  # generous: the mean letter of 16 px bold type
+            x, y = float(text.get("x")), float(text.get("y"))
+            assert half <= x <= width - half, text.text
+            assert 16 <= y <= height - 4, text.text
+
+
+PLAIN = ("README.md", "docs/index.md", "docs/how_it_works.md", "docs/limits.md", "docs/architecture.md")
+METAPHORS = r"\b(deaf|hears?|heard|told|tells|asked|asks|films?|pictures?|looked at|sound tracks?)\b"
+
+
+@pytest.mark.parametrize("page", PLAIN)
+def test_pages_use_one_word_for_one_thing(page):
+    """The words that the glossary replaces (code, links and paths aside)."""
+    text = re.sub(
+        r"```.*?```|`[^`]*`|\]\([^)]*\)", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    assert re.findall(METAPHORS, text, re.IGNORECASE) == []
 
 
 @pytest.fixture

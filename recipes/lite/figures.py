@@ -46,7 +46,7 @@ SHEET_CELL, STRIP_CELL = 150, 280  # pixels
 COLORS = 256  # of the PNGs' palettes
 BLANK = np.full((9, 9, 3), 24, np.uint8)  # the sheet's own paper
 HEADINGS = ("frame", "heat, frozen", "heat, MoCA", "mask, MoCA", "truth")
-NO_ADAPTERS = "No trained adapters ship with the preset yet: where MoCA should stand, `frozen` does."
+NO_ADAPTERS = "The preset ships without trained adapters: the images show `frozen` in place of `moca`."
 
 Cell = tuple[np.ndarray, str]
 
@@ -312,27 +312,28 @@ def notes(
     ]
     root = on_sheet[0].dataset.base.parent
     lines = [
-        "# The images of results, and whose media they show",
+        "# Images of results, and owners of the media",
         "",
         f"Made by `recipes/lite/figures.py`; weights (SHA-256): {', '.join(weights)}.",
         *["", f"**{NO_ADAPTERS}**"] * (not trained),
         "",
-        f"`contact_sheet.png`: {COMPOSITES} composites of the offline benchmark's test sets, drawn with seed "
-        f"{seed} whatever came out, and {MOMENTS} evenly spread moments of a real video. Heat is stretched "
-        "over its own range in each image. Under the heat: *hit* where the sounding object is hotter than "
-        "the silent ones, *miss* where it isn't, the share where there are more, *alone* where all objects "
-        "sound. Under the mask: its overlap with the truth. Under the truth: what is heard.",
+        f"`contact_sheet.png`: {COMPOSITES} composites of the offline benchmark's test sets and {MOMENTS} "
+        f"evenly spaced moments of a real video. The composites were drawn with seed {seed} and not "
+        "selected. The heat map of each image is scaled to its own range. Labels under the heat map: "
+        "*hit*, the sounding object has more heat than the silent ones; *miss*, it has not; a percentage, "
+        "the share of hits where there are several pairs; *alone*, all objects sound. Label under the mask: "
+        "its IoU with the ground truth. Label under the ground truth: what sounds.",
         "",
-        f"`result.png`: {STRIP} composites drawn the same way among those that stand still, have a second "
-        "sound and fall silent: the same image with its own sound, with the sound of another of its "
-        "objects, and with room noise only; and moments of the video.",
+        f"`result.png`: {STRIP} composites, drawn in the same way from those that do not move, contain a "
+        "second sound and become silent. Each is shown with the sound of one object, with the sound of "
+        "another object, and with room noise only. The last column shows moments of the video.",
         *["", "## Composites", ""],
         *["| image | clip | seconds | photo | cut-outs |", "|---|---|---|---|---|"],
         *composite_rows("contact_sheet.png", on_sheet),
         *composite_rows("result.png", on_strip),
         *["", "## Sources", ""],
-        "Each composite is a work derived from its photo and cut-outs, shown under their terms; "
-        "[licences.md](licences.md) has the packages'.",
+        "Each composite is a work derived from its photo and cut-outs, shown under their terms. "
+        "[licenses.md](licenses.md) lists the terms of each package.",
         "",
         *source_list(root, [medium for drawn in (*on_sheet, *on_strip) for medium in media_of(drawn)]),
         video_credit(video),

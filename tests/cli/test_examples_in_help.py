@@ -73,7 +73,7 @@ def test_examples_of_help_come_to_where_models_load(capsys, world, command):
 
 
 def settings_in_texts():
-    texts = [TESTS.parent / "README.md", *(TESTS.parent / "docs").glob("*.md")]
+    texts = [TESTS.parent / "README.md", *(TESTS.parent / "docs").rglob("*.md")]
     texts += (TESTS.parent / "src" / "moca_avs" / "cli").glob("*.py")
     found = set()
     for path in texts:
