@@ -1,5 +1,6 @@
-"""The Python examples of docs/guides run, one page after the other, on small media and a small encoder."""
+"""Guides and cards: Python examples run on small media and a small encoder; cards count what is there."""
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,10 @@ import pytest
 
 from helpers import TESTS
 from helpers.media_files import bark, images, make_image, make_video, training_videos
+from moca_avs_bench.stamps.build import SIZES
+from moca_avs_bench.stamps.media import Catalog
+from moca_avs_bench.stamps.scenes import TIERS, Pool
+from moca_avs_bench.stamps.splits import TEST, UNSEEN, VAL
 
 ROOT = TESTS.parent
 GUIDES = sorted((ROOT / "docs/guides").glob("*.md"))
@@ -56,3 +61,36 @@ def test_the_python_examples_of_a_guide_run(page, folder):
     assert done.returncode == 0, done.stderr
     if page.stem == "own_videos":
         assert json.loads((folder / "coco.json").read_text())["categories"][0]["name"] == "sounding object"
+
+
+def test_the_model_card_names_the_weights_that_ship():
+    """Bytes and SHA-256 of each file, and every file of weights has its row."""
+    card = (ROOT / "docs/cards/lite.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w./-]+)` \|.*\| (\d+) \| `([0-9a-f]{64})` \|$", card, re.MULTILINE)
+    weights = ROOT / "src/moca_avs/weights"
+    for name, size, digest in rows:
+        content = (weights / name).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (int(size), digest), name
+    shipped = {path.relative_to(weights).as_posix() for path in weights.rglob("*") if path.is_file()}
+    assert {name for name, _, _ in rows} == {name for name in shipped if not name.endswith("config.json")}
+
+
+def test_the_data_card_counts_what_is_there():
+    """Clips per tier of the standard size; cut-outs and recordings of each side and media set."""
+    card = (ROOT / "docs/cards/stamps.md").read_text(encoding="utf-8")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in card.splitlines()]
+    rows = {row[0]: row[1:] for row in cells if len(row) > 1}
+    for tier in TIERS:
+        pool = Pool.of(core := Catalog.load("core"), tier)
+        assert rows[tier][2] == f"{len(pool.classes)} / {len(pool.units())}"
+        assert [int(cell) for cell in rows[tier][3:]] == [
+            SIZES["standard"][k][tier] for k in ("s4", "ms3", "v2")
+        ]
+    for title, side in (("validation", VAL), ("test", TEST), ("unseen classes", UNSEEN)):
+        sounds = [sound for sound in core.sounds if sound.side == side]
+        assert rows[title][0] == str(sum(cutout.side == side for cutout in core.cutouts))
+        assert rows[title][1] == f"{len({sound.group for sound in sounds})} ({len(sounds)})"
+    for media in ("core", "full"):
+        pool = Pool.of(Catalog.load(media), "train")
+        found = f"{len(pool.units())}, {sum(map(len, pool.cutouts.values()))}"
+        assert rows[f"`{media}`"][1] == found
