@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from helpers import TESTS
-from helpers.media_files import bark, images, make_image, make_video, training_videos
+from helpers.media_files import bark, images, make_image, make_video, smooth
 from moca_avs_bench.stamps.build import SIZES
 from moca_avs_bench.stamps.media import Catalog
 from moca_avs_bench.stamps.scenes import TIERS, Pool
@@ -35,7 +35,9 @@ def folder(tmp_path):
     """What the pages name: band.mp4, videos/, DATA/, examples/."""
     frames = images(10, 96, 128)
     make_video(tmp_path / "band.mp4", frames, bark(2), fps=5)
-    training_videos(tmp_path / "videos")
+    for index in range(4):  # in color: what is gray has no direction in the small encoder's space
+        colored = np.stack([np.roll(smooth(48, 48), 4 * shift + 9 * index, axis=1) for shift in range(10)])
+        make_video(tmp_path / f"videos/{index}.mp4", colored, bark(2, seed=index), fps=5)
     (tmp_path / "videos/manifest.csv").write_text(MANIFEST, encoding="utf-8")
     for side, count in (("test", 2), ("train", 3)):
         for index in range(count):
