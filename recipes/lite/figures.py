@@ -332,7 +332,7 @@ def notes(
         *composite_rows("result.png", on_strip),
         *["", "## Sources", ""],
         "Each composite is a work derived from its photo and cut-outs, shown under their terms; "
-        "[licences.md](licences.md) has the packages'.",
+        "[licenses.md](licenses.md) has the packages'.",
         "",
         *source_list(root, [medium for drawn in (*on_sheet, *on_strip) for medium in media_of(drawn)]),
         video_credit(video),
