@@ -5,11 +5,13 @@ A page of ``docs/`` asks for one by a comment of its own line, which `expand` re
     <!-- settings: moca_avs.training.config.TrainConfig -->    the fields of a dataclass
     <!-- options: segment -->                                  the options of a command
     <!-- presets -->                                           settings for which a preset has its own value
+    <!-- module: moca_avs.cues -->                             every public name of a module (by mkdocstrings)
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import html
 import inspect
 import math
@@ -19,11 +21,13 @@ import typing
 import warnings
 from dataclasses import MISSING, fields
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import docstring_parser
 import tyro
 
+from moca_avs import encoders
 from moca_avs.cli.args import PARSING
 from moca_avs.cli.data import Check, Stamps
 from moca_avs.cli.doctor import Doctor
@@ -33,7 +37,7 @@ from moca_avs.cli.models import Fetch, List, Show
 from moca_avs.cli.segment import Segment
 from moca_avs.cli.table import PaperTable
 from moca_avs.cli.train import Train
-from moca_avs.encoders import list_presets
+from moca_avs.encoders import ENCODERS, list_presets
 from moca_avs.methods.config import CONFIG_PARTS, ENCODER_OPTIONS
 from moca_avs.methods.source import find_source
 from moca_avs.utils.settings import Range
@@ -53,7 +57,7 @@ COMMANDS: dict[str, type] = {
 }
 """Words after ``moca`` -> the dataclass of the command."""
 
-MARKER = re.compile(r"^<!-- (settings|options|presets)(?:: ([\w. -]+?))? -->$", re.MULTILINE)
+MARKER = re.compile(r"^<!-- (settings|options|presets|module)(?:: ([\w. -]+?))? -->$", re.MULTILINE)
 DEFAULT = re.compile(r"\s*\((required|repeatable|default: (.*))\)$", re.DOTALL)
 
 
@@ -139,7 +143,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
 
 def options_table(command: str) -> str:
-    """Every option of a command: flag with its value, default, meaning.
+    """Every option of a command: flags, value or choices, default, meaning.
 
     Raises:
         ValueError: for an option without help.
@@ -159,11 +163,13 @@ def options_table(command: str) -> str:
             default = ""
         elif found and found[2]:
             default = code(default)
-        value = action.metavar or ""
-        flags = ", ".join(action.option_strings) or str(value)
-        name = flags if action.nargs == 0 or not action.option_strings else f"{flags} {value}"
-        rows.append((code(name), default, text(said)))
-    return table(("option", "default", "meaning"), rows) if rows else "No options."
+        flags = ", ".join(action.option_strings) or str(action.dest).upper()
+        value = ""
+        if action.nargs != 0:
+            choices = [one for one in action.choices or () if one is not None]
+            value = ", ".join(map(code, choices)) or code(str(action.metavar).replace("{None}|", ""))
+        rows.append((code(flags), value, default, text(said)))
+    return table(("option", "value", "default", "meaning"), rows) if rows else "No options."
 
 
 def presets_table() -> str:
@@ -179,13 +185,13 @@ def presets_table() -> str:
 
 
 def encoder_table() -> str:
-    """`ENCODER_OPTIONS`, as the encoder of `lite` takes and explains them."""
-    from moca_avs.encoders.lite import LiteEncoder
-
-    taken = inspect.signature(LiteEncoder).parameters
-    said = {one.arg_name: one.description for one in docstring_parser.parse_from_object(LiteEncoder).params}
+    """`ENCODER_OPTIONS`, as the encoder of `lite` takes and explains them (read without importing torch)."""
+    taken = inspect.signature(ENCODERS["lite"]).parameters
+    tree = ast.parse((Path(encoders.__file__).parent / "lite.py").read_text(encoding="utf-8"))
+    (lite,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "LiteEncoder")
+    said = {one.arg_name: one.description for one in docstring_parser.parse(ast.get_docstring(lite)).params}
     rows = [
-        (code(name), type(taken[name].default).__name__, code(taken[name].default), said[name])
+        (code(name), type(taken[name].default).__name__, code(taken[name].default), text(said[name]))
         for name in ENCODER_OPTIONS
     ]
     return table(("setting", "type", "default in `lite`", "meaning"), rows)
@@ -198,6 +204,8 @@ def expand(markdown: str) -> str:
         kind, name = match.groups()
         if kind == "presets":
             return presets_table()
+        if kind == "module":
+            return f"::: {name}\n    options: {{show_root_heading: false, show_root_toc_entry: false}}"
         if kind == "options":
             return options_table(name)
         return encoder_table() if name == "encoder" else settings_table(symbol(name))

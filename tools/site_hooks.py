@@ -3,6 +3,7 @@
 - Pages that lie elsewhere in the repository (`PAGES`) are read in as they are.
 - A link to any other file of the repository leads to a page that shows this file, made for it.
 - Markers of `reference.expand` become tables.
+- Names in code may break after a dot, and options like ``--root`` never do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
+
 from reference import expand
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +34,14 @@ PAGES = {
 SAME = {"README.md": "index.md", "docs": "index.md"}
 """What a page of docs/ already shows."""
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?\)")
-LANGUAGES = {".py": "python", ".toml": "toml", ".json": "json", ".md": "markdown", ".yml": "yaml", ".sh": "bash"}
+LANGUAGES = {
+    ".py": "python",
+    ".toml": "toml",
+    ".json": "json",
+    ".md": "markdown",
+    ".yml": "yaml",
+    ".sh": "bash",
+}
 
 
 def where(page: str) -> str:
@@ -41,7 +50,7 @@ def where(page: str) -> str:
 
 
 def shown_at(file: str) -> str | None:
-    """The page of the site that shows a file or folder of the repository; None where there is no such file."""
+    """The page of the site that shows a file or folder of the repository; None where there is none."""
     if file in SAME:
         return SAME[file]
     if file in PAGES:
@@ -105,3 +114,18 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return f"{match[1]}{relative}{match[3] or ''})"
 
     return expand(LINK.sub(retargeted, markdown))
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Say where inline code may break: a phone's tables would otherwise cut names anywhere."""
+
+    def breakable(match: re.Match[str]) -> str:
+        words = [
+            f'<span class="whole">{word}</span>'
+            if word.startswith("-")
+            else re.sub(r"(?<=[a-zA-Z_])[./=,](?=\w)", r"\g<0><wbr>", word)
+            for word in match[1].split(" ")
+        ]
+        return f"<code>{' '.join(words)}</code>"
+
+    return re.sub(r"<code>([^<\n]+)</code>", breakable, html)
