@@ -3,7 +3,7 @@
 - Pages that lie elsewhere in the repository (`PAGES`) are read in as they are.
 - A link to any other file of the repository leads to a page that shows this file, made for it.
 - Markers of `reference.expand` become tables.
-- Names in code may break after a dot, and options like ``--root`` never do.
+- Names in code and paths in links may break after a dot or slash, and options like ``--root`` never do.
 """
 
 from __future__ import annotations
@@ -128,4 +128,5 @@ def on_page_content(html: str, **_: Any) -> str:
         ]
         return f"<code>{' '.join(words)}</code>"
 
+    html = re.sub(r"(?<=>)[\w/]+\.py(?=</a>)", lambda path: path[0].replace("/", "/<wbr>"), html)
     return re.sub(r"<code>([^<\n]+)</code>", breakable, html)
