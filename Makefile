@@ -14,7 +14,7 @@ export ORT_DISABLE_TELEMETRY := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test bench fuzz fuzz-guided fuzz-kill lint format stats install clean help
+.PHONY: demo test docs docs-serve bench fuzz fuzz-guided fuzz-kill lint format stats install clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/'
@@ -41,6 +41,12 @@ fuzz-guided: $(INSTALLED)  ## coverage-guided damage to what our own parsers rea
 
 fuzz-kill: $(INSTALLED)  ## kill segment, train, eval and fetch at random moments; they must resume
 	$(BIN)/python fuzz/kill.py $(FUZZ)
+
+docs: $(INSTALLED)  ## build the documentation site, strictly, into out/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: $(INSTALLED)  ## show the site at http://127.0.0.1:8000, built again at every change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
 lint: $(INSTALLED)  ## style, format and types
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Flicker of masks: IoU of consecutive masks within a shot, with evidence smoothed along it and without.
 
-    python benchmarks/flicker.py --root FOLDER    # videos with manifest.csv (docs/commands.md, eval)
+    python benchmarks/flicker.py --root FOLDER    # videos with manifest.csv (docs/reference/results.md)
 
 Of each video the seconds around `time_s` are looked at once a second. What a mask at `time_s` is worth
 is its IoU with the sounding boxes: a mask that never changes flickers least.

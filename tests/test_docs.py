@@ -3,13 +3,15 @@
 import ast
 import contextlib
 import importlib
+import inspect
 import io
 import json
 import re
 import runpy
 import shlex
 import traceback
-from dataclasses import fields
+from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,7 +20,7 @@ import pytest
 
 import moca_avs
 from helpers import TESTS
-from helpers.media_files import bark, make_video
+from helpers.media_files import bark, make_video, training_videos
 from moca_avs import Segmentation
 from moca_avs.cli import main
 from moca_avs.cli.args import parse_settings
@@ -36,12 +38,14 @@ from moca_avs.methods.config import ENCODER_OPTIONS, BaselineConfig, MethodConfi
 from moca_avs.model.evidence import PARTS, SIDE
 from moca_avs.proposals import build_proposer
 from moca_avs_bench import demo
-from moca_avs_bench.evaluation.report import Report
+from moca_avs_bench.evaluation.report import Report, Tier
 
 ROOT = TESTS.parent
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [
     ROOT / "README.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "CONTRIBUTING.md",
+    *DOCS,
     *sorted((ROOT / "recipes/lite").glob("*.md")),
 ]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -122,7 +126,9 @@ def test_files_of_the_repository_that_are_named_exist(page):
 
 
 def test_the_tree_of_the_architecture_is_the_tree():
-    tree = re.search(r"```\n(src/moca_avs/.*?)```", ARCHITECTURE.read_text(encoding="utf-8"), re.DOTALL)[1]
+    tree = re.search(r"```text\n(src/moca_avs/.*?)```", ARCHITECTURE.read_text(encoding="utf-8"), re.DOTALL)[
+        1
+    ]
     package, folder, seen = "", "", set[Path]()
     for line in tree.splitlines():
         if line.startswith("src/"):
@@ -157,6 +163,69 @@ def commands(page):
         elif "moca_avs" in words and words[words.index("moca_avs") - 1] == "-m":
             found.append((words[words.index("moca_avs") + 1 :], line.strip()))
     return found
+
+
+# What stands in code blocks beside `moca`, and how it is checked.
+OTHERS = {
+    r"make [a-z-]+( [A-Z_]+=\S+)*$": lambda line: (
+        f"\n{line.split()[1]}:" in (ROOT / "Makefile").read_text("utf-8")
+    ),
+    r"python [\w/]+\.py( .*)?$": lambda line: (ROOT / line.split()[1]).is_file(),
+    r"pip install (-e )?['\"]?(\.|moca-avs)(\[[\w,]+\])?['\"]?$": lambda line: extras(line) <= EXTRAS,
+    r"git clone <this repository>( && cd moca-avs)?$": lambda line: True,
+}
+MAKEFILE, PROJECT = ((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", "pyproject.toml"))
+EXTRAS = set(re.findall(r"^(\w+) = \[", PROJECT.split("optional-dependencies]")[1], re.MULTILINE))
+
+
+def extras(line):
+    return set(re.findall(r"\w+", line.partition("[")[2]))
+
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def code_lines(page):
+    """Lines of code blocks that are indented, or fenced without a language or with a shell's."""
+    text = re.sub(r"^:::.*\n(    .*\n)+", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for language, block in BLOCK.findall(text):
+        if language in ("", "sh", "bash"):
+            yield from block.splitlines()
+    for block in re.findall(r"(?:\A|\n\n)((?:    .*\n)+)", BLOCK.sub("", text)):
+        yield from block.splitlines()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_each_line_of_code_is_checked_by_some_test(page):
+    """A command of `moca` (the test above), or one of `OTHERS`; drawings are fenced as ```text."""
+    ours = {line for _, line in commands(page)}
+    for line in code_lines(page):
+        plain = line.split("  #")[0].strip()
+        if line.strip() not in ours and plain:
+            assert any(re.match(kind, plain) and holds(plain) for kind, holds in OTHERS.items()), line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_code_blocks_of_other_languages_are_well_formed(page):
+    for language, block in re.findall(
+        r"^```(\w+)\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        if language == "json":
+            json.loads(block)
+        elif language == "toml":
+            toml = pytest.importorskip("tomllib")  # Python 3.11
+            toml.loads(block)
+        else:
+            assert language in ("", "python", "bash", "sh", "text", "bibtex", "csv"), language
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_lists_begin_after_an_empty_line(page):
+    """Else the site's Markdown reads them as part of the paragraph, unlike GitHub's."""
+    lines = BLOCK.sub("", page.read_text(encoding="utf-8")).splitlines()
+    for before, line in pairwise(lines):
+        if re.match(r"(-|\d+\.) ", line):
+            assert not before or re.match(r"(-|\d+\.) |  |<!--|#", before), line
 
 
 COMMANDS = (Segment, Train, Evaluate, PaperTable, Data, Models, Doctor)
@@ -317,6 +386,63 @@ def test_pages_use_one_word_for_one_thing(page):
         r"```.*?```|`[^`]*`|\]\([^)]*\)", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL
     )
     assert re.findall(METAPHORS, text, re.IGNORECASE) == []
+
+
+def shortened(monkeypatch):
+    """What takes minutes is called with its arguments checked, and does little."""
+    evaluate, train = moca_avs.evaluate, moca_avs.train
+
+    def quick_evaluate(*given, **options):
+        inspect.signature(evaluate).bind(*given, **options)
+        return Report(
+            "s4",
+            "test",
+            "region",
+            "avsbench",
+            "mask",
+            0,
+            {},
+            1,
+            1,
+            (),
+            (),
+            (),
+            0,
+            {},
+            {"all": Tier(1, 5, 0, 1, {})},
+        )
+
+    def quick_train(method, data, config, out, **options):
+        inspect.signature(train).bind(method, data, config, out, **options)
+        small = replace(config, steps=1, batch=2, count=1, neighbours=1)
+        return train(method, data, small, out, **options)
+
+    monkeypatch.setattr(moca_avs, "evaluate", quick_evaluate, raising=False)
+    monkeypatch.setattr(moca_avs, "train", quick_train, raising=False)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    "page",
+    [
+        page
+        for page in PAGES
+        if PYTHON.search(page.read_text("utf-8"))
+        # Which test_the_first_examples_run and test_guides.py run.
+        and page not in (ROOT / "README.md", ROOT / "docs/index.md", *(ROOT / "docs/guides").glob("*"))
+    ],
+    ids=named,
+)
+def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    """All blocks of a page, one after the other, beside band.mp4 and videos/."""
+    frames = np.random.default_rng(0).integers(0, 255, (10, 48, 64, 3), np.uint8)
+    make_video(tmp_path / "band.mp4", frames, bark(2), fps=5)
+    training_videos(tmp_path / "videos")
+    monkeypatch.chdir(tmp_path)
+    shortened(monkeypatch)
+    names = {"__name__": "page"}
+    for block in PYTHON.findall(page.read_text(encoding="utf-8")):
+        exec(compile(block, named(page), "exec"), names)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ class Evaluate:
         Literal["avsbench", "dataset", "per_frame", "real", "padded", "lvs", "ez-vsl", "mask"] | None,
         arg(
             help="s4, ms3: avsbench (default), dataset, per_frame. avss: real (default), padded. "
-            "Localization: lvs (default), ez-vsl, mask. See docs/commands.md."
+            "Localization: lvs (default), ez-vsl, mask. See docs/reference/commands.md."
         ),
     ] = None
     f_from: Annotated[Literal["mask", "heatmap"], arg(help="What F's thresholds sweep over.")] = "mask"

@@ -219,7 +219,7 @@ SHIPPED: dict[str, ShippedFile] = {
             title="lite binding",
             role="lite: puts YAMNet's embedding into the image network's logit space",
             path=SHIPPED_DIR / "lite" / "binding.safetensors",
-            license="Apache-2.0; docs/licences.md lists the recordings it heard",
+            license="Apache-2.0; docs/licenses.md lists the recordings it heard",
             source="trained by recipes/lite/ from stamps-train frames with their own sound",
         ),
         ShippedFile(
@@ -227,7 +227,7 @@ SHIPPED: dict[str, ShippedFile] = {
             title="lite-soundnet binding",
             role="lite-soundnet: puts SoundNet's states into the image network's logit space",
             path=SHIPPED_DIR / "lite-soundnet" / "binding.safetensors",
-            license="Apache-2.0; docs/licences.md lists the recordings it heard",
+            license="Apache-2.0; docs/licenses.md lists the recordings it heard",
             source="trained by recipes/lite/ from stamps-train frames with their own sound",
         ),
         ShippedFile(
@@ -235,7 +235,7 @@ SHIPPED: dict[str, ShippedFile] = {
             title="lite-soundnet adapters",
             role="lite-soundnet: trained AdaAV adapters",
             path=SHIPPED_DIR / "lite-soundnet" / "adapters.safetensors",
-            license="Apache-2.0; docs/licences.md lists the media they saw",
+            license="Apache-2.0; docs/licenses.md lists the media they saw",
             source="trained by recipes/lite/ from stamps-train frames with their own sound",
         ),
     )

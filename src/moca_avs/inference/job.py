@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from tqdm import tqdm
 
@@ -28,6 +28,7 @@ from moca_avs.io.results import OUTPUTS, OVERLAY, SegmentationWriter
 from moca_avs.io.video import check_stretch, stream_clips, stream_pair
 from moca_avs.utils.prefetch import BackgroundWriter, prefetch
 from moca_avs.utils.profiler import Profiler, record, record_each
+from moca_avs.utils.settings import Count, NonNegative, Range
 
 SOUND_MARGIN = 5.0  # seconds of sound kept around a chunk, so that windows of up to 10 s are whole
 
@@ -37,9 +38,9 @@ class SegmentOptions:
     """Which frames of each input are looked at, and what happens to results that are there already.
 
     Attributes:
-        fps: frames looked at per second, or "native": every frame.
+        fps: frames processed per second, above 0; or "native": every frame.
         start: seconds.
-        end: seconds; None means the video's end.
+        end: seconds, after the start; None means the video's end.
         limit: at most this many frames of each input; None means all.
         overwrite: do again what is finished, and what was interrupted from its beginning; else a finished
             result of the same input and settings is skipped, one of others is refused, and an interrupted one
@@ -59,15 +60,15 @@ class SegmentOptions:
     """
 
     fps: float | Literal["native"] = 1.0
-    start: float = 0.0
+    start: NonNegative = 0.0
     end: float | None = None
-    limit: int | None = None
+    limit: Count | None = None
     overwrite: bool = False
     profile: bool = False
-    batch: int | None = None
+    batch: Count | None = None
     propagate: Literal["none", "flow"] = "none"
     outputs: tuple[str, ...] = OUTPUTS
-    audio_track: int | None = None
+    audio_track: Annotated[int, Range(0)] | None = None
     square_pixels: bool = False
 
     def __post_init__(self) -> None:

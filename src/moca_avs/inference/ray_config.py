@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from moca_avs.errors import UsageError
+from moca_avs.utils.settings import Count, Range
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,10 @@ class RayConfig:
         UsageError: on a number out of range.
     """
 
-    workers: int | None = None
-    cpus_per_worker: int | None = None
-    gpus_per_worker: float | None = None
-    retries: int = 2
+    workers: Count | None = None
+    cpus_per_worker: Count | None = None
+    gpus_per_worker: Annotated[float, Range(0)] | None = None
+    retries: Annotated[int, Range(0)] = 2
     address: str | None = None
 
     def __post_init__(self) -> None:

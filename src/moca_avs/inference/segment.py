@@ -67,7 +67,7 @@ def segment(
         UsageError: for inputs that name no file, or options that make no sense.
         WeightsError: where the method can't be loaded.
 
-    Example:
+    Examples:
         Skipped where docstrings are tested: it needs a video and the weights.
 
         >>> import moca_avs

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import av
 import numpy as np
@@ -27,6 +27,7 @@ from moca_avs.io.downmix import excess, file_weights, mono
 from moca_avs.io.open import check_file, ffmpeg_path, warn_media
 from moca_avs.io.sound_track import AudioTrack
 from moca_avs.utils.files import atomic_write
+from moca_avs.utils.settings import Range
 
 _SURVEY_BLOCKS = 200
 _LEVEL_SECONDS = 0.05
@@ -294,7 +295,7 @@ class SilenceConfig:
     """dBFS; quiet parts above this are not room noise, and the margin does not apply."""
     block: float = 0.05
     """Seconds per block: short enough for one bark, long enough for a low note."""
-    percentile: float = 10.0
+    percentile: Annotated[float, Range(0, 100)] = 10.0
     """Of the block levels: the noise floor."""
 
     def __post_init__(self) -> None:

@@ -109,7 +109,7 @@ def load(
         UsageError: for an unknown name, method, device, config or setting.
         WeightsError: for weights that are missing, damaged or another encoder's.
 
-    Example:
+    Examples:
         Skipped where docstrings are tested: it needs a video and the weights.
 
         >>> import moca_avs

@@ -87,7 +87,7 @@ def train(
         WeightsError: if the checkpoint to go on from is damaged, or the weights for pairing are missing.
         MocaError: if the loss stops being a number.
 
-    Example:
+    Examples:
         >>> import moca_avs
         >>> config = moca_avs.TrainConfig(steps=500)
         >>> moca_avs.train("lite", "videos/", config, "run")  # doctest: +SKIP

@@ -89,7 +89,7 @@ def read_manifest(root: str | Path, boxes: bool = True) -> list[ManifestEntry]:
     """
     path = Path(root) / "manifest.csv"
     if not path.is_file():
-        raise DataError(f"{path} is not there; expected a manifest of videos (docs/commands.md, eval)")
+        raise DataError(f"{path} is not there; expected a manifest of videos (docs/reference/results.md)")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

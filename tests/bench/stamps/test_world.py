@@ -81,7 +81,7 @@ def test_the_benchmark_is_not_built_from_it(tmp_path, monkeypatch):
 
 
 def test_every_package_has_its_terms_in_the_list_of_licenses(world):
-    root = files("moca_avs_bench").joinpath("../../docs/licences.md")
+    root = files("moca_avs_bench").joinpath("../../docs/licenses.md")
     text = root.read_text(encoding="utf-8")
     for package in {row.package for row in world}:
         kind = "PyPI" if package in ASSETS else "Debian"
