@@ -199,7 +199,7 @@ def test_flags_in_running_text_exist(page, help_of):
 def test_targets_of_make_exist(page):
     text = page.read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"(?:^    |`)make ([a-z]+)", text, re.MULTILINE):
+    for target in re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.MULTILINE):
         assert f"\n{target}:" in makefile, target
 
 

@@ -32,7 +32,9 @@ def numbers(cell):
 def cells_of(text):
     """Rows of all tables in `text`, their first two lines left out: first cell -> numbers of the others."""
     rows = [line.strip().strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
-    return [(row[0].strip(), [numbers(cell) for cell in row[1:]]) for row in rows if "[" in "".join(row)]
+    return [
+        (row[0].strip(), [numbers(cell) for cell in row[1:]]) for row in rows if numbers("".join(row[1:]))
+    ]
 
 
 @pytest.mark.parametrize("name", ["real_clips", "duets", "stamps"])
@@ -72,6 +74,8 @@ def test_duets_have_the_estimates_of_the_fit():
     """The other place that states them: the table that fuse.py printed into recipes/lite/README.md."""
     page = (ROOT / "recipes/lite/README.md").read_text(encoding="utf-8")
     for row in log_of("duets")["tables"][0]["rows"]:
+        if row["key"] == "blind":  # by construction
+            continue
         title = "all cues" if row["key"] == "lite" else f"{row['key']} alone"
         printed = next(line for line in page.splitlines() if line.startswith(f"| {title} |"))
         found = [numbers(cell) for cell in printed.strip("|").split("|")[5:8]]
