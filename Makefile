@@ -10,11 +10,15 @@ export PIP_CACHE_DIR ?= $(MOCA_AVS_CACHE)/pip
 export HF_HOME ?= $(MOCA_AVS_CACHE)/huggingface
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export ORT_DISABLE_TELEMETRY := 1
-# The second is what pip >= 25.3 reads for the packages that build others.
+# The pins are for Python >= 3.11. Python 3.10 gets the newest versions that support it.
+# The second variable is what pip >= 25.3 reads for the packages that build others.
+ifneq ($(shell $(or $(wildcard $(BIN)/python),$(PYTHON)) -c 'import sys; print(sys.version_info[:2])'),(3, 10))
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
+endif
 
-.PHONY: demo test docs docs-serve bench fuzz fuzz-guided fuzz-kill lint format stats install clean help
+.PHONY: demo test docs docs-serve bench fuzz fuzz-guided fuzz-kill lint format stats readme-tables release-check \
+	install clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/'
@@ -48,10 +52,11 @@ docs: $(INSTALLED)  ## build the documentation site, strictly, into out/site
 docs-serve: $(INSTALLED)  ## show the site at http://127.0.0.1:8000, built again at every change
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
-lint: $(INSTALLED)  ## style, format and types
+lint: $(INSTALLED)  ## style, format, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 format: $(INSTALLED)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
@@ -59,6 +64,14 @@ format: $(INSTALLED)  ## let ruff mend what it can
 
 stats: $(INSTALLED)  ## size of the code, lengths of functions, import cycles
 	$(BIN)/python tools/stats.py
+
+readme-tables: $(INSTALLED)  ## write the tables of scores in the pages from benchmarks/results
+	$(BIN)/python tools/readme_tables.py
+
+# RELEASE: options, as in make release-check RELEASE=--allow-dirty
+release-check: $(INSTALLED)  ## rehearse a release: version, build, install from the wheel, one video; prints the tag
+	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[release]'
+	$(BIN)/python tools/release_check.py $(RELEASE)
 
 install: $(INSTALLED)  ## the virtual environment alone
 

@@ -51,7 +51,9 @@ PAGES = [
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PAPER, ARCHITECTURE = ROOT / "docs/paper_to_code.md", ROOT / "docs/architecture.md"
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.md"))
-PAGES += [ROOT / "SECURITY.md", ROOT / "fuzz/README.md"]
+PAGES += [
+    ROOT / name for name in ("CHANGELOG.md", "SECURITY.md", "fuzz/README.md", "benchmarks/results/README.md")
+]
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -280,7 +282,7 @@ def test_flags_in_running_text_exist(page, help_of):
 def test_targets_of_make_exist(page):
     text = page.read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"(?:^    |`)make ([a-z]+)", text, re.MULTILINE):
+    for target in re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.MULTILINE):
         assert f"\n{target}:" in makefile, target
 
 

@@ -25,6 +25,7 @@ PAGES = {
     "benchmarks/TABLES.md": "benchmarks/TABLES.md",
     "benchmarks/FIVE_METHODS.md": "benchmarks/FIVE_METHODS.md",
     "recipes/lite/README.md": "recipes/lite.md",
+    "recipes/lite/trials.md": "recipes/trials.md",
     "fuzz/README.md": "fuzz.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",

@@ -1,11 +1,12 @@
 """The "Hearing" report: what `lite` hears in the offline benchmark, beside everything that is deaf.
 
     python recipes/lite/hearing.py --root stamps --out out/hearing            # stopped? the same line goes on
-    python recipes/lite/hearing.py --root stamps --out out/hearing --readme   # and puts the main tables there
+    python recipes/lite/hearing.py --root stamps --out out/hearing --readme   # and logs them for the README
 
 Writes OUT/hearing.md, OUT/hearing.json, and one JSONL of records per dataset and method, from which both are
-made. Proposals are kept in OUT/cache: no image is searched twice, whichever method or row asks. Where no
-adapters ship with the preset, `frozen` is evaluated alone and the report says so.
+made. `--readme` also writes the log benchmarks/results/VERSION/stamps.json and makes the pages' tables again
+(tools/readme_tables.py). Proposals are kept in OUT/cache: no image is searched twice, whichever method or row
+asks. Where no adapters ship with the preset, `frozen` is evaluated alone and the report says so.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import runpy
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -38,8 +40,7 @@ from moca_avs_bench.evaluation.report import TITLES, Report, aligned, without_na
 from moca_avs_bench.metrics.bootstrap import Interval
 from moca_avs_bench.tables.setup import DiskCachedProposer
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-MARKS = ("<!-- hearing:start -->", "<!-- hearing:end -->")
+ROOT = Path(__file__).resolve().parents[2]
 SETS = {"ms3": "MS3", "s4": "S4"}  # the small one first: its pace tells how long the other takes
 TIERS = {"B": "unseen sounds", "A": "unseen sounds and images", "C": "classes never trained on"}
 MAIN = ("s4", ("B", "A"))  # what the README shows
@@ -83,7 +84,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only N clips of each set, to try things out")
     parser.add_argument("--preset", default="lite", help="a preset or a run folder")
     parser.add_argument("--seed", type=int, default=0, help="of the wrong-sound draw and the bootstrap")
-    parser.add_argument("--readme", action="store_true", help="put the main tables into README.md")
+    parser.add_argument(
+        "--readme", action="store_true", help="log the main tables, and put them into README.md"
+    )
     arguments = parser.parse_args()
     try:
         run(arguments, f"python recipes/lite/hearing.py {shlex.join(sys.argv[1:])}")
@@ -108,8 +111,11 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     write(arguments.out / "hearing.json", to_json(reports, pairs, command))
     print(f"report -> {arguments.out / 'hearing.md'}")
     if arguments.readme:
-        write(README, between_marks(README.read_text(encoding="utf-8"), summary(reports, command)))
-        print(f"main tables -> {README}")
+        log = ROOT / "benchmarks/results" / moca_avs.__version__ / "stamps.json"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        write(log, json.dumps(to_log(reports, command), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        print(f"main tables -> {log}")
+        runpy.run_path(str(ROOT / "tools/readme_tables.py"))["main"]([])
 
 
 def load_methods(preset: str, keep: Callable[[Proposer], Proposer]) -> dict[str, Method]:
@@ -186,11 +192,42 @@ def to_markdown(reports: Reports, pairs: dict[str, dict[str, Comparison]], comma
     return "\n".join(lines) + "\n"
 
 
-def summary(reports: Reports, command: str) -> str:
-    """What the README shows: the main set's first tiers."""
+def to_log(reports: Reports, command: str) -> dict[str, Any]:
+    """What the README shows: the main set's first tiers, as benchmarks/results/README.md describes it."""
     name, tiers = MAIN
-    lines = [line for tier in tiers for line in tier_table(name, reports[name], tier)]
-    return "\n".join([*preamble(reports, command), *lines]) + "\n"
+    tables = []
+    for tier in tiers:
+        rows = [
+            {
+                "key": f"{method}.{row}",
+                "title": title,
+                "bold": False,
+                "scores": {m: numbers(found[m]) for m in COLUMNS},
+            }
+            for title, method, row, found in rows_of(reports[name], tier)
+        ]
+        columns = {metric: LABELS[metric] for metric in COLUMNS}
+        tables.append({"head": tier_head(name, reports[name], tier), "columns": columns, "rows": rows})
+    return {
+        "provenance": {
+            "kind": "logged",
+            "from": "recipes/lite/hearing.py --readme",
+            "measured_with": moca_avs.__version__,
+            "note": "",
+        },
+        "data": f"`stamps`, test split, {SETS[name]}",
+        "interval": "95 % bootstrap over source files",
+        "command": command,
+        "preamble": [line for line in preamble(reports, command) if line],
+        "tables": tables,
+    }
+
+
+def numbers(found: Interval) -> list[float] | None:
+    """``[estimate, low, high]``, ``[estimate]`` without an interval, None where nothing was averaged."""
+    if found.estimate != found.estimate:
+        return None
+    return [found.estimate] if found.low != found.low else [found.estimate, found.low, found.high]
 
 
 def preamble(reports: Reports, command: str) -> list[str]:
@@ -225,20 +262,30 @@ def mishaps(found: dict[str, Report]) -> Iterator[str]:
 
 def tier_table(name: str, found: dict[str, Report], tier: str) -> list[str]:
     """One tier's rows and columns, under a line that counts what was scored; [] where it has none."""
-    frozen = found["frozen"]
-    if tier not in frozen.tiers:
+    if tier not in found["frozen"].tiers:
         return []
+    body = [
+        [title, *(cell(scores[metric]) for metric in COLUMNS)] for title, _, _, scores in rows_of(found, tier)
+    ]
+    head = tier_head(name, found, tier)
+    return ["", head, "", *aligned([["", *(LABELS[metric] for metric in COLUMNS)], *body])]
+
+
+def tier_head(name: str, found: dict[str, Report], tier: str) -> str:
+    """What was scored in a tier, in numbers."""
+    frozen = found["frozen"]
     counts = frozen.tiers[tier]
-    head = (
+    return (
         f"**{SETS[name]}, {frozen.split.capitalize()}-{tier}** ({TIERS[tier]}): {counts.samples} clips, "
         f"{counts.frames} frames ({counts.empty_frames} silent), {counts.clusters} source files"
     )
-    body = [
-        [title, *(cell(found[method].tiers[tier].rows[row][metric]) for metric in COLUMNS)]
-        for title, method, row in ROWS
-        if method in found and row in found[method].tiers[tier].rows
-    ]
-    return ["", head, "", *aligned([["", *(LABELS[metric] for metric in COLUMNS)], *body])]
+
+
+def rows_of(found: dict[str, Report], tier: str) -> Iterator[tuple[str, str, str, dict[str, Interval]]]:
+    """Rows that a tier has: (title, method, row of its evaluation, scores)."""
+    for title, method, row in ROWS:
+        if method in found and row in found[method].tiers[tier].rows:
+            yield title, method, row, found[method].tiers[tier].rows[row]
 
 
 def difference_table(comparison: Comparison) -> list[str]:
@@ -274,14 +321,6 @@ def to_json(reports: Reports, pairs: dict[str, dict[str, Comparison]], command: 
     content = {"command": command, "reports": scores, "differences": differences}
     text = json.dumps(without_nan(content), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return text + "\n"
-
-
-def between_marks(text: str, block: str, marks: Sequence[str] = MARKS) -> str:
-    """`text` with what stood between its two marks replaced."""
-    start, end = (text.find(mark) for mark in marks)
-    if not 0 <= start < end:
-        raise UsageError(f"{README.name} should hold the lines {marks[0]} and {marks[1]}, in this order")
-    return f"{text[: start + len(marks[0])]}\n{block}{text[end:]}"
 
 
 def write(path: Path, text: str) -> None:

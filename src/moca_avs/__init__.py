@@ -10,7 +10,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # onnxruntime >= 1.31 reports to its maker, and writes into the home folder, from its import on.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
