@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -276,6 +277,19 @@ def test_damaged_results(tmp_path):
     (tmp_path / "result.json").write_text(good)
     (tmp_path / "heatmaps.safetensors").write_bytes(b"x" * 50)
     with pytest.raises(MediaError, match="damaged"):
+        Segmentation.load(tmp_path)
+
+
+@pytest.mark.parametrize("size", [[64, 31], [1, 31], [20, 30]])
+@pytest.mark.parametrize("part", ["rle", "classes"])
+def test_a_mask_of_another_size_is_damage_and_not_stretched(tmp_path, part, size):
+    whole = replace(result(2), labels=np.ones((2, 20, 31), np.uint8))
+    whole.save(tmp_path)
+    text = json.loads((tmp_path / "result.json").read_text())
+    rle = text["frames"][1][part]
+    (rle if part == "rle" else rle["1"])["size"] = size
+    (tmp_path / "result.json").write_text(json.dumps(text))
+    with pytest.raises(MediaError, match=r"damaged.*among masks of"):
         Segmentation.load(tmp_path)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +146,7 @@ class SegmentationWriter:
             for line in itertools.islice(file, 2, 2 + self.frames):
                 try:
                     frame = parse_json(line.rstrip(b",\n"))
-                    time, mask = float(frame["time"]), decode_rle(frame["rle"])
+                    time, mask = float(frame["time"]), decode_rle(frame["rle"], self._size or ())
                 except (KeyError, TypeError, ValueError, OverflowError) as error:
                     raise MediaError(
                         f"the interrupted result in {self.folder} is damaged ({error!r}); begin anew with "
@@ -266,10 +266,16 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
-def decode_rle(rle: dict[str, Any]) -> np.ndarray:
-    """COCO run-length encoding -> bool [H, W]."""
+def decode_rle(rle: dict[str, Any], size: Sequence[int]) -> np.ndarray:
+    """COCO run-length encoding -> bool [H, W].
+
+    Raises:
+        ValueError: where it is not of that size, or none at all; KeyError or TypeError where parts lack.
+    """
     from pycocotools import mask as coco
 
+    if list(rle["size"]) != list(size):
+        raise ValueError(f"a mask of {rle['size']} among masks of {list(size)}")
     return coco.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}).astype(bool)
 
 
@@ -285,7 +291,7 @@ def _read_labels(frames: list[dict[str, Any]], size: list[int]) -> np.ndarray | 
     labels = np.zeros((len(frames), *size), np.uint8)
     for label, frame in zip(labels, frames, strict=True):
         for index, rle in frame["classes"].items():
-            label[decode_rle(rle)] = int(index)
+            label[decode_rle(rle, size)] = int(index)
     return labels
 
 
@@ -345,7 +351,7 @@ def load_segmentation(folder: str | Path, kind: type[Segmentation]) -> Segmentat
         frames = result["frames"]
         masks = np.zeros((len(frames), *result["size"]), bool)
         for mask, frame in zip(masks, frames, strict=True):
-            mask[:] = decode_rle(frame["rle"])
+            mask[:] = decode_rle(frame["rle"], result["size"])
         return kind(
             masks=masks,
             heatmaps=heatmaps,
@@ -356,7 +362,7 @@ def load_segmentation(folder: str | Path, kind: type[Segmentation]) -> Segmentat
             labels=_read_labels(frames, result["size"]),
             carried_from=_read_origins(frames),
         )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise MediaError(f"{folder / RESULT} is damaged ({error!r}); make it again") from error
 
 
