@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 from moca_avs.io.frames import TOLERANCE, Shown
 
@@ -38,9 +39,17 @@ def sampled(
 
 
 def native(frames: Iterator[Shown], start: float, end: float) -> Generator[Shown, None, None]:
-    """Every frame that begins in [start, end)."""
+    """Every frame on screen in [start, end): the one that is there at `start` begins at `start`."""
+    held: Shown | None = None  # the latest frame that begins before `start`
     for shown in frames:
+        if shown.time < start - TOLERANCE:
+            held = shown
+            continue
+        if held is not None and shown.time > start + TOLERANCE:
+            yield replace(held, time=start, duration=shown.time - start)
+        held = None
         if shown.time >= end - TOLERANCE:
             return
-        if shown.time >= start - TOLERANCE:
-            yield shown
+        yield shown
+    if held is not None and (left := held.time + held.duration - start) > TOLERANCE:
+        yield replace(held, time=start, duration=left)

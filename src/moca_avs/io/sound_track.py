@@ -12,7 +12,7 @@ import numpy as np
 
 from moca_avs.errors import MediaError
 from moca_avs.io.clock import LONGEST_GAP
-from moca_avs.io.downmix import mono, position_weights
+from moca_avs.io.downmix import file_weights, mono, position_weights
 from moca_avs.io.open import (
     audio_stream,
     decode_stream,
@@ -28,6 +28,8 @@ _JITTER = 0.1
 _BEYOND = 1.0
 # From this many on PyAV counts the planes of a frame wrongly (av 18.1, AudioFrame.planes).
 _PLANES = 8
+# Sample formats that PyAV does not give as arrays.
+_NOT_IN_NUMPY = ("s64", "s64p")
 
 
 class NoAudioError(MediaError):
@@ -60,6 +62,7 @@ class AudioTrack:
         self.path, self._wanted = Path(path), number
         self.picture_end = math.inf
         self.jumps: list[float] = []
+        self._products: dict[str, np.ndarray] = {}
         self._shift = 0
         self._picture: tuple[np.ndarray, float] | None = None
         self._frames = self._decode()
@@ -158,8 +161,17 @@ class AudioTrack:
             weights = np.ones(self.channels) / self.channels if self.weights is None else self.weights
             spread = np.sign(weights) * (np.abs(weights) == np.abs(weights).max())
             spread /= (spread * weights).sum()
-            planes = spread[:, None].astype(np.float32) * mono(planes, _weights(frame))
+            planes = spread[:, None].astype(np.float32) * mono(planes, self._other_weights(frame, planes))
         return np.clip(planes, -1, 1)
+
+    def _other_weights(self, frame: Any, planes: np.ndarray) -> np.ndarray | None:
+        """Weights of a frame whose channels are not those of the first, by all such frames up to this one.
+
+        So they are the same in each walk through the track, which begins at its start.
+        """
+        products = self._products.get(frame.layout.name, 0.0) + planes @ planes.T.astype(np.float64)
+        self._products[frame.layout.name] = products
+        return file_weights(products, _weights(frame))
 
     def continuous(self) -> Iterator[np.ndarray]:
         """float32 [C, n] blocks that begin at the file's zero and follow each other; gaps are zeros."""
@@ -192,11 +204,20 @@ def _weights(frame: Any) -> np.ndarray | None:
 
 
 def float_planes(frame: Any) -> np.ndarray:
-    """A decoded audio frame as float32 [C, n], full scale = 1, whatever its sample format."""
+    """A decoded audio frame as float32 [C, n], full scale = 1, whatever its sample format.
+
+    Raises:
+        MediaError: where PyAV does not know the sample format.
+    """
     channels = frame.layout.nb_channels
-    if frame.format.is_planar and channels >= _PLANES:
+    if frame.format.name in _NOT_IN_NUMPY:
+        (frame,) = av.AudioResampler(format="dbl").resample(frame)
+    elif frame.format.is_planar and channels >= _PLANES:
         (frame,) = av.AudioResampler(format=frame.format.packed).resample(frame)
-    data = frame.to_ndarray()
+    try:
+        data = frame.to_ndarray()
+    except ValueError as error:
+        raise MediaError(f"samples of the format {frame.format.name} can't be read; convert them") from error
     if not frame.format.is_planar:
         data = data.reshape(-1, channels).T
     if data.dtype.kind == "u":
