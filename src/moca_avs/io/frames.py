@@ -6,7 +6,7 @@ What a file holds, without reading it all.
 from __future__ import annotations
 
 import multiprocessing
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,6 +28,7 @@ from moca_avs.io.open import (
     MediaInfo,
     audio_stream,
     decode_stream,
+    frame_rate,
     open_media,
     other_tracks,
     pixel_aspect,
@@ -278,7 +279,8 @@ def _no_video(path: Path, container: Any) -> str:
 
 def _timed(path: Path, container: Any, stream: Any, zero: Fraction, sought: bool) -> Iterator[Shown]:
     """Give each frame a time after the one before it, whatever its stamps say."""
-    usual = float(1 / stream.average_rate) if stream.average_rate else 0.04
+    rate = frame_rate(stream)
+    usual = float(1 / rate) if rate else 0.04
     clock = Clock(usual, stated_length(container), sought, timed=container.format.name == MP4)
     first = True
     for frame in decode_stream(path, container, stream):
@@ -332,7 +334,7 @@ def probe(path: str | Path) -> MediaInfo:
     """
     with open_media(path) as container:
         video, sound = video_stream(container), audio_stream(container)
-        fps = float(video.average_rate or video.guessed_rate or 0) if video is not None else 0.0
+        fps = 0.0 if video is None else float(frame_rate(video) or 0)
         video_index, sound_index = (None if s is None else s.index for s in (video, sound))
         # Raw streams have no header: FFmpeg guesses their length from the bit rate, often wrongly.
         known = container.duration is not None and container.start_time is not None
@@ -364,13 +366,19 @@ def _first(path: str | Path, index: int) -> Any | None:
 
 def _counted(path: str | Path) -> float:
     """The end of the last packet, in seconds after the file's zero."""
-    end = Fraction(0)
+    end, follows = Fraction(0), defaultdict[int, Fraction](Fraction)
     with open_media(path) as container:
         zero = start_time(container)
         tracks = [s for s in (video_stream(container), audio_stream(container)) if s is not None]
         # A damaged file may end, or come upon a track of which its header knew nothing.
         with suppress(av.error.FFmpegError, IndexError):
             for packet in container.demux(*tracks):
+                length = (packet.duration or 0) * packet.time_base
                 if packet.pts is not None:
-                    end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base - zero)
+                    end = max(end, packet.pts * packet.time_base + length - zero)
+                elif packet.size:  # raw streams have no time stamps: packets follow each other
+                    if not length and packet.stream.type == "video":
+                        length = 1 / (frame_rate(packet.stream) or Fraction(25))
+                    follows[packet.stream.index] += length
+                    end = max(end, follows[packet.stream.index])
     return float(end)

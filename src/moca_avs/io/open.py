@@ -237,6 +237,16 @@ def start_time(container: Any) -> Fraction:
     return min(starts, default=Fraction(0))
 
 
+def frame_rate(stream: Any) -> Fraction | None:
+    """Average frames per second of an image track; None if unknown.
+
+    FFmpeg takes 25 for any raw stream (H.264, HEVC without a container): there it is what the codec says.
+    """
+    rates = stream.average_rate, stream.guessed_rate
+    average, guessed = rates if stream.start_time is not None else rates[::-1]
+    return average or guessed
+
+
 def picture_times(path: Path) -> tuple[np.ndarray, float]:
     """When a video's images come, by its packets: nothing is decoded.
 

@@ -17,7 +17,7 @@ from moca_avs.io.audio import survey
 from moca_avs.io.audio_tracks import source_audio
 from moca_avs.io.frames import TOLERANCE, Planes, ToPlanes, coded_aspect, probe, shown_frames
 from moca_avs.io.image import PlaneStencil, read_image
-from moca_avs.io.open import VIDEO_SUFFIXES, open_media, video_stream
+from moca_avs.io.open import VIDEO_SUFFIXES, frame_rate, open_media, video_stream
 from moca_avs.io.sampling import native
 from moca_avs.io.write_video import VideoTrack, mp4, usual_rate
 from moca_avs.utils.profiler import record
@@ -109,7 +109,7 @@ class OverlayWriter:
             stream = video_stream(container)
             if stream is None:
                 raise MediaError(f"{self._source} has no video track to draw on")
-            rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+            rate = frame_rate(stream) or Fraction(25)
             return usual_rate(float(1 / rate)), min(stream.time_base, _COARSEST)
 
     def _still_images(self, fps: float, convert: ToPlanes) -> Iterator[tuple[float, float, Planes]]:
@@ -163,7 +163,7 @@ def _video_images(
     source: Path, start: float, end: float, convert: ToPlanes
 ) -> Iterator[tuple[float, float, Planes]]:
     for shown in native(shown_frames(source, start), start, end):
-        yield shown.time, shown.duration, convert(shown.raw)
+        yield shown.time, min(shown.duration, end - shown.time), convert(shown.raw)
 
 
 def overlay_writer(result: Segmentation, path: Path) -> OverlayWriter:
