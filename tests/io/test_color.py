@@ -1,11 +1,14 @@
 """10 bits are rounded; HDR comes back as the SDR picture that it was made of; SDR stays as it is."""
 
+import av
 import numpy as np
 import pytest
 
 from helpers.raw_videos import make_raw_video, raw_frame
+from moca_avs.errors import MediaError
 from moca_avs.io.color import HLG, KNEE, PQ, sdr_code
 from moca_avs.io.frames import ToGray, ToPlanes, ToRGB, planes_of
+from moca_avs.io.open import MediaWarning
 from moca_avs.io.overlay import OverlayWriter
 from moca_avs.io.video import read_clip
 
@@ -158,3 +161,58 @@ def test_ordinary_frames_are_converted_as_ever():
     assert (ToRGB()(frame) == frame.reformat(format="rgb24", threads=1).to_ndarray()).all()
     for found, given in zip(ToPlanes()(frame), planes_of(frame), strict=True):
         assert np.shares_memory(found, given)
+
+
+def ycgco(rgb, full, bits):
+    """RGB [H, W, 3] in [0, 1] to the planes of H.273's matrix 8."""
+    most = 2 ** (bits - 8)
+    red, green, blue = np.moveaxis(255 * most * rgb if full else most * (16 + 219 * rgb), -1, 0)
+    planes = (
+        (red + 2 * green + blue) / 4,
+        (2 * green - red - blue) / 4 + 128 * most,
+        (red - blue) / 2 + 128 * most,
+    )
+    return [np.round(plane).astype(np.uint8 if bits == 8 else np.uint16) for plane in planes]
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("bits", [8, 10])
+def test_ycgco_is_read_by_its_formulas(bits, full):
+    rgb = np.random.default_rng(0).uniform(0.05, 0.95, (32, 48, 3))
+    form = "yuv444p" if bits == 8 else "yuv444p10le"
+    frame = raw_frame(ycgco(rgb, full, bits), form, colorspace=8, color_range=1 + full)
+    for _ in range(2):  # the frame stays what it was
+        found = ToRGB()(frame)
+        assert np.abs(found - 255 * rgb).max() <= 3
+    flat = raw_frame(ycgco(np.full((32, 48, 3), 0.5), full, bits), form, colorspace=8, color_range=1 + full)
+    assert np.abs(ToGray(16)(flat).astype(int) - 127.5).max() <= 2
+    assert np.abs(ToPlanes()(flat)[0].astype(int) - (16 + 219 * 0.5)).max() <= 2
+
+
+@pytest.mark.parametrize("form", ["yuv420p", "yuv444p10le"])
+@pytest.mark.parametrize("matrix", [3, 10, 11, 12, 13, 14, 15, 17])
+def test_matrices_nobody_knows_are_guessed(form, matrix):
+    level = 126 if form == "yuv420p" else 504
+    kind, side = (np.uint8, (4, 6)) if form == "yuv420p" else (np.uint16, (8, 12))
+    chroma = np.full(side, 128 if form == "yuv420p" else 512, kind)
+    planes = [np.full((8, 12), level, kind), chroma, chroma]
+    for convert in (ToRGB(), ToGray(16), lambda frame: ToPlanes()(frame)[0] * 255.0 / 219 - 18.6):
+        try:
+            frame = raw_frame(planes, form, colorspace=matrix, color_range=1)
+        except (ValueError, KeyError):
+            pytest.skip("PyAV does not set this matrix")
+        assert np.abs(convert(frame).astype(int) - 128).max() <= 2
+
+
+def test_a_guessed_matrix_is_told(tmp_path):
+    planes = [np.full((8, 12), 126, np.uint8), *[np.full((4, 6), 128, np.uint8)] * 2]
+    path = make_raw_video(tmp_path / "a.mkv", [planes] * 3, tags={"colorspace": 12})
+    with pytest.warns(MediaWarning, match="matrix"):
+        assert np.abs(read_clip(path).frames.astype(int) - 128).max() <= 1
+
+
+def test_a_pixel_format_that_nothing_converts_is_named():
+    frame = av.VideoFrame(16, 8, "rgb4")
+    for convert in (ToRGB(), ToGray(16), ToPlanes()):
+        with pytest.raises(MediaError, match="rgb4"):
+            convert(frame)

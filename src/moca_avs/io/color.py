@@ -1,7 +1,8 @@
 """Colors of decoded frames beyond 8-bit SDR: more bits are rounded, HDR is tone-mapped to BT.709.
 
 What a file says of its matrix and range is respected. Where it says nothing the matrix is BT.601 and the
-range limited, as in FFmpeg; of HDR the matrix is BT.2020.
+range limited, as in FFmpeg; of HDR the matrix is BT.2020. YCgCo is read by its own formulas, any other matrix
+that FFmpeg's scaler lacks as if the file said nothing.
 
 HDR keeps its light up to three quarters of the reference white (ITU-R BT.2408: 203 nits, 75 % of HLG); what
 is brighter is compressed into the rest, so that whites are near white and no two brightnesses become one.
@@ -18,6 +19,9 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange, VideoReformatter
+
+from moca_avs.errors import MediaError
 
 PQ, HLG = 16, 18
 """Transfer curves by their numbers in ITU-T H.273: SMPTE ST 2084, and ARIB STD-B67."""
@@ -38,7 +42,7 @@ _TO_BT709 = np.array([[1.660491, -0.587641, -0.072850],
                       [-0.124550, 1.132900, -0.008350],
                       [-0.018151, -0.100579, 1.118730]])  # fmt: skip
 _NODES = 65  # per side of the table; between them it is interpolated
-_BT2020_CONSTANT, _UNSPECIFIED = 10, 2
+_BT2020, _BT2020_CONSTANT, _UNSPECIFIED, _YCGCO = 9, 10, 2, 8
 _SCALABLE = {0, 1, 2, 4, 5, 6, 7, 9}  # matrices (H.273) that FFmpeg's scaler knows
 # Without these flags FFmpeg's scaler loses up to 2.5 of 255 levels of a 10-bit picture.
 _EXACT = "accurate_rnd+full_chroma_int"
@@ -56,7 +60,10 @@ def filter_graph(frame: Any, filters: Sequence[Filter]) -> Any:
     graph.link_nodes(
         source, *(graph.add(name, **options) for name, options in filters), graph.add("buffersink")
     )
-    graph.configure()
+    try:
+        graph.configure()
+    except (av.error.FFmpegError, ValueError) as error:
+        raise _unconvertible(frame, error) from error
     return graph
 
 
@@ -70,12 +77,63 @@ def is_deep(frame: Any) -> bool:
     return is_hdr(frame) or any(component.bits > 8 for component in frame.format.components)
 
 
+def is_guessed(frame: Any) -> bool:
+    """Whether a frame's matrix is one that can only be guessed: not known to FFmpeg's scaler, not YCgCo."""
+    return not frame.format.is_rgb and frame.colorspace not in (*_SCALABLE, _YCGCO)
+
+
+def scaled(reformatter: VideoReformatter, frame: Any, **wanted: Any) -> Any:
+    """A frame by FFmpeg's scaler, in one thread.
+
+    A matrix that it lacks is read as BT.601 (BT.2020 with constant luminance as BT.2020), YCgCo by its own
+    formulas.
+
+    Raises:
+        MediaError: where it can't convert the pixel format.
+    """
+    try:
+        if not frame.format.is_rgb and frame.colorspace not in _SCALABLE:
+            if frame.colorspace == _YCGCO:
+                frame = _from_ycgco(reformatter, frame)
+            else:
+                frame.colorspace = _BT2020 if frame.colorspace == _BT2020_CONSTANT else _UNSPECIFIED
+        return reformatter.reformat(frame, threads=1, **wanted)
+    except (av.error.FFmpegError, ValueError) as error:
+        raise _unconvertible(frame, error) from error
+
+
+def _unconvertible(frame: Any, error: Exception) -> MediaError:
+    form = frame.format.name
+    return MediaError(f"FFmpeg can't convert images of the pixel format {form} ({error}); save as yuv420p")
+
+
+def _from_ycgco(reformatter: VideoReformatter, frame: Any) -> Any:
+    """YCgCo (ITU-T H.273, matrix 8) to rgb24 of the same size."""
+    full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    frame.colorspace = _UNSPECIFIED  # from YUV to YUV values stay
+    same = ColorRange.JPEG if full else ColorRange.MPEG
+    whole = reformatter.reformat(
+        frame, format="yuv444p", src_color_range=same, dst_color_range=same, threads=1
+    )
+    frame.colorspace = _YCGCO
+    y, green, orange = (
+        np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width].astype(np.int16)
+        for plane in whole.planes
+    )
+    green, orange = green - 128, orange - 128
+    rgb = np.stack([y - green + orange, y + green, y - green - orange], -1).astype(np.float32)
+    if not full:
+        rgb = (rgb - 16) * (255 / 219)
+    return av.VideoFrame.from_ndarray(rgb.round().clip(0, 255).astype(np.uint8), format="rgb24")
+
+
 class DeepConverter:
     """Turns frames that are `is_deep` into 8-bit SDR frames of another size and form."""
 
     def __init__(self) -> None:
         self._graph: Any = None
         self._kind: Any = None
+        self._reformatter = VideoReformatter()
 
     def __call__(self, frame: Any, width: int, height: int, form: str, method: str = "bilinear") -> Any:
         """A frame of width x height.
@@ -87,6 +145,8 @@ class DeepConverter:
             form: "rgb24", "gray" (full range) or "yuv420p" (BT.709, limited range).
             method: of FFmpeg's scaler.
         """
+        if frame.colorspace == _YCGCO and not frame.format.is_rgb and not is_hdr(frame):
+            frame = _from_ycgco(self._reformatter, frame)
         coded = frame.width, frame.height, frame.format.name
         kind = coded, frame.colorspace, frame.color_range, frame.color_trc, width, height, form
         if kind != self._kind:

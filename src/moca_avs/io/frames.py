@@ -21,7 +21,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from moca_avs.errors import MediaError
 from moca_avs.io.clock import Clock
-from moca_avs.io.color import DeepConverter, is_deep, is_hdr
+from moca_avs.io.color import DeepConverter, is_deep, is_guessed, is_hdr, scaled
 from moca_avs.io.deinterlacing import Deinterlacer
 from moca_avs.io.open import (
     MP4,
@@ -79,7 +79,7 @@ class ToRGB:
         if is_deep(frame):
             rgb = self._deep(frame, width, height, "rgb24")
         else:
-            rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+            rgb = scaled(self._reformatter, frame, width=width, height=height, format="rgb24")
         upright = turned_upright(rgb.to_ndarray(), self._matrix)
         self._last = (frame, upright)
         return upright
@@ -151,28 +151,28 @@ class ToGray:
         if is_hdr(frame):
             gray = self._deep(frame, width, height, "gray", "area")
             return turned_upright(gray.to_ndarray(), self._matrix)
-        gray = self._reformatter.reformat(
+        gray = scaled(
+            self._reformatter,
             frame,
             width=width,
             height=height,
             format="gray",
             interpolation=Interpolation.AREA,
             dst_color_range=ColorRange.JPEG,
-            threads=1,
         )
         return turned_upright(gray.to_ndarray(), self._matrix)
 
 
 def to_bt709(reformatter: VideoReformatter, frame: Any, width: int, height: int) -> Any:
     """The frame in yuv420p, BT.709, limited range; itself where it is that already."""
-    return reformatter.reformat(
+    return scaled(
+        reformatter,
         frame,
         width=width,
         height=height,
         format="yuv420p",
         dst_colorspace=Colorspace.ITU709,
         dst_color_range=ColorRange.MPEG,
-        threads=1,
     )
 
 
@@ -265,6 +265,11 @@ def _decoded(path: Path, seek: float | None) -> Generator[Shown, None, None]:
         any_frame = False
         timed = _timed(path, container, stream, zero, seek is not None)
         for shown in _deinterlaced(path, timed, seek is not None):
+            if not any_frame and is_guessed(shown.raw):
+                warn_media(
+                    f"{path}: its color matrix (number {shown.raw.colorspace} of ITU-T H.273) can't be "
+                    "converted; its colors are guessed"
+                )
             any_frame = True
             yield shown
         if not any_frame and seek is None:
