@@ -1,13 +1,17 @@
 """10 bits are rounded; HDR comes back as the SDR picture that it was made of; SDR stays as it is."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers.raw_videos import make_raw_video, raw_frame
 from moca_avs.errors import MediaError
 from moca_avs.io.color import HLG, KNEE, PQ, sdr_code
-from moca_avs.io.frames import ToGray, ToPlanes, ToRGB, planes_of
+from moca_avs.io.frames import ToGray, ToPlanes, ToRGB, planes_of, shown_frames
+from moca_avs.io.image import read_image
 from moca_avs.io.open import MediaWarning
 from moca_avs.io.overlay import OverlayWriter
 from moca_avs.io.video import read_clip
@@ -216,3 +220,28 @@ def test_a_pixel_format_that_nothing_converts_is_named():
     for convert in (ToRGB(), ToGray(16), ToPlanes()):
         with pytest.raises(MediaError, match="rgb4"):
             convert(frame)
+
+
+@pytest.mark.parametrize(
+    ("codec", "form", "ending"), [("png", "rgba", "mov"), ("qtrle", "argb", "mov"), ("ffv1", "bgra", "mkv")]
+)
+def test_transparent_parts_are_on_black_as_in_images(tmp_path, codec, form, ending):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (64, 96, 4), np.uint8)
+    pixels[:8, :, 3], pixels[8:16, :, 3] = 0, 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    path = tmp_path / f"a.{ending}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, form
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format=form)
+            frame.pts, frame.time_base = index, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    found, expected = read_clip(path).frames[0], read_image(tmp_path / "a.png")
+    assert (expected[:8] == 0).all()
+    assert (expected[8:16] == pixels[8:16, :, :3]).all()
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    assert (found != expected).mean() < 0.01
+    assert (ToPlanes()(next(shown_frames(path)).raw)[0][:8] == 16).all()

@@ -2,7 +2,7 @@
 
 What a file says of its matrix and range is respected. Where it says nothing the matrix is BT.601 and the
 range limited, as in FFmpeg; of HDR the matrix is BT.2020. YCgCo is read by its own formulas, any other matrix
-that FFmpeg's scaler lacks as if the file said nothing.
+that FFmpeg's scaler lacks as if the file said nothing. Transparent parts are put on black, except of HDR.
 
 HDR keeps its light up to three quarters of the reference white (ITU-R BT.2408: 203 nits, 75 % of HLG); what
 is brighter is compressed into the rest, so that whites are near white and no two brightnesses become one.
@@ -85,8 +85,8 @@ def is_guessed(frame: Any) -> bool:
 def scaled(reformatter: VideoReformatter, frame: Any, **wanted: Any) -> Any:
     """A frame by FFmpeg's scaler, in one thread.
 
-    A matrix that it lacks is read as BT.601 (BT.2020 with constant luminance as BT.2020), YCgCo by its own
-    formulas.
+    Transparent parts are put on black. A matrix that it lacks is read as BT.601 (BT.2020 with constant
+    luminance as BT.2020), YCgCo by its own formulas.
 
     Raises:
         MediaError: where it can't convert the pixel format.
@@ -97,9 +97,21 @@ def scaled(reformatter: VideoReformatter, frame: Any, **wanted: Any) -> Any:
                 frame = _from_ycgco(reformatter, frame)
             else:
                 frame.colorspace = _BT2020 if frame.colorspace == _BT2020_CONSTANT else _UNSPECIFIED
-        return reformatter.reformat(frame, threads=1, **wanted)
+        return reformatter.reformat(on_black(reformatter, frame), threads=1, **wanted)
     except (av.error.FFmpegError, ValueError) as error:
         raise _unconvertible(frame, error) from error
+
+
+def on_black(reformatter: VideoReformatter, frame: Any) -> Any:
+    """A frame with transparent parts on black, as images are read: rgb24; the frame itself without any."""
+    if not (frame.format.name == "pal8" or any(one.is_alpha for one in frame.format.components)):
+        return frame
+    rgba = reformatter.reformat(frame, format="rgba", threads=1).to_ndarray()
+    if rgba[..., 3].min() == 255:
+        return frame
+    product = rgba[..., :3] * rgba[..., 3:].astype(np.uint16) + np.uint16(128)
+    rgb = ((product + (product >> 8)) >> 8).astype(np.uint8)  # divided by 255, to the nearest
+    return av.VideoFrame.from_ndarray(rgb, format="rgb24")
 
 
 def _unconvertible(frame: Any, error: Exception) -> MediaError:
@@ -147,6 +159,8 @@ class DeepConverter:
         """
         if frame.colorspace == _YCGCO and not frame.format.is_rgb and not is_hdr(frame):
             frame = _from_ycgco(self._reformatter, frame)
+        if not is_hdr(frame):
+            frame = on_black(self._reformatter, frame)
         coded = frame.width, frame.height, frame.format.name
         kind = coded, frame.colorspace, frame.color_range, frame.color_trc, width, height, form
         if kind != self._kind:
