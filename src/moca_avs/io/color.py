@@ -109,7 +109,7 @@ def on_black(reformatter: VideoReformatter, frame: Any) -> Any:
     rgba = reformatter.reformat(frame, format="rgba", threads=1).to_ndarray()
     if rgba[..., 3].min() == 255:
         return frame
-    product = rgba[..., :3] * rgba[..., 3:].astype(np.uint16) + np.uint16(128)
+    product: Any = rgba[..., :3] * rgba[..., 3:].astype(np.uint16) + np.uint16(128)
     rgb = ((product + (product >> 8)) >> 8).astype(np.uint8)  # divided by 255, to the nearest
     return av.VideoFrame.from_ndarray(rgb, format="rgb24")
 
@@ -124,7 +124,7 @@ def _from_ycgco(reformatter: VideoReformatter, frame: Any) -> Any:
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     frame.colorspace = _UNSPECIFIED  # from YUV to YUV values stay
     same = ColorRange.JPEG if full else ColorRange.MPEG
-    whole = reformatter.reformat(
+    whole: Any = reformatter.reformat(
         frame, format="yuv444p", src_color_range=same, dst_color_range=same, threads=1
     )
     frame.colorspace = _YCGCO
