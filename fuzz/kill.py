@@ -151,7 +151,23 @@ def contents(place: Path) -> dict[str, str]:
     left = (".lock", "log.jsonl", "index.jsonl", "config.json", ".whl")
     files = [path for path in place.rglob("*") if path.is_file() and not path.name.endswith(left)]
     kept = [path for path in files if not OURS.search(path.relative_to(place).as_posix())]
-    return {str(path.relative_to(place)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+    return {str(path.relative_to(place)): hashlib.sha256(content(path)).hexdigest() for path in kept}
+
+
+def content(path: Path) -> bytes:
+    """A file's bytes; of a training state its values, since equal ones are pickled in more than one way."""
+    if path.suffix != ".pt":
+        return path.read_bytes()
+    import torch
+
+    def exactly(value: object) -> object:
+        if isinstance(value, torch.Tensor):
+            return str(value.dtype), tuple(value.shape), value.contiguous().numpy().tobytes()
+        if isinstance(value, dict):
+            return [(key, exactly(inner)) for key, inner in value.items()]
+        return [exactly(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+    return repr(exactly(torch.load(path, weights_only=True))).encode()
 
 
 if __name__ == "__main__":
