@@ -155,7 +155,10 @@ def test_limit_start_end_and_native_choose_the_frames(moca, videos, tmp_path):
 
     assert times("--fps", "native", "--limit", "3") == ([0.0, 0.2, 0.4], 3)
     assert times("--start", "1", "--limit", "1") == ([1.5], 5)
-    assert times("--fps", "2", "--start", "0.5", "--end", "1.5") == ([0.75, 1.25], 5)
+    assert times("--fps", "2", "--start", "0.5", "--end", "1.5") == (
+        [0.75, 1.25],
+        6,
+    )  # one is on screen at .5
 
 
 def test_a_image_with_a_sound(moca, tmp_path):

@@ -145,6 +145,6 @@ def test_an_empty_name_is_not_this_folder(tree, monkeypatch):
 
 
 def test_what_is_no_text_is_no_list(tree):
-    (tree / "film.bin").write_bytes(b"\0\1\2")
-    with pytest.raises(UsageError, match="zero bytes"):
+    (tree / "film.bin").write_bytes(b"\0\1\xff")
+    with pytest.raises(UsageError, match="must be a text file"):
         find_inputs([f"@{tree / 'film.bin'}"])

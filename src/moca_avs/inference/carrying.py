@@ -174,7 +174,8 @@ class MaskCarrier:
 
     def __init__(self, source: str | Path, fps: float, start: float, end: float | None) -> None:
         self._fps, self._start = fps, start
-        self._coming = native(shown_frames(source, start), start, math.inf if end is None else end)
+        last = math.inf if end is None else end
+        self._coming = native(shown_frames(source, start), start, last, held=True)
         self._frames: deque[_Waiting] = deque()
         self._to_gray = ToGray(GRAY_SIDE)
 

@@ -106,9 +106,9 @@ def _listed(given: str) -> list[str]:
             data = sys.stdin.buffer.read()
         else:
             data = sys.stdin.read().encode()
-        if b"\0" in data:
-            raise ValueError("it holds zero bytes")
-    except (OSError, ValueError) as error:
+        if b"\0" in data:  # a video, perhaps; names that are no UTF-8 have none
+            data.decode()
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{given} must be a text file with one input per line: {error}") from error
     text = os.fsdecode(data.removeprefix(codecs.BOM_UTF8))  # the system's own names, in whatever encoding
     lines = (line.strip() for line in text.splitlines())

@@ -162,7 +162,7 @@ class OverlayWriter:
 def _video_images(
     source: Path, start: float, end: float, convert: ToPlanes
 ) -> Iterator[tuple[float, float, Planes]]:
-    for shown in native(shown_frames(source, start), start, end):
+    for shown in native(shown_frames(source, start), start, end, held=True):
         yield shown.time, min(shown.duration, end - shown.time), convert(shown.raw)
 
 

@@ -38,18 +38,20 @@ def sampled(
         step += 1
 
 
-def native(frames: Iterator[Shown], start: float, end: float) -> Generator[Shown, None, None]:
-    """Every frame on screen in [start, end): the one that is there at `start` begins at `start`."""
-    held: Shown | None = None  # the latest frame that begins before `start`
+def native(
+    frames: Iterator[Shown], start: float, end: float, held: bool = False
+) -> Generator[Shown, None, None]:
+    """Every frame that begins in [start, end); with `held`, first the one that is on screen at `start`."""
+    before: Shown | None = None  # the latest frame that begins before `start`
     for shown in frames:
         if shown.time < start - TOLERANCE:
-            held = shown
+            before = shown if held else None
             continue
-        if held is not None and shown.time > start + TOLERANCE:
-            yield replace(held, time=start, duration=shown.time - start)
-        held = None
+        if before is not None and shown.time > start + TOLERANCE:
+            yield replace(before, time=start, duration=shown.time - start)
+        before = None
         if shown.time >= end - TOLERANCE:
             return
         yield shown
-    if held is not None and (left := held.time + held.duration - start) > TOLERANCE:
-        yield replace(held, time=start, duration=left)
+    if before is not None and (left := before.time + before.duration - start) > TOLERANCE:
+        yield replace(before, time=start, duration=left)

@@ -56,7 +56,7 @@ def read_clip(
     Args:
         path: any video FFmpeg reads.
         fps: the frame on screen at start + (k + phase) / fps for each k (their `times`), or "native": every
-            frame on screen in the stretch; the one that is there at `start` has the time `start`.
+            frame that begins in the stretch.
         start: seconds.
         end: seconds; None means the video's end.
         sound: a file whose sound takes the place of the video's own.
