@@ -17,7 +17,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 endif
 
-.PHONY: demo test docs docs-serve bench fuzz fuzz-guided fuzz-kill lint format stats readme-tables release-check \
+.PHONY: demo test test-long docs docs-serve bench fuzz fuzz-guided fuzz-kill lint format stats readme-tables release-check \
 	install clean help
 
 help:  ## what can be made
@@ -29,8 +29,11 @@ demo: $(INSTALLED)  ## segment three composed clips and ten seconds of a real vi
 # TEST_JOBS: processes that share the tests, a file at a time.
 TEST_JOBS ?= 2
 
-test: lint  ## lint, then every test
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
+test: lint  ## lint, then every test but the long ones
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile -m "not long"
+
+test-long: $(INSTALLED)  ## the tests that take a minute each: a compiler, a thousand videos
+	$(BIN)/python -m pytest -n $(TEST_JOBS) -m long
 
 # BENCH: options, as in make bench BENCH="--only matching neighbours" or BENCH=--quick
 bench: $(INSTALLED)  ## measure speed and memory, into out/bench (hours; BENCH=--quick: minutes)

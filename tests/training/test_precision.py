@@ -118,7 +118,7 @@ run(Path(sys.argv[1]), steps=2, compile=True)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_steps_are_the_same_up_to_rounding(tmp_path) -> None:
     try:
         check_compiler()

@@ -236,6 +236,7 @@ def test_a_split_without_any_class_draws_any_other_clip(seed):
     assert len(set(partners.values())) > 8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", WORLDS)
 def test_a_thousand_videos_need_the_memory_of_ten(kind):
     sys.path.insert(0, str(HERE.parent / "benchmarks"))
