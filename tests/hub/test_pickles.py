@@ -1,4 +1,5 @@
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -67,5 +68,37 @@ def test_damage_that_calls_methods_arrays_do_not_have(tmp_path):
 def test_a_header_that_is_no_python(tmp_path):
     path = as_npy(tmp_path / "w.npy", {})
     path.write_bytes(path.read_bytes().replace(b"{'descr'", b"{((((((("))
+    with pytest.raises(WeightsError, match=r"w\.npy is no pickled numpy file"):
+        read_pickled_arrays(path)
+
+
+def test_sizes_that_a_pickle_only_claims_take_no_memory(tmp_path):
+    """A memo's index, a string, an array of objects: each of gigabytes, in a file of some hundred bytes."""
+    path = as_npy(tmp_path / "w.npy", {"x": np.zeros(4, np.float32)})
+    whole = path.read_bytes()
+    array = pickle.dumps(np.array([None, None], object))[11:]  # without the protocol and the frame's length
+    small, large = b"K\x02\x85", b"J\xff\xff\xff\x7f\x85"  # the shapes (2,) and (2**31 - 1,)
+    assert small in array
+    claims = [
+        b"Nr\xff\xff\xff\x7f.",  # LONG_BINPUT: the C reader zeroes a list of that many entries
+        b"X\xff\xff\xff\x7fabc.",  # BINUNICODE
+        b"\x8e" + b"\xff" * 7 + b"\x7fabc.",  # BINBYTES8
+        array.replace(small, large),
+    ]
+    tracemalloc.start()
+    for claim in claims:
+        path.write_bytes(whole[:128] + claim)
+        with pytest.raises(WeightsError, match=r"w\.npy is no pickled numpy file"):
+            read_pickled_arrays(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_a_dtype_whose_state_is_damaged(tmp_path):
+    """numpy's own reader of a dtype's state raises SystemError at this one, or believes it."""
+    path = as_npy(tmp_path / "w.npy", {"x": np.zeros(4, np.float32)})
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"K\x00t\x94b\x89C", b"K\x00\x91\x94b\x89C"))
+    assert path.read_bytes() != whole
     with pytest.raises(WeightsError, match=r"w\.npy is no pickled numpy file"):
         read_pickled_arrays(path)

@@ -6,13 +6,16 @@ What it ships may be a pickle; that is read as numpy arrays and plain containers
 from __future__ import annotations
 
 import hashlib
+import io
+import math
 import pickle
+import pickletools
 import re
 import struct
 import tokenize
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,33 +32,84 @@ from moca_avs.utils.files import atomic_write
 
 # All that pickle's reader and numpy's constructors raise at damage.
 _DAMAGE = (
-    *(ValueError, TypeError, AttributeError, LookupError, EOFError, MemoryError, OverflowError, RuntimeError),
+    *(
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        EOFError,
+        MemoryError,
+        OverflowError,
+        RuntimeError,
+        SystemError,
+    ),
     *(SyntaxError, tokenize.TokenError, pickle.UnpicklingError, struct.error),
 )
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-}
+_MEMO = {"PUT", "BINPUT", "LONG_BINPUT"}
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that knows numpy's array constructors only, so a pickle can't run code."""
+    """An unpickler that knows numpy's array constructors only, so a pickle can't run code.
 
-    def __init__(self, handle: IO[bytes], source: str) -> None:
-        super().__init__(handle, encoding="latin1")  # written by Python 2
-        self.source = source
+    It takes no more memory than a small multiple of `data`, whatever sizes that claims.
+    """
+
+    def __init__(self, data: bytes, source: str) -> None:
+        super().__init__(io.BytesIO(data), encoding="latin1")  # written by Python 2
+        self.data, self.source = data, source
+
+    def load(self) -> Any:
+        """What the pickle holds; ValueError where it claims more than it has."""
+        # `genops` finds strings that end behind the data. The memo is a list with room for the largest index.
+        for opcode, argument, _ in pickletools.genops(self.data):
+            if opcode.name in _MEMO and argument > len(self.data):
+                raise ValueError(f"entry {argument} of the memo of a pickle of {len(self.data)} bytes")
+        return super().load()
 
     def find_class(self, module: str, name: str) -> Any:
         """Look a global up among numpy's own; refuse any other without importing it."""
-        if (module, name) not in _ALLOWED:
-            raise WeightsError(
-                f"{self.source} holds a pickle that asks for {module}.{name}: refused; "
-                "only numpy arrays are read, so this file is damaged or not what it claims to be"
-            )
-        return _ALLOWED[module, name]
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            # Its arguments are ignored: each array begins empty, and its state says all about it.
+            return lambda *_: np.empty(0, np.int8).view(_Array)
+        if (module, name) == ("numpy", "ndarray"):
+            return name  # an argument of `_reconstruct`, never called
+        if (module, name) == ("numpy", "dtype"):
+            return _Type
+        raise WeightsError(
+            f"{self.source} holds a pickle that asks for {module}.{name}: refused; "
+            "only numpy arrays are read, so this file is damaged or not what it claims to be"
+        )
+
+
+class _Type:
+    """What a pickle says of an array's dtype: numpy's own reader of it trusts any state."""
+
+    order = ""
+
+    def __init__(self, name: Any, *_: Any) -> None:
+        if not re.fullmatch(r"[biufO]\d", name):
+            raise ValueError(f"an array of dtype {name!r}")
+        self.name = name
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype itself."""
+        return np.dtype(self.order + self.name)
+
+
+class _Array(np.ndarray):
+    """An array that gets its elements only where there are as many as its shape says."""
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, fortran, data = state  # numpy makes room for a shape before it counts what is there
+        dtype = kind.dtype()
+        if any(size < 0 for size in shape) or len(data) != math.prod(shape) * (
+            dtype.hasobject or dtype.itemsize
+        ):
+            raise ValueError(f"an array of shape {shape} with {len(data)} bytes or elements")
+        super().__setstate__((1, shape, dtype, fortran, data))
 
 
 def read_pickled_arrays(path: Path) -> Any:
@@ -68,7 +122,7 @@ def read_pickled_arrays(path: Path) -> Any:
         try:
             np.lib.format.read_magic(handle)
             np.lib.format.read_array_header_1_0(handle)
-            found = ArrayUnpickler(handle, path.name).load()
+            found = ArrayUnpickler(handle.read(), path.name).load()
         except _DAMAGE as error:
             raise WeightsError(f"{path} is no pickled numpy file ({error}); delete it, run again") from error
     return found.item() if isinstance(found, np.ndarray) and found.ndim == 0 else found

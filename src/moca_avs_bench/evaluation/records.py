@@ -26,8 +26,8 @@ def read_header(path: Path) -> Header:
         DataError: where the file is missing or begins with something else.
     """
     try:
-        with path.open(encoding="utf-8") as lines:
-            header = parse_json(lines.readline() or "null")
+        with path.open("rb") as lines:
+            header = parse_json(lines.readline().decode() or "null")
     except (OSError, ValueError) as error:
         raise DataError(f"{path} should be the JSONL file of an evaluation: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -41,15 +41,18 @@ def read_records(path: Path) -> Iterator[Record]:
     Raises:
         DataError: on a damaged line.
     """
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         next(lines, None)  # the header
         for number, line in enumerate(lines, 2):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return
             try:
-                yield parse_json(line)
-            except ValueError as error:
-                raise DataError(f"line {number} of {path} is damaged: {error}; remove the file") from error
+                record = parse_json(line.decode())
+                if not isinstance(record["index"], int):
+                    raise TypeError(f"index {record['index']!r} is no whole number")
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(f"line {number} of {path} is damaged: {error!r}; remove the file") from error
+            yield record
 
 
 def read_together(paths: Sequence[Path]) -> tuple[Header, Iterator[Record]]:

@@ -182,5 +182,9 @@ def test_files_that_are_no_records_are_named(tmp_path):
     path.write_text(damaged)
     with pytest.raises(DataError, match=r"line 2 of .* is damaged"):
         read_report([path])
+    for line in (b'{"index": 1.5}\n', b"[]\n", b'{"i": \xed\n'):  # no whole number, no record, no UTF-8
+        path.write_bytes((tmp_path / "records.jsonl").read_bytes() + line)
+        with pytest.raises(DataError, match=r"line 4 of .* is damaged"):
+            read_report([path])
     with pytest.raises(UsageError, match="no JSONL file"):
         read_report([])
