@@ -17,10 +17,11 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-KINDS = {  # kind of `targets.TARGETS` -> (the whole folder, the file in it that is damaged)
+KINDS = {  # (the whole folder, its first part a kind of `targets.TARGETS`; the file in it that is damaged)
     "video-manifest": ("video-manifest/manifest-csv", "manifest.csv"),
     "result": ("result/classes", "result.json"),
     "run": ("run/a", "log.jsonl"),
+    "run-config": ("run/a", "config.json"),
     "rcc": ("rcc/zlib-rcc", "zlib.rcc"),
     "cat": ("cat/a-cat", "a.cat"),
     "soundfont": ("soundfont/a-sf2", "a.sf2"),
@@ -78,7 +79,7 @@ def fuzz(kind: str, seeds: Path, runs: int, out: Path) -> int:
     corpus.mkdir()
     out.mkdir(parents=True, exist_ok=True)
     (corpus / "whole").write_bytes((place / name).read_bytes())
-    read = targets.TARGETS[kind][1]
+    read = targets.TARGETS[folder.split("/")[0]][1]
 
     def once(data: bytes) -> None:
         (place / name).write_bytes(data)
