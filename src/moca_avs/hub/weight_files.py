@@ -62,7 +62,7 @@ class ArrayUnpickler(pickle.Unpickler):
         """What the pickle holds; ValueError where it claims more than it has."""
         # `genops` finds strings that end behind the data. The memo is a list with room for the largest index.
         for opcode, argument, _ in pickletools.genops(self.data):
-            if opcode.name in _MEMO and argument > len(self.data):
+            if opcode.name in _MEMO and argument and argument > len(self.data):
                 raise ValueError(f"entry {argument} of the memo of a pickle of {len(self.data)} bytes")
         return super().load()
 
