@@ -124,7 +124,7 @@ def on_page_content(html: str, **_: Any) -> str:
         words = [
             f'<span class="whole">{word}</span>'
             if word.startswith("-")
-            else re.sub(r"(?<=[a-zA-Z_])[./=,](?=\w)", r"\g<0><wbr>", word)
+            else re.sub(r"(?<=[a-zA-Z_])[./=,](?=\w)|[0-9a-f]{16}(?=[0-9a-f])", r"\g<0><wbr>", word)
             for word in match[1].split(" ")
         ]
         return f"<code>{' '.join(words)}</code>"
